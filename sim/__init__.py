@@ -1,0 +1,1 @@
+"""Synthetic training: when do the two axes of channel information separate?"""

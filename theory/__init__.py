@@ -1,0 +1,1 @@
+"""Population mathematics of the two axes of channel information. All information in nats."""
