@@ -9,7 +9,7 @@ _PUBLIC: dict[str, str] = {
     "find_layers": "layers",
     "capture": "activations",
     "edit": "activations",
-    "measure": "measure",
+    "measure": "measurement",
     "AxisTable": "table",
 }
 """Public name -> module. Resolved on first use: importing this package does not load torch."""
