@@ -1,0 +1,83 @@
+"""From moments to correlations: live channels, and targets made white.
+
+With unit-variance channels and white targets every information quantity of a scalar or a vector
+target is a function of two matrices: R = corr(Y) and G = Cov(Y, T) after standardization, of
+which the pairs need only H = G Gᵀ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from theory._validation import Float
+from theory.moments import Moments
+
+RANK_TOLERANCE = 1e-12
+"""An eigenvalue below this share of the largest counts as zero: float64 rounding of a correlation
+matrix of some thousand channels stays below it, and no estimate resolves anything smaller."""
+
+COPY_TOLERANCE = 1e-12
+"""1 - R² below this: the two channels are copies of each other up to rounding."""
+
+
+@dataclass(frozen=True)
+class Standardized:
+    """Live channels only; `live` maps them back.
+
+    Attributes:
+        power: (C,) J = diag K, of all channels.
+        live: (L,) indices of the channels whose variance is not zero up to rounding.
+        correlation: (L, L) R.
+        loadings: (L, r) G, correlation of each live channel with the r white targets.
+    """
+
+    power: Float
+    live: np.ndarray[tuple[int], np.dtype[np.intp]]
+    correlation: Float
+    loadings: Float
+
+
+def standardize(moments: Moments) -> Standardized:
+    """Correlations of the live channels with each other and with white targets.
+
+    A channel is dead if its deviation is at the rounding of its mean: the test does not depend
+    on the scale of the channel or of its peers.
+    """
+    c = moments.n_channels
+    power = np.diagonal(moments.cov)[:c].copy()
+    rounding = 8 * np.finfo(np.float64).eps * np.abs(moments.mean[:c])
+    live = np.flatnonzero(power > np.maximum(rounding**2, np.finfo(np.float64).tiny))
+    scale = 1 / np.sqrt(power[live])
+    everyone = live.size == c
+    block = moments.cov[:c, :c] if everyone else moments.cov[np.ix_(live, live)]
+    correlation = block * scale[:, None]
+    correlation *= scale
+    np.fill_diagonal(correlation, 1.0)
+    loadings = (moments.cov[live, c:] * scale[:, None]) @ whitening(moments.cov[c:, c:])
+    return Standardized(power, live, correlation, loadings)
+
+
+def whitening(cov: Float) -> Float:
+    """(q, r) matrix W with Wᵀ cov W = I on the r directions in which the targets vary.
+
+    One-hot labels vary in one direction fewer than they have columns; the null direction carries
+    no information and drops out.
+
+    Raises:
+        ValueError: targets that do not vary at all.
+    """
+    if cov.shape[0] == 0:
+        return np.empty((0, 0))
+    deviation = np.sqrt(np.diagonal(cov))
+    if not deviation.any():
+        raise ValueError(
+            "the target is constant (variance 0), so no channel can say anything about it. "
+            "Check the target and the labels, or measure more varied images."
+        )
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    values, vectors = np.linalg.eigh(cov * np.outer(scale, scale))
+    kept = values > RANK_TOLERANCE * values[-1]
+    result: Float = scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
+    return result

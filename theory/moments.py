@@ -1,0 +1,168 @@
+"""First and second moments of channels Y and targets T: the one type that joins the packages.
+
+Every quantity of the two axes is a function of these moments, so parameters, simulated networks
+and streamed activations meet here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from theory._validation import Float, count, finite_array, symmetric_psd
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sample count, mean and covariance of (Y, T), targets last.
+
+    Attributes:
+        mean: (C + q,) means of the C channels, then of the q targets.
+        cov: (C + q, C + q) covariance; of samples it is the unbiased one, with divisor n - 1.
+        n_targets: q; 0 where there is no target, and the target axis is then NaN.
+        n: number of samples, or None for a population, whose covariance is exact.
+
+    Build one with `from_samples` or `from_covariance`; merge two with `+`.
+
+    >>> import numpy as np
+    >>> y = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+    >>> (Moments.from_samples(y[:1]) + Moments.from_samples(y[1:])).mean
+    array([1., 1.])
+    """
+
+    mean: Float
+    cov: Float
+    n_targets: int
+    n: int | None
+
+    @property
+    def n_channels(self) -> int:
+        """C, the number of channels."""
+        return self.mean.size - self.n_targets
+
+    @classmethod
+    def from_samples(cls, y: ArrayLike, t: ArrayLike | None = None) -> Moments:
+        """Moments of samples.
+
+        Args:
+            y: (n, C) channel values.
+            t: (n,) or (n, q) targets, or None.
+
+        Raises:
+            ValueError: wrong shape, no samples, or an entry that is not finite.
+        """
+        channels = finite_array("y", y, ndim=2)
+        n = channels.shape[0]
+        if channels.size == 0:
+            raise ValueError(f"y must hold samples and channels; got shape {channels.shape}.")
+        targets = np.empty((n, 0)) if t is None else finite_array("t", t, ndim=(1, 2))
+        if targets.shape[0] != n:
+            raise ValueError(
+                f"t must have one row per sample of y; got {targets.shape[0]} rows for {n} samples."
+            )
+        joint = np.column_stack([channels, targets])
+        mean = joint.mean(axis=0)
+        # The second centering removes the rounding of the mean, which matters at mean >> deviation.
+        centered = joint - mean
+        correction = centered.mean(axis=0)
+        centered -= correction
+        cov = centered.T @ centered / max(n - 1, 1)
+        return cls(mean + correction, cov, joint.shape[1] - channels.shape[1], n)
+
+    @classmethod
+    def from_covariance(
+        cls,
+        cov: ArrayLike,
+        n_targets: int = 1,
+        mean: ArrayLike | None = None,
+        n: int | None = None,
+    ) -> Moments:
+        """Moments from parameters.
+
+        Args:
+            cov: (C + q, C + q) covariance of (Y, T), targets last.
+            n_targets: q.
+            mean: (C + q,) means; zero by default.
+            n: number of samples that `cov` was estimated from; None for a population.
+
+        Raises:
+            ValueError: `cov` not symmetric positive semidefinite, or shapes that do not fit.
+        """
+        matrix = symmetric_psd("cov", cov)
+        size = matrix.shape[0]
+        q = count("n_targets", n_targets, least=0)
+        if q >= size:
+            raise ValueError(
+                f"n_targets must leave at least one channel; got {q} for a {size} x {size} cov."
+            )
+        center = np.zeros(size) if mean is None else finite_array("mean", mean, ndim=1)
+        if center.size != size:
+            raise ValueError(f"mean must have length {size}, as cov has; got {center.size}.")
+        return cls(center, matrix, q, None if n is None else count("n", n))
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of both sets of samples together, whatever the order or the split."""
+        if not isinstance(other, Moments):
+            return NotImplemented
+        if (self.n_channels, self.n_targets) != (other.n_channels, other.n_targets):
+            raise ValueError(
+                "Moments to merge must have the same channels and targets; got "
+                f"{self.n_channels} + {self.n_targets} and {other.n_channels} + {other.n_targets}."
+            )
+        if self.n is None or other.n is None:
+            raise ValueError(
+                "Moments to merge must have a sample count; one of them is a population (n=None). "
+                "Pass n to from_covariance."
+            )
+        n = self.n + other.n
+        shift = other.mean - self.mean
+        scatter = (self.n - 1) * self.cov + (other.n - 1) * other.cov
+        scatter += np.outer(shift * (self.n * other.n / n), shift)
+        return Moments(self.mean + shift * (other.n / n), scatter / (n - 1), self.n_targets, n)
+
+    def project_targets(self, weights: ArrayLike) -> Moments:
+        """The same channels with the targets T replaced by the linear ones T @ weights.
+
+        Args:
+            weights: (q,) or (q, r).
+        """
+        matrix = finite_array("weights", weights, ndim=(1, 2))
+        matrix = matrix.reshape(matrix.shape[0], -1)
+        if matrix.shape[0] != self.n_targets:
+            raise ValueError(
+                f"weights must have {self.n_targets} rows, one per target; got {matrix.shape[0]}."
+            )
+        c = self.n_channels
+        cross = self.cov[:c, c:] @ matrix
+        within = matrix.T @ self.cov[c:, c:] @ matrix
+        cov = np.block([[self.cov[:c, :c], cross], [cross.T, (within + within.T) / 2]])
+        return Moments(
+            np.concatenate([self.mean[:c], self.mean[c:] @ matrix]), cov, matrix.shape[1], self.n
+        )
+
+    def select(self, channels: ArrayLike) -> Moments:
+        """The moments of some channels, in the given order, with all targets."""
+        index = np.asarray(channels, dtype=np.intp).ravel()
+        if index.size == 0 or index.min() < 0 or index.max() >= self.n_channels:
+            raise ValueError(
+                f"channels must be indices from 0 to {self.n_channels - 1}; got {channels!r}."
+            )
+        keep = np.concatenate([index, np.arange(self.n_channels, self.mean.size)])
+        return Moments(self.mean[keep], self.cov[np.ix_(keep, keep)], self.n_targets, self.n)
+
+
+def merge(parts: Iterable[Moments]) -> Moments:
+    """The moments of all parts together.
+
+    Raises:
+        ValueError: no parts.
+    """
+    groups = list(parts)
+    if not groups:
+        raise ValueError("parts must hold at least one Moments; got none.")
+    return reduce(add, groups)
