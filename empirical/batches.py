@@ -1,0 +1,105 @@
+"""The only place that reads a data loader: every batch is checked before anything uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+
+def batches(
+    loader: Iterable[object], device: torch.device | str | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (images, labels) on `device`, each batch checked.
+
+    Parameters
+    ----------
+    loader : iterable of pairs (images, labels)
+        images (n, ...) of a floating type and finite; labels (n,) whole numbers >= 0
+    device : where the tensors go; None leaves them where they are
+
+    Raises
+    ------
+    TypeError, ValueError
+        naming the batch (counted from 0), what it holds, and the remedy
+
+    Examples
+    --------
+    >>> loader = [(torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 1, 0]))]
+    >>> [tuple(images.shape) for images, labels in batches(loader)]
+    [(4, 3, 8, 8)]
+    """
+    if not isinstance(loader, Iterable):
+        raise TypeError(
+            f"loader must be an iterable of (images, labels), such as a DataLoader; got "
+            f"{type(loader).__name__}."
+        )
+    index = -1
+    for index, batch in enumerate(loader):
+        images, labels = _pair(index, batch)
+        _check_images(index, images)
+        yield (
+            images.to(device, non_blocking=True),
+            _checked_labels(index, labels, len(images)).to(device, non_blocking=True),
+        )
+    if index < 0:
+        raise ValueError("loader must yield at least one batch of (images, labels); it is empty.")
+
+
+def _pair(index: int, batch: object) -> tuple[Tensor, Tensor]:
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        images, labels = batch
+        if isinstance(images, Tensor) and isinstance(labels, Tensor):
+            return images, labels
+        got = f"a pair of {type(images).__name__} and {type(labels).__name__}"
+    elif isinstance(batch, (tuple, list)):
+        got = f"a {type(batch).__name__} of {len(batch)}"
+    elif isinstance(batch, dict):
+        got = f"a dict with keys {', '.join(map(repr, batch))}"
+    else:
+        got = type(batch).__name__
+    raise TypeError(
+        f"loader must yield pairs of tensors (images, labels); batch {index} is {got}. "
+        "Give the loader a collate_fn that returns such pairs."
+    )
+
+
+def _check_images(index: int, images: Tensor) -> None:
+    if not images.is_floating_point():
+        raise TypeError(
+            f"loader must yield images of a floating type; batch {index} has {images.dtype}. "
+            "Scale them, for example by images.float() / 255."
+        )
+    if images.ndim < 2 or images.shape[0] == 0:
+        raise ValueError(
+            f"loader must yield images of shape (n, ...) with n >= 1; batch {index} has shape "
+            f"{tuple(images.shape)}."
+        )
+    finite = torch.isfinite(images)
+    if not bool(finite.all()):
+        bad = (~finite).flatten(1).any(1).nonzero()[0].item()
+        raise ValueError(
+            f"loader must yield finite images; batch {index} holds {int((~finite).sum())} NaN or "
+            f"infinite values, the first in its image {bad}. Remove or repair these images."
+        )
+
+
+def _checked_labels(index: int, labels: Tensor, n_images: int) -> Tensor:
+    if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype is torch.bool:
+        raise TypeError(
+            f"loader must yield labels that are class numbers of an integer type; batch {index} "
+            f"has {labels.dtype}. For one-hot labels, pass labels.argmax(1)."
+        )
+    if tuple(labels.shape) != (n_images,):
+        raise ValueError(
+            f"loader must yield one label per image; batch {index} has {n_images} images and "
+            f"labels of shape {tuple(labels.shape)}."
+        )
+    smallest = int(labels.min())
+    if smallest < 0:
+        raise ValueError(
+            f"loader must yield labels >= 0; batch {index} has {smallest}. "
+            "Leave out unlabelled images."
+        )
+    return labels.long()
