@@ -1,0 +1,110 @@
+"""From a name to a network with seeded weights, and back: what a checkpoint stores."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from theory._validation import count, one_of, positive
+
+MODELS: dict[str, str] = {
+    "small_convnet": "empirical.models.small:small_convnet",
+    "resnet18": "empirical.models.resnet:resnet18",
+    "vgg16": "empirical.models.vgg:vgg16",
+    "mobilenetv2": "empirical.models.mobilenet:mobilenetv2",
+    "resnet50": "empirical.models.imagenet:resnet50",
+    "convnext_tiny": "empirical.models.imagenet:convnext_tiny",
+}
+"""Name -> package.module:callable, called with classes, image_size, channels and width."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to build a network again: the architecture, without its weights.
+
+    Examples
+    --------
+    >>> ModelSpec("small_convnet", classes=10, image_size=8, channels=1).build(seed=0).training
+    True
+    """
+
+    name: str
+    classes: int
+    image_size: int
+    channels: int = 3
+    width: float = 1.0
+
+    def build(self, seed: int = 0) -> nn.Module:
+        """Return the network with the initial weights of `seed`."""
+        options = asdict(self)
+        return create_model(options.pop("name"), seed=seed, **options)
+
+
+def create_model(
+    name: str,
+    *,
+    classes: int,
+    image_size: int,
+    channels: int = 3,
+    width: float = 1.0,
+    seed: int = 0,
+) -> nn.Module:
+    """Return a network with freshly initialized weights.
+
+    Parameters
+    ----------
+    name
+        One of `MODELS`, or ``"package.module:callable"`` for a network of your own. The callable
+        gets the keywords classes, image_size, channels and width, and returns an `nn.Module`
+        that maps (n, channels, image_size, image_size) to logits (n, classes).
+    width
+        Multiplies the number of channels of every layer (1 is the published network).
+    seed
+        Of the initial weights. torch's global generator is left as it was.
+
+    Examples
+    --------
+    >>> model = create_model("small_convnet", classes=10, image_size=8, channels=1, seed=3)
+    >>> model(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+    builder = _builder(name)
+    options = {
+        "classes": count("classes", classes, least=2),
+        "image_size": count("image_size", image_size),
+        "channels": count("channels", channels),
+        "width": positive("width", width),
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = builder(**options)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model {name!r} must return a torch.nn.Module; it returned {type(model)}.")
+    return model
+
+
+def _builder(name: str) -> Callable[..., nn.Module]:
+    if ":" not in name:
+        one_of("model", name, MODELS)
+    module_name, _, attribute = MODELS.get(name, name).partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"model {name!r}: module {module_name!r} cannot be imported ({error}). Run from the "
+            "folder that holds it, or put that folder on PYTHONPATH."
+        ) from error
+    if not hasattr(module, attribute):
+        public = [key for key, value in vars(module).items() if callable(value)]
+        one_of(f"callable of {module_name!r}", attribute, public)
+    builder: Callable[..., nn.Module] = getattr(module, attribute)
+    return builder
+
+
+def scaled(channels: int, width: float, *, divisor: int = 1) -> int:
+    """Return `channels` times `width`, rounded to a multiple of `divisor`, at least one of them."""
+    return max(divisor, round(channels * width / divisor) * divisor)
