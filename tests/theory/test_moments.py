@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import samples
+from tests.tolerances import EXACT
+from theory import Moments, merge
+
+
+@given(samples())
+def test_moments_are_the_textbook_ones(data):
+    y, t = data
+    moments = Moments.from_samples(y, t)
+    joint = np.column_stack([y, t])
+    scale = np.abs(joint).max()
+    np.testing.assert_allclose(moments.mean, joint.mean(axis=0), atol=EXACT * scale)
+    np.testing.assert_allclose(moments.cov, np.cov(joint.T), atol=EXACT * scale**2)
+    assert (moments.n, moments.n_channels, moments.n_targets) == (len(y), y.shape[1], 1)
+
+
+@given(samples(least=6), st.integers(1, 7), st.randoms(use_true_random=False))
+def test_any_split_in_any_order_merges_to_the_whole(data, parts, random):
+    y, t = data
+    order = list(range(len(y)))
+    random.shuffle(order)
+    pieces = [p for p in np.array_split(np.asarray(order), parts) if p.size]
+    merged = merge([Moments.from_samples(y[p], t[p]) for p in pieces])
+    whole = Moments.from_samples(y, t)
+    scale = np.abs(whole.mean).max() ** 2 + np.abs(whole.cov).max()
+    assert merged.n == whole.n
+    np.testing.assert_allclose(merged.mean, whole.mean, atol=EXACT * scale)
+    np.testing.assert_allclose(merged.cov, whole.cov, atol=EXACT * scale)
+
+
+def test_a_mean_a_million_times_the_deviation_survives():
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((1000, 3))
+    exact = Moments.from_samples(y)
+    shifted = merge([Moments.from_samples(part + 1e6) for part in np.array_split(y, 7)])
+    # Adding 1e6 rounds each sample by 1e-10: that, not the accumulation, is the limit.
+    np.testing.assert_allclose(shifted.cov, exact.cov, atol=1e-9)
+
+
+def test_projected_targets_are_those_of_projected_samples():
+    rng = np.random.default_rng(1)
+    y, t, w = rng.standard_normal((50, 4)), rng.standard_normal((50, 3)), rng.standard_normal(3)
+    projected = Moments.from_samples(y, t).project_targets(w)
+    np.testing.assert_allclose(projected.cov, Moments.from_samples(y, t @ w).cov, atol=EXACT)
+    selected = Moments.from_samples(y, t).select([2, 0])
+    np.testing.assert_allclose(selected.cov, Moments.from_samples(y[:, [2, 0]], t).cov, atol=EXACT)
+
+
+def test_from_covariance_keeps_what_it_was_given():
+    cov = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, 0.2], [0.1, 0.2, 3.0]])
+    moments = Moments.from_covariance(cov, n_targets=1, mean=[1, 2, 3], n=10)
+    assert np.array_equal(moments.cov, cov)
+    assert (moments.n, moments.n_channels, moments.n_targets) == (10, 2, 1)
+
+
+Y = np.arange(12.0).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Moments.from_samples(np.zeros(4)), r"y must be 2-dimensional; got shape \(4,\)"),
+        (lambda: Moments.from_samples(np.zeros((0, 3))), "y must hold samples and channels"),
+        (lambda: Moments.from_samples(Y, np.zeros(3)), "one row per sample of y; got 3 rows for 4"),
+        (lambda: Moments.from_samples(np.where(Y == 7, np.nan, Y)), r"first at \(2, 1\) \(nan\)"),
+        (lambda: Moments.from_covariance([[1, 2], [0, 1]]), "cov must be symmetric; the largest"),
+        (lambda: Moments.from_covariance([[1, 2], [2, 1]]), "semidefinite; its smallest .* is -1"),
+        (lambda: Moments.from_covariance(np.ones((2, 3))), "cov must be a square matrix"),
+        (lambda: Moments.from_covariance(np.eye(2), n_targets=2), "at least one channel; got 2"),
+        (lambda: Moments.from_covariance(np.eye(2), mean=[0, 0, 0]), "mean must have length 2"),
+        (lambda: Moments.from_covariance(np.eye(2), n=0), "n must be a whole number >= 1; got 0"),
+        (
+            lambda: Moments.from_samples(Y) + Moments.from_samples(Y[:, :2]),
+            r"same channels and targets; got 3 \+ 0 and 2 \+ 0",
+        ),
+        (
+            lambda: Moments.from_covariance(np.eye(2)) + Moments.from_covariance(np.eye(2)),
+            r"population \(n=None\). Pass n to from_covariance",
+        ),
+        (lambda: Moments.from_samples(Y, Y).project_targets([1, 2]), "weights must have 3 rows"),
+        (lambda: Moments.from_samples(Y).select([3]), "channels must be indices from 0 to 2"),
+        (lambda: merge([]), "at least one Moments; got none"),
+    ],
+)
+def test_errors_name_argument_value_and_remedy(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
