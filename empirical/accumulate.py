@@ -1,0 +1,116 @@
+"""Streaming moments of (Y, T) on the device, kept apart by group of images.
+
+Sums are of deviations from a per-channel shift, the mean over the first batch, so that a mean a
+thousand times the deviation costs no digits. A target is constant over the positions of its
+image; its products with the channels therefore need only the sums over each image's positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from theory.moments import Moments
+
+BLOCK = 256
+"""Width of the column blocks in which the upper triangle of YᵀY is computed. Above it the triangle
+saves more than narrower matrix products cost."""
+
+
+class GroupedMoments:
+    """Sums over samples of one layer's channels and of the targets, per group of images.
+
+    Parameters
+    ----------
+    n_channels, n_targets, groups : C, q and G
+    device : where the sums are kept and computed
+    precision : of the products within a batch; totals are float64 in either case
+
+    Examples
+    --------
+    >>> sums = GroupedMoments(n_channels=2, n_targets=1, groups=1)
+    >>> sums.add(torch.tensor([[[1., 0.]], [[3., 2.]]]), torch.tensor([[0.], [1.]]), [2])
+    >>> sums.moments()[0].cov
+    array([[2. , 2. , 1. ],
+           [2. , 2. , 1. ],
+           [1. , 1. , 0.5]])
+    """
+
+    def __init__(
+        self,
+        n_channels: int,
+        n_targets: int,
+        groups: int,
+        device: torch.device | str = "cpu",
+        precision: torch.dtype = torch.float64,
+    ) -> None:
+        size = n_channels + n_targets
+        options = {"dtype": torch.float64, "device": device}
+        self.n_channels, self.n_targets = n_channels, n_targets
+        self._precision = precision
+        self._shift: Tensor | None = None
+        self._counts = np.zeros(groups, dtype=np.int64)
+        self._sums = torch.zeros(groups, size, **options)
+        # of each symmetric matrix only the upper triangle, by blocks, is filled
+        self._products = torch.zeros(groups, size, size, **options)
+
+    def add(self, samples: Tensor, targets: Tensor, images_per_group: Sequence[int]) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        samples : (n, P, C), the images of a group next to each other, groups in order
+        targets : (n, q), images in the same order
+        images_per_group : how many of the n images belong to each group
+        """
+        _, positions, c = samples.shape
+        if self._shift is None:
+            self._shift = torch.cat(
+                [samples.double().mean((0, 1)), targets.double().mean(0)]
+            )  # in float64: any finite value serves as a shift
+        channels = (samples.double() - self._shift[:c]).to(self._precision)
+        shifted = targets.double() - self._shift[c:]
+        per_image = channels.sum(1, dtype=torch.float64)
+        start = 0
+        for group, n in enumerate(images_per_group):
+            if n == 0:
+                continue
+            part = slice(start, start + n)
+            start += n
+            self._add_channels(group, channels[part].reshape(-1, c))
+            self._counts[group] += n * positions
+            self._sums[group, :c] += per_image[part].sum(0)
+            self._sums[group, c:] += positions * shifted[part].sum(0)
+            self._products[group, :c, c:].addmm_(per_image[part].T, shifted[part])
+            self._products[group, c:, c:].addmm_(shifted[part].T, shifted[part], alpha=positions)
+
+    def _add_channels(self, group: int, rows: Tensor) -> None:
+        c = self.n_channels
+        for left in range(0, c, BLOCK):
+            right = min(left + BLOCK, c)
+            block = self._products[group, left:right, left:c]
+            if rows.dtype is torch.float64:
+                block.addmm_(rows[:, left:right].T, rows[:, left:])
+            else:
+                block += rows[:, left:right].T @ rows[:, left:]
+
+    def moments(self) -> list[Moments]:
+        """Moments of each group, groups without samples left out. Ends the accumulation."""
+        groups = []
+        for n, sums, products in zip(self._counts, self._sums, self._products, strict=True):
+            if n > 0:
+                groups.append(self._group(int(n), sums, products))
+        return groups
+
+    def _group(self, n: int, sums: Tensor, products: Tensor) -> Moments:
+        """Turn sums of deviations from the shift into mean and covariance, in place."""
+        mean = sums / n
+        cov = products.addr_(mean, sums, alpha=-1.0).div_(max(n - 1, 1))
+        c = self.n_channels
+        for left in range(0, c, BLOCK):
+            right = min(left + BLOCK, c)
+            cov[right:, left:right] = cov[left:right, right:].T
+        return Moments((self._shift + mean).cpu().numpy(), cov.cpu().numpy(), self.n_targets, n)

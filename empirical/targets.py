@@ -1,0 +1,107 @@
+"""Targets T: what the target axis asks the channels about, as a function of logits and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from theory._validation import one_of
+from theory.moments import Moments
+
+TargetFunction = Callable[[Tensor, Tensor], Tensor]
+"""(logits (n, classes), labels (n,)) -> T (n,) or (n, q)."""
+
+
+def true_logit(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the logit of the true class, (n,)."""
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
+def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the true class's logit minus the largest other one, (n,).
+
+    Examples
+    --------
+    >>> logit_margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
+    tensor([1.])
+    """
+    others = logits.scatter(1, labels[:, None], float("-inf"))
+    return true_logit(logits, labels) - others.amax(1)
+
+
+def label(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the label as a one-hot vector, (n, classes)."""
+    return torch.nn.functional.one_hot(labels, logits.shape[1]).double()
+
+
+def all_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return all logits, (n, classes). Of them `logit_pc1` is a projection, chosen at the end."""
+    return logits
+
+
+TARGETS: dict[str, TargetFunction] = {
+    "logit_margin": logit_margin,
+    "true_logit": true_logit,
+    "logit_pc1": all_logits,
+    "label": label,
+}
+
+
+def target_function(target: str | TargetFunction) -> TargetFunction:
+    """Return the function that a name stands for, or `target` itself if it is callable."""
+    if callable(target):
+        return target
+    return TARGETS[one_of("target", target, TARGETS)]
+
+
+def evaluate_target(function: TargetFunction, logits: object, labels: Tensor) -> Tensor:
+    """Return T as (n, q) float64, checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        logits that are no (n, classes) tensor; labels beyond the classes; T of a wrong shape or
+        not finite
+    """
+    n = len(labels)
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"model must return logits as one tensor (n, classes); it returned a "
+            f"{type(logits).__name__}. Wrap it in a module that returns only its logits."
+        )
+    if logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2:
+        raise ValueError(
+            f"model must return logits of shape (n, classes) with at least 2 classes; for {n} "
+            f"images it returned shape {tuple(logits.shape)}."
+        )
+    largest = int(labels.max())
+    if largest >= logits.shape[1]:
+        raise ValueError(
+            f"labels must be below the number of classes; the loader gives {largest} and the "
+            f"model has {logits.shape[1]} outputs. Check that model and data belong together."
+        )
+    target = function(logits.double(), labels)
+    if not isinstance(target, Tensor) or target.ndim not in (1, 2) or len(target) != n:
+        got = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
+        raise ValueError(f"target must return a tensor (n,) or (n, q), n = {n}; got {got}.")
+    if not bool(torch.isfinite(target).all()):
+        raise ValueError(
+            "target must be finite; the logits or the target function gave NaN or infinity. "
+            "Check the model's weights and its inputs."
+        )
+    return target.double().reshape(n, -1)
+
+
+def first_component(moments: Moments) -> np.ndarray:
+    """Weights (q, 1) of the targets' first principal component, its largest entry positive.
+
+    A linear target is a function of the moments of (Y, all logits), so the component costs no
+    second pass over the data.
+    """
+    c = moments.n_channels
+    _, vectors = np.linalg.eigh(moments.cov[c:, c:])
+    first = vectors[:, -1:]
+    return first * np.sign(first[np.abs(first).argmax()])
