@@ -1,0 +1,49 @@
+"""Loss, accuracy and margin of each image, and the differences between two networks on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (N, K) float64, labels (N,)) -> loss of each image (N,)."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each image in nats."""
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def image_scores(logits: Tensor, labels: Tensor, loss: Loss) -> dict[str, Tensor]:
+    """Return loss, accuracy (0 or 1) and margin of each image, float64 (N,).
+
+    The margin is the true-class logit minus the largest other. A network with one output has
+    neither accuracy nor margin: NaN. All in float64: a lesion of a small channel changes the loss
+    by less than float32 resolves beside the loss itself.
+
+    >>> scores = image_scores(torch.tensor([[2.0, 0.5]]), torch.tensor([0]), cross_entropy)
+    >>> scores["margin"].item(), scores["accuracy"].item()
+    (1.5, 1.0)
+    """
+    exact = logits.double()
+    scores = {"loss": loss(exact, labels)}
+    if exact.shape[1] < 2:
+        missing = torch.full_like(scores["loss"], torch.nan)
+        return scores | {"accuracy": missing, "margin": missing}
+    true = exact.gather(1, labels[:, None])[:, 0]
+    others = exact.scatter(1, labels[:, None], -torch.inf).amax(1)
+    scores["accuracy"] = (exact.argmax(1) == labels).double()
+    scores["margin"] = true - others
+    return scores
+
+
+def damage(dense: dict[str, Tensor], lesioned: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return how much worse each image became: positive where the lesion hurts."""
+    return {
+        "loss_increase": lesioned["loss"] - dense["loss"],
+        "accuracy_drop": dense["accuracy"] - lesioned["accuracy"],
+        "margin_drop": dense["margin"] - lesioned["margin"],
+    }
