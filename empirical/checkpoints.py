@@ -1,0 +1,253 @@
+"""Weights on disk: safetensors, with everything needed to use them in the file's JSON header.
+
+One file holds a checkpoint, so it is complete or absent. Reading one never executes code.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from empirical.models import ModelSpec
+from theory._files import write_bytes
+
+_HEADER = "twoaxis"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself.
+
+    `spec` is None for a network that was not built by name: its weights can be loaded into a
+    module that the caller has built, and into nothing else.
+    """
+
+    step: int
+    epoch: float
+    seed: int
+    spec: ModelSpec | None
+    data: str
+    fingerprint: str
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def checkpoint_path(folder: str | os.PathLike[str], step: int) -> Path:
+    """Return where the checkpoint of `step` lies in a training folder."""
+    return Path(folder) / f"step-{step:07d}.safetensors"
+
+
+def list_checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the checkpoints of a training folder in the order of their steps."""
+    return sorted(Path(folder).glob("step-*.safetensors"))
+
+
+def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, info: CheckpointInfo) -> Path:
+    """Write the weights and buffers of `model` with `info`, atomically.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> spec = ModelSpec("small_convnet", classes=10, image_size=8, channels=1)
+    >>> info = CheckpointInfo(0, 0.0, 7, spec, "digits", "", ("0",) * 10, (0.3,), (0.4,))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_checkpoint(checkpoint_path(folder, 0), spec.build(7), info)
+    ...     model, read = load_model(path)
+    >>> read.step, read.spec.name, next(model.parameters()).shape
+    (0, 'small_convnet', torch.Size([16, 1, 3, 3]))
+    """
+    write_tensors(path, model.state_dict(), {"info": asdict(info)})
+    return Path(path)
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]
+) -> None:
+    """Write tensors and a JSON header as one safetensors file, atomically."""
+    # Shared weights appear under each of their names: copies keep the file free of aliases.
+    owned = {
+        name: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+        for name, value in tensors.items()
+    }
+    metadata = {_HEADER: json.dumps({"format": _FORMAT, **header})}
+    try:
+        write_bytes(path, serialize(owned, metadata))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"no space left to write {os.fspath(path)!r}. What was written before is complete: "
+            "free some space and start again to resume",
+        ) from error
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the JSON header of a file that `write_tensors` wrote."""
+    file = _existing(path)
+    try:
+        with safe_open(file, framework="pt", device="cpu") as source:
+            header = _parsed(file, source.metadata())
+            return {name: source.get_tensor(name) for name in source.keys()}, header  # noqa: SIM118
+    except SafetensorError as error:
+        raise _corrupt(file, error) from error
+
+
+def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
+    """Return what a checkpoint says of itself, without reading its weights."""
+    file = _existing(path)
+    try:
+        with safe_open(file, framework="pt", device="cpu") as source:
+            header = _parsed(file, source.metadata())
+    except SafetensorError as error:
+        raise _corrupt(file, error) from error
+    return _info(file, header)
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, CheckpointInfo]:
+    """Build the network that a checkpoint describes, load its weights, and return both.
+
+    The network is in evaluation mode.
+    """
+    tensors, header = read_tensors(path)
+    info = _info(Path(path), header)
+    if info.spec is None:
+        raise ValueError(
+            f"checkpoint {os.fspath(path)!r} does not say which network it belongs to. Build the "
+            "network yourself and use load_weights(model, path)."
+        )
+    model = info.spec.build()
+    _load_into(model, tensors, path)
+    return model.eval(), info
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load weights into `model`: a checkpoint of ours, any safetensors, or a torch state dict.
+
+    A ``.pt`` or ``.pth`` file is read with ``weights_only=True``: tensors, never code.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is corrupt, holds something else, or belongs to another architecture; the
+        message names the first weights that differ.
+    """
+    file = _existing(path)
+    if file.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        tensors = _read_torch(file)
+    else:
+        try:
+            with safe_open(file, framework="pt", device="cpu") as source:
+                tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise _corrupt(file, error) from error
+    _load_into(model, _without_prefix(tensors), file)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"checkpoint {str(file)!r} does not exist. Give the path of a .safetensors file, for "
+            "instance one of a run's train/ folder."
+        )
+    return file
+
+
+def _parsed(file: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    if not metadata or _HEADER not in metadata:
+        raise ValueError(
+            f"checkpoint {str(file)!r} was not written by twoaxis: its header does not name a "
+            "network. Pass the network with --model; its weights are then loaded from the file."
+        )
+    header: dict[str, Any] = json.loads(metadata[_HEADER])
+    if header.get("format") != _FORMAT:
+        raise ValueError(
+            f"checkpoint {str(file)!r} has format {header.get('format')!r}; this version reads "
+            f"format {_FORMAT}. Write it again with this version."
+        )
+    return header
+
+
+def _info(file: Path, header: dict[str, Any]) -> CheckpointInfo:
+    if "info" not in header:
+        raise ValueError(
+            f"{str(file)!r} is a training state, not a checkpoint; give step-*.safetensors."
+        )
+    values = dict(header["info"])
+    values["spec"] = None if values["spec"] is None else ModelSpec(**values["spec"])
+    for name in ("class_names", "mean", "std"):
+        values[name] = tuple(values[name])
+    return CheckpointInfo(**values)
+
+
+def _corrupt(file: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"checkpoint {str(file)!r} is not a complete safetensors file ({error}). Copy or train it "
+        "again."
+    )
+
+
+def _read_torch(file: Path) -> dict[str, Tensor]:
+    from pickle import UnpicklingError
+
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint {str(file)!r} holds more than tensors, or is damaged; it was not loaded, "
+            "since loading it could run code. Save model.state_dict() alone."
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(
+            f"checkpoint {str(file)!r} must hold a state dict, a mapping from names to tensors; "
+            f"got {type(content).__name__}. Save model.state_dict()."
+        )
+    return content
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    # What DistributedDataParallel and torch.compile put in front of every name.
+    for prefix in ("module.", "_orig_mod."):
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _load_into(
+    model: nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> None:
+    expected = model.state_dict()
+    problems = [f"{name} is missing" for name in expected if name not in tensors]
+    problems += [f"{name} is unknown" for name in tensors if name not in expected]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise ValueError(
+            f"checkpoint {os.fspath(path)!r} belongs to another architecture than "
+            f"{type(model).__name__}: {'; '.join(problems[:4])}{more}. Build the network with the "
+            "same name, width, number of classes and channels."
+        )
+    model.load_state_dict(dict(tensors))
