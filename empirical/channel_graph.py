@@ -9,6 +9,7 @@ the model, its copies and its saved form.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,9 @@ import torch_pruning as tp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.macs import COUNTED, in_evaluation, positions
+from empirical.activations import evaluating
+from empirical.macs import COUNTED, positions
+from theory._validation import one_of
 
 THROUGH = (
     nn.modules.batchnorm._BatchNorm,
@@ -91,7 +94,7 @@ class ChannelGraph:
         if counts is None:
             counts = self.sizes
         kept = np.append(np.asarray(counts, dtype=np.float64), 1.0)
-        return int(round(float(self._cost @ ((self._inputs @ kept) * (self._outputs @ kept)))))
+        return round(float(self._cost @ ((self._inputs @ kept) * (self._outputs @ kept))))
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -103,11 +106,16 @@ class ChannelGraph:
         return next(group for group in self.groups if group.name == name)
 
 
-def trace_channels(model: nn.Module, example: Tensor) -> ChannelGraph:
+def trace_channels(
+    model: nn.Module, example: Tensor, *, skip: Sequence[str] = (), coupled: bool = True
+) -> ChannelGraph:
     """Trace `model` on `example` (1, ...) and return its removable channel groups.
 
-    The model itself is left as it is. Raises ValueError where it cannot be traced or where no
-    group of it can be removed.
+    Groups with a layer of `skip` among their producers stay whole, and without `coupled` those
+    that a residual sum joins from several producers. The model itself is left as it is.
+
+    Raises ValueError where the model cannot be traced, where no group can be removed, and for a
+    name in `skip` that no layer has.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
     >>> graph = trace_channels(net, torch.zeros(1, 1, 4, 4))
@@ -115,6 +123,8 @@ def trace_channels(model: nn.Module, example: Tensor) -> ChannelGraph:
     [('0', 4, (4, 4))]
     """
     calls = positions(model, example)
+    for name in skip:
+        one_of("skip", name, calls)
     traced = copy.deepcopy(model).requires_grad_(True)
     dependencies, outputs = _trace(traced, example)
     names = {module: name for name, module in traced.named_modules()}
@@ -126,6 +136,10 @@ def trace_channels(model: nn.Module, example: Tensor) -> ChannelGraph:
         group = None if reason else _read_group(found, names)
         if group is None:
             kept_whole[name] = reason or "its channel groups leave a single unit"
+        elif {m.module for m in group.producers} & set(skip):
+            kept_whole[name] = "named in skip"
+        elif len(group.producers) > 1 and not coupled:
+            kept_whole[name] = "coupled by a residual sum, and coupled=False"
         else:
             groups.append(_in_call_order(group, list(calls)))
     groups.sort(key=lambda group: list(calls).index(group.name))
@@ -147,7 +161,7 @@ def _trace(model: nn.Module, example: Tensor) -> tuple[tp.DependencyGraph, set[o
         return result
 
     try:
-        with in_evaluation(model), torch.enable_grad():
+        with evaluating(model), torch.enable_grad():
             graph = tp.DependencyGraph().build_dependency(
                 model, example_inputs=example, output_transform=note, verbose=False
             )

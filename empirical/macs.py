@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 
-import torch
 from torch import Tensor, nn
+
+from empirical.activations import evaluating
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 COUNTED = (*CONVOLUTIONS, nn.Linear)
-
-
-@contextmanager
-def in_evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluate `model`; every module's own training flag is back afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 def positions(model: nn.Module, example: Tensor) -> dict[str, int]:
@@ -43,7 +30,7 @@ def positions(model: nn.Module, example: Tensor) -> dict[str, int]:
         if isinstance(module, COUNTED)
     ]
     try:
-        with in_evaluation(model), torch.no_grad():
+        with evaluating(model):
             model(example)
     finally:
         for handle in handles:

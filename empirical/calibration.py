@@ -1,0 +1,112 @@
+"""What pruning needs to know about a dense network, each thing computed once, when first asked.
+
+A `Calibration` serves every criterion, allocation and recovery of one network: the trace, the
+two axes, the second moments at the layers' inputs, gradients and feature maps. It reads
+calibration images only; accuracies are reported on other images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from empirical.batches import batches
+from empirical.channel_graph import ChannelGraph, trace_channels
+from empirical.measurement import measure
+from theory.axes import ChannelAxes
+
+
+class Calibration:
+    """A dense network with its calibration images.
+
+    Args:
+        model: any `nn.Module` from images to logits; it is never changed.
+        loader: a re-iterable of (images, labels), training images that no report uses.
+        target: T of the target axis, as in `measure`.
+        batch_limit: use at most so many batches of the loader; all by default.
+        gradient_images: images for Taylor and Hessian; `map_images`: for HRank and CHIP.
+        skip: layers to keep whole. coupled: False also keeps residual streams whole.
+        seed: of the spatial positions that are sampled.
+        device: where to compute; by default where the model's parameters are.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+    >>> loader = [(torch.randn(8, 1, 4, 4), torch.tensor([0, 1] * 4))]
+    >>> Calibration(net, loader).graph.macs()
+    176
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: Iterable[object],
+        *,
+        target: str = "logit_margin",
+        batch_limit: int | None = None,
+        gradient_images: int = 256,
+        map_images: int = 64,
+        skip: tuple[str, ...] = (),
+        coupled: bool = True,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if iter(loader) is loader:
+            raise TypeError(
+                "loader must be re-iterable, since calibration reads it more than once; got an "
+                f"iterator ({type(loader).__name__}). Pass a DataLoader or a list of batches."
+            )
+        self.model = model
+        self.loader = loader
+        self.target = target
+        self.batch_limit = batch_limit
+        self.gradient_images = gradient_images
+        self.map_images = map_images
+        self.skip = tuple(skip)
+        self.coupled = coupled
+        self.seed = seed
+        parameter = next(model.parameters(), None)
+        home = torch.device("cpu") if parameter is None else parameter.device
+        self.device = home if device is None else torch.device(device)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Checked calibration batches on the device, at most `batch_limit` of them."""
+        return islice(batches(self.loader, self.device), self.batch_limit)
+
+    @cached_property
+    def example(self) -> Tensor:
+        """One image, (1, ...)."""
+        images, _ = next(self.batches())
+        return images[:1]
+
+    @cached_property
+    def graph(self) -> ChannelGraph:
+        """The removable channel groups."""
+        return trace_channels(self.model, self.example, skip=self.skip, coupled=self.coupled)
+
+    @cached_property
+    def axes(self) -> dict[str, ChannelAxes]:
+        """Every quantity of the two axes of every layer that produces channels."""
+        producers = [m.module for group in self.graph.groups for m in group.producers]
+        table = measure(
+            self.model,
+            _Batches(self),
+            target=self.target,
+            layers=producers,
+            standard_errors=False,
+            seed=self.seed,
+            device=self.device,
+        )
+        return dict(table.axes)
+
+
+class _Batches:
+    """A calibration's batches as a loader."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.calibration = calibration
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.calibration.batches()
