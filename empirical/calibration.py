@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from empirical.batches import batches
 from empirical.channel_graph import ChannelGraph, trace_channels
+from empirical.input_moments import InputMoments, input_moments
 from empirical.measurement import measure
 from theory.axes import ChannelAxes
 
@@ -100,6 +101,11 @@ class Calibration:
             device=self.device,
         )
         return dict(table.axes)
+
+    @cached_property
+    def input_moments(self) -> dict[tuple[str, str], InputMoments]:
+        """Moments of each group's units at the input of each layer that reads them."""
+        return input_moments(self.model, self.graph, self.batches(), seed=self.seed)
 
 
 class _Batches:

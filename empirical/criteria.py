@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from empirical.channel_graph import ChannelGraph, Group, Member
+from empirical.input_moments import InputMoments
 from theory import ChannelAxes
 from theory._validation import one_of
 from theory.axes import LOCAL_AXIS, QUANTITIES
@@ -33,6 +34,7 @@ class Knowledge(Protocol):
     model: nn.Module
     graph: ChannelGraph
     axes: dict[str, ChannelAxes]
+    input_moments: dict[tuple[str, str], InputMoments]
 
 
 @dataclass(frozen=True)

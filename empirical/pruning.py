@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ import pandas as pd
 from torch import nn
 
 from empirical import allocation as alloc
+import empirical.criteria_compensated  # noqa: F401  (declares its criteria)
 from empirical.calibration import Calibration
+from empirical.compensation import merge
 from empirical.criteria import REGISTRY, comparable, scores
 from empirical.recovery import RECOVERIES, recalibrate
 from empirical.removal import Kept, mask, remove
@@ -80,9 +83,9 @@ def prune(
     loader: Iterable[object] | Calibration,
     *,
     macs: float = 0.5,
-    criterion: str = "l2",
+    criterion: str = "replaceability",
     allocation: str = "uniform",
-    recovery: str = "recalibrate",
+    recovery: str = "compensate",
     path: str = "removed",
     floor: float = 0.05,
     counts: Mapping[str, int] | None = None,
@@ -99,7 +102,8 @@ def prune(
             fine enough; `report.deviation` states by how much it was missed.
         criterion: one of `criterion_names()`; the channels that score lowest go.
         allocation: "uniform" or "global".
-        recovery: "none" or "recalibrate"; see `RECOVERIES`.
+        recovery: "none", "recalibrate" (batch norms), "merge" (peer compensation) or
+            "compensate" (both).
         path: "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
         floor: least share of its channels that every layer keeps.
         counts: group name -> units to keep, instead of `macs`; groups left out stay whole.
@@ -110,6 +114,7 @@ def prune(
         ValueError: unknown criterion, allocation or recovery; `macs` below what the floors allow;
             a model that does not trace; scores that are not finite.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
     >>> batch = (torch.randn(8, 1, 4, 4), torch.tensor([0, 1] * 4))
     >>> prune(net, [batch], macs=0.5, criterion="l2", recovery="none").report.channels
@@ -170,6 +175,9 @@ def apply(
     """Remove (or mask) everything but `kept`, then recover."""
     steps = RECOVERIES[recovery]
     model = known.model
+    if "merge" in steps:
+        model = copy.deepcopy(model)
+        merge(model, known.graph, kept, known.input_moments)
     if path == "masked":
         pruned = mask(model, known.graph, kept)
     else:

@@ -12,8 +12,10 @@ BATCH_NORM = nn.modules.batchnorm._BatchNorm
 RECOVERIES: dict[str, tuple[str, ...]] = {
     "none": (),
     "recalibrate": ("recalibrate",),
+    "merge": ("merge",),
+    "compensate": ("merge", "recalibrate"),
 }
-"""Recovery -> its steps."""
+"""Recovery -> its steps. "merge" is peer compensation alone, "compensate" recalibrates after it."""
 
 
 def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
