@@ -109,8 +109,10 @@ class GroupedMoments:
         """Turn sums of deviations from the shift into mean and covariance, in place."""
         mean = sums / n
         cov = products.addr_(mean, sums, alpha=-1.0).div_(max(n - 1, 1))
-        c = self.n_channels
-        for left in range(0, c, BLOCK):
-            right = min(left + BLOCK, c)
+        for left in [*range(0, self.n_channels, BLOCK), self.n_channels]:
+            right = min(left + BLOCK, self.n_channels) if left < self.n_channels else len(cov)
             cov[right:, left:right] = cov[left:right, right:].T
+            # a matrix product rounds its two triangles differently
+            block = cov[left:right, left:right]
+            block.copy_((block + block.T) / 2)
         return Moments((self._shift + mean).cpu().numpy(), cov.cpu().numpy(), self.n_targets, n)

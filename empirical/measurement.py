@@ -95,7 +95,9 @@ def measure(
     stream = batches(loader, place)
     first = next(stream)
     chosen, skipped = _choose(model, first[0], layers)
-    recorder = Recorder(chosen, sampler, function, groups, first_image)
+    recorder = Recorder(
+        chosen, sampler, function, groups, count("first_image", first_image, least=0)
+    )
     with evaluating(model), capture(model, recorder.readers()), _bar(progress, loader) as advance:
         for images, labels in chain([first], stream):
             recorder.run(model, images, labels)

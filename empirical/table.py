@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -151,11 +152,12 @@ class AxisTable:
             a file that is no saved AxisTable
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # opened here, so that a file that is no archive is closed too
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = dict(stored)
             header = json.loads(bytes(arrays.pop("header")))
             known = header["format"] == FORMAT
-        except (KeyError, ValueError, EOFError) as error:
+        except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
             raise ValueError(f"path must be a saved AxisTable; {path} is not: {error}") from error
         if not known:
             raise ValueError(

@@ -1,0 +1,113 @@
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+
+from empirical.layers import find_layers
+
+IMAGE = torch.zeros(2, 3, 32, 32)
+
+
+class Residual(nn.Module):
+    """Attributes named and ordered to mislead: nothing but the flow of tensors tells the norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 5)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.bn2 = nn.BatchNorm2d(8)
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        y = functional.relu(self.bn2(self.first(x)))
+        y = y + self.bn1(self.second(y))
+        return self.head(y.mean((2, 3)))
+
+
+def names_and_norms(model, image=IMAGE):
+    return [(layer.name, layer.norm) for layer in find_layers(model, image)]
+
+
+def test_execution_order_and_norms_follow_the_tensors():
+    assert names_and_norms(Residual()) == [("first", "bn2"), ("second", "bn1")]
+
+
+def test_norm_after_an_in_place_activation_is_not_the_layers_norm():
+    head = [nn.Flatten(), nn.Linear(8 * 32 * 32, 5)]
+    conv = nn.Conv2d(3, 8, 3, padding=1)
+    late = nn.Sequential(conv, nn.ReLU(inplace=True), nn.BatchNorm2d(8), *head)
+    assert names_and_norms(late) == [("0", None)]
+    assert names_and_norms(nn.Sequential(conv, nn.BatchNorm2d(8), *head)) == [("0", "1")]
+
+
+def test_norm_of_half_the_output_is_not_the_layers_norm():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 8, 1), nn.BatchNorm2d(4)
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.head(self.norm(self.conv(x).chunk(2, dim=1)[0]).mean((2, 3)))
+
+    assert names_and_norms(Half()) == [("conv", None)]
+
+
+def test_permuted_layer_norm_of_convnext_is_found_with_its_channel_dimension():
+    layers = find_layers(torchvision.models.convnext_tiny(num_classes=10), IMAGE)
+    depthwise = next(layer for layer in layers if layer.name == "features.1.0.block.0")
+    assert depthwise.norm == "features.1.0.block.2"
+    assert (depthwise.channel_dim, depthwise.norm_channel_dim) == (1, 3)
+    hidden = next(layer for layer in layers if layer.name == "features.1.0.block.3")
+    assert (hidden.n_channels, hidden.channel_dim) == (384, -1)
+    assert not any(layer.name == "classifier.2" for layer in layers)
+
+
+def test_every_batch_norm_of_a_resnet_belongs_to_one_convolution():
+    model = torchvision.models.resnet18(num_classes=10)
+    norms = [norm for _, norm in names_and_norms(model)]
+    all_norms = {n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert len(norms) == 20
+    assert set(norms) == all_norms
+
+
+def test_hidden_linear_layers_stay_and_the_classifier_goes():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 7), nn.ReLU(), nn.Linear(7, 5))
+    assert [layer.name for layer in find_layers(model, IMAGE)] == ["1"]
+    assert [layer.name for layer in find_layers(model, IMAGE, ["3"])] == ["3"]
+
+
+def test_shared_module_is_one_layer_with_its_number_of_calls():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+            self.head = nn.Linear(3, 5)
+
+        def forward(self, x):
+            return self.head(self.conv(self.norm(self.conv(x))).mean((2, 3)))
+
+    (layer,) = find_layers(Shared(), IMAGE)
+    assert (layer.name, layer.calls, layer.norm) == ("conv", 2, None)
+
+
+def test_looking_leaves_the_model_as_it_was():
+    model = Residual().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    find_layers(model, IMAGE)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_unknown_layer_names_the_nearest():
+    with pytest.raises(ValueError, match=r"got 'frist'\. Did you mean 'first'"):
+        find_layers(Residual(), IMAGE, ["frist"])
+
+
+def test_model_without_layers_says_so():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 5))
+    with pytest.raises(ValueError, match="must have a convolution or a hidden linear layer"):
+        find_layers(model, IMAGE)
