@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -20,6 +21,14 @@ MODELS: dict[str, str] = {
     "convnext_tiny": "empirical.models.imagenet:convnext_tiny",
 }
 """Name -> package.module:callable, called with classes, image_size, channels and width."""
+
+ALIASES = {
+    "classes": ("classes", "num_classes", "n_classes"),
+    "image_size": ("image_size", "img_size"),
+    "channels": ("channels", "in_channels", "in_chans"),
+    "width": ("width", "width_mult"),
+}
+"""What networks call the four options."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,10 @@ def create_model(
     Parameters
     ----------
     name
-        One of `MODELS`, or ``"package.module:callable"`` for a network of your own. The callable
-        gets the keywords classes, image_size, channels and width, and returns an `nn.Module`
-        that maps (n, channels, image_size, image_size) to logits (n, classes).
+        One of `MODELS`, or ``"package.module:callable"`` for any other network, yours or, say,
+        ``"torchvision.models:mobilenet_v3_small"``. The callable gets those of classes (or
+        num_classes), image_size, channels (or in_channels) and width that it has, and returns an
+        `nn.Module` that maps (n, channels, image_size, image_size) to logits (n, classes).
     width
         Multiplies the number of channels of every layer (1 is the published network).
     seed
@@ -81,7 +91,7 @@ def create_model(
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = builder(**options)
+        model = builder(**_accepted(name, builder, options))
     if not isinstance(model, nn.Module):
         raise TypeError(f"model {name!r} must return a torch.nn.Module; it returned {type(model)}.")
     return model
@@ -103,6 +113,27 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         one_of(f"callable of {module_name!r}", attribute, public)
     builder: Callable[..., nn.Module] = getattr(module, attribute)
     return builder
+
+
+def _accepted(
+    name: str, builder: Callable[..., nn.Module], options: dict[str, float]
+) -> dict[str, float]:
+    """Return the options under the names that `builder` has for them."""
+    parameters = inspect.signature(builder).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    accepted = {}
+    for option, value in options.items():
+        known = [alias for alias in ALIASES[option] if alias in parameters]
+        if known:
+            accepted[known[0]] = value
+        elif option == "classes" and takes_any:
+            # torchvision's builders hand their keywords on; all of their networks have this one.
+            accepted["num_classes"] = value
+        elif option == "width" and value != 1.0:
+            raise ValueError(
+                f"width must be 1 for model {name!r}, which has no width; got {value!r}."
+            )
+    return accepted
 
 
 def scaled(channels: int, width: float, *, divisor: int = 1) -> int:
