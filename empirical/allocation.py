@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from empirical.channel_graph import ChannelGraph
 
 Counts = NDArray[np.int64]
-TOLERANCE = 0.01
-"""A count within this share of the request counts as met; further moves stop at a tenth of it."""
+NEAR = 0.002
+"""Moves stop once the multiply-accumulates are within this share of the request."""
+BOX_GROUPS, BOX_REACH = 4, 3
+"""Networks of so few groups are searched so many units either way."""
 
 
 def best_units(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -109,17 +111,17 @@ def by_sensitivity(
     curves = [_curve(damage[group.name], group.units) for group in graph.groups]
     step = np.maximum(1, graph.sizes // 50)
     while graph.macs(counts) > target:
-        now, price = graph.macs(counts), []
-        for g in range(len(counts)):
-            fewer = counts.copy()
-            fewer[g] = max(counts[g] - step[g], least[g])
-            saved = now - graph.macs(fewer)
-            lost = curves[g][fewer[g]] - curves[g][counts[g]]
-            price.append(lost / saved if saved > 0 else np.inf)
+        fewer = np.maximum(counts - step, least)
+        saved = graph.macs(counts) - graph.macs_of_many(
+            np.where(np.eye(len(counts), dtype=bool), fewer, counts)
+        )
+        lost = np.array([c[f] - c[k] for c, f, k in zip(curves, fewer, counts, strict=True)])
+        price = np.full(len(counts), np.inf)
+        np.divide(lost, saved, out=price, where=saved > 0)
         g = int(np.argmin(price))
-        if not np.isfinite(price[g]):
+        if saved[g] <= 0:
             break
-        counts[g] = max(counts[g] - step[g], least[g])
+        counts[g] = fewer[g]
     return settle(graph, counts, target, least)
 
 
@@ -131,19 +133,45 @@ def _curve(points: Sequence[tuple[float, float]], units: int) -> NDArray[np.floa
 
 
 def settle(graph: ChannelGraph, start: Counts, target: int, least: Counts) -> Counts:
-    """Move single units, then pairs, until the target is met as closely as such moves allow."""
-    counts, best = start.copy(), abs(graph.macs(start) - target)
-    near = TOLERANCE / 10 * target
-    steps = [
-        np.eye(len(counts), dtype=np.int64)[g] * s for g in range(len(counts)) for s in (1, -1)
-    ]
-    pairs = [a + b for i, a in enumerate(steps) for b in steps[:i] if (a + b).any()]
-    for moves in (steps, steps + pairs):
-        while best > near:
-            tried = [counts + m for m in moves]
-            tried = [t for t in tried if (t >= least).all() and (t <= graph.sizes).all()]
-            off = [abs(graph.macs(t) - target) for t in tried]
-            if not off or min(off) >= best:
-                break
-            counts, best = tried[int(np.argmin(off))], min(off)
+    """Move single units, then pairs, then a small box, until the target is met closely enough.
+
+    Single units and pairs go where they help most. Only networks of few groups, whose units are
+    coarse, need the box; there the shortest move that comes within tolerance is taken.
+    """
+    one = np.eye(len(start), dtype=np.int64)
+    steps = np.concatenate([one, -one])
+    pairs = (steps[:, None] + steps[None]).reshape(-1, len(start))
+    counts, best = _descend(graph, start, target, least, steps)
+    counts, best = _descend(graph, counts, target, least, np.concatenate([steps, pairs]))
+    if best > NEAR * target and len(start) <= BOX_GROUPS:
+        counts = _nearest_in_box(graph, start, target, least)
     return counts
+
+
+def _descend(
+    graph: ChannelGraph, counts: Counts, target: int, least: Counts, moves: Counts
+) -> tuple[Counts, int]:
+    best = abs(graph.macs(counts) - target)
+    while best > NEAR * target:
+        tried, off = _tried(graph, counts + moves, target, least)
+        if not len(off) or off.min() >= best:
+            break
+        counts, best = tried[int(off.argmin())], int(off.min())
+    return counts, best
+
+
+def _nearest_in_box(graph: ChannelGraph, start: Counts, target: int, least: Counts) -> Counts:
+    axes = [np.arange(-BOX_REACH, BOX_REACH + 1)] * len(start)
+    moves = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(start))
+    moves = moves[np.argsort(np.abs(moves).sum(axis=1), kind="stable")]
+    tried, off = _tried(graph, start + moves, target, least)
+    near = np.flatnonzero(off <= NEAR * target)
+    return tried[near[0] if near.size else int(off.argmin())]
+
+
+def _tried(
+    graph: ChannelGraph, counts: Counts, target: int, least: Counts
+) -> tuple[Counts, NDArray[np.int64]]:
+    """Those counts that respect floors and sizes, and how far each is from the target."""
+    allowed = counts[((counts >= least) & (counts <= graph.sizes)).all(axis=1)]
+    return allowed, np.abs(graph.macs_of_many(allowed) - target)

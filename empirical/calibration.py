@@ -7,17 +7,22 @@ calibration images only; accuracies are reported on other images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 
 import torch
+import torch_pruning as tp
 from torch import Tensor, nn
 
 from empirical.batches import batches
-from empirical.channel_graph import ChannelGraph, trace_channels
+from empirical.channel_graph import ChannelGraph, trace_channels, trace_copy
+from empirical.criteria_gradients import loss_gradients
+from empirical.criteria_maps import average_rank, channel_independence, map_scores
+from empirical.criterion import Scores
 from empirical.input_moments import InputMoments, input_moments
 from empirical.measurement import measure
+from empirical.sensitivity import loss_by_share
 from theory.axes import ChannelAxes
 
 
@@ -90,12 +95,11 @@ class Calibration:
     @cached_property
     def axes(self) -> dict[str, ChannelAxes]:
         """Every quantity of the two axes of every layer that produces channels."""
-        producers = [m.module for group in self.graph.groups for m in group.producers]
         table = measure(
             self.model,
             _Batches(self),
             target=self.target,
-            layers=producers,
+            layers=self.producers,
             standard_errors=False,
             seed=self.seed,
             device=self.device,
@@ -106,6 +110,64 @@ class Calibration:
     def input_moments(self) -> dict[tuple[str, str], InputMoments]:
         """Moments of each group's units at the input of each layer that reads them."""
         return input_moments(self.model, self.graph, self.batches(), seed=self.seed)
+
+    @cached_property
+    def traced(self) -> tuple[nn.Module, tp.DependencyGraph]:
+        """A copy of the model, and torch-pruning's graph of that copy."""
+        return trace_copy(self.model, self.example)[:2]
+
+    @cached_property
+    def gradients(self) -> Mapping[str, dict[str, Tensor]]:
+        """Mean gradient ("mean") and mean squared gradient ("square") of every parameter."""
+        return _Gradients(self)
+
+    @cached_property
+    def map_ranks(self) -> dict[str, Scores]:
+        """HRank of every producer's channels."""
+        return self._map_scores(average_rank, self.map_images)
+
+    @cached_property
+    def map_independence(self) -> dict[str, Scores]:
+        """CHIP's channel independence of every producer's channels."""
+        return self._map_scores(channel_independence, max(1, self.map_images // 4))
+
+    def _map_scores(self, score: Callable[[Tensor], Tensor], images: int) -> dict[str, Scores]:
+        return map_scores(self.model, self.producers, self.example, self.batches(), images, score)
+
+    @cached_property
+    def sensitivity(self) -> dict[str, list[tuple[float, float]]]:
+        """Loss increase when one group alone keeps a share of its units; pairs per group.
+
+        Units go by the norm of their filters, without recovery, whatever the criterion: the
+        sensitivity allocation gives all criteria the same counts.
+        """
+        return loss_by_share(self.model, self.graph, list(self.batches()))
+
+    @property
+    def producers(self) -> list[str]:
+        """Every layer that produces removable channels."""
+        return [m.module for group in self.graph.groups for m in group.producers]
+
+
+class _Gradients(Mapping[str, dict[str, Tensor]]):
+    """The two kinds of gradients, each computed when first read."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.calibration = calibration
+        self.found: dict[str, dict[str, Tensor]] = {}
+
+    def __getitem__(self, kind: str) -> dict[str, Tensor]:
+        if kind not in self.found:
+            known = self.calibration
+            images = known.gradient_images // (1 if kind == "mean" else 4)
+            self.found[kind] = loss_gradients(known.traced[0], known.batches(), images, kind)
+        return self.found[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("mean", "square"))
+
+    def __len__(self) -> int:
+        return 2
 
 
 class _Batches:

@@ -91,10 +91,13 @@ class ChannelGraph:
 
     def macs(self, counts: NDArray[np.int64] | None = None) -> int:
         """Multiply-accumulates per image with `counts` (groups,) units kept; all by default."""
-        if counts is None:
-            counts = self.sizes
-        kept = np.append(np.asarray(counts, dtype=np.float64), 1.0)
-        return round(float(self._cost @ ((self._inputs @ kept) * (self._outputs @ kept))))
+        return int(self.macs_of_many((self.sizes if counts is None else counts)[None])[0])
+
+    def macs_of_many(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Multiply-accumulates of several choices of counts, (n, groups) -> (n,)."""
+        kept = np.column_stack([counts, np.ones(len(counts))]).astype(np.float64)
+        per_layer = (kept @ self._inputs.T) * (kept @ self._outputs.T)
+        return np.rint(per_layer @ self._cost).astype(np.int64)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -125,8 +128,7 @@ def trace_channels(
     calls = positions(model, example)
     for name in skip:
         one_of("skip", name, calls)
-    traced = copy.deepcopy(model).requires_grad_(True)
-    dependencies, outputs = _trace(traced, example)
+    traced, dependencies, outputs = trace_copy(model, example)
     names = {module: name for name, module in traced.named_modules()}
     names |= {parameter: name for name, parameter in traced.named_parameters()}
     groups, kept_whole = [], {}
@@ -152,8 +154,11 @@ def trace_channels(
     return _with_costs(tuple(groups), kept_whole, dict(traced.named_modules()), calls)
 
 
-def _trace(model: nn.Module, example: Tensor) -> tuple[tp.DependencyGraph, set[object]]:
-    """Return the dependency graph and the autograd nodes of the network's outputs."""
+def trace_copy(
+    model: nn.Module, example: Tensor
+) -> tuple[nn.Module, tp.DependencyGraph, set[object]]:
+    """Return a copy, torch-pruning's graph of the copy, and its outputs' autograd nodes."""
+    model = copy.deepcopy(model).requires_grad_(True)
     outputs: set[object] = set()
 
     def note(result: object) -> object:
@@ -175,7 +180,7 @@ def _trace(model: nn.Module, example: Tensor) -> tuple[tp.DependencyGraph, set[o
             f"model ({type(model).__name__}) could not be traced: its output has no gradient. "
             "Remove detach() and no_grad() from its forward."
         )
-    return graph, outputs
+    return model, graph, outputs
 
 
 def _why_not(found: tp.Group, outputs: set[object], calls: dict[str, int]) -> str | None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from empirical.channel_graph import Group, Member
-from empirical.criteria import Knowledge, Scores, register
+from empirical.criterion import Knowledge, Scores, register
 from empirical.replaceability import RIDGE, removal_order, scores_from_order
 
 Float = NDArray[np.float64]

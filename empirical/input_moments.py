@@ -101,10 +101,7 @@ class _Sums:
 
     def _rows(self, inputs: Tensor, positions: int, generator: torch.Generator) -> Tensor:
         """Samples of the units, (blocks, n, units)."""
-        if self.linear:
-            flat = inputs.reshape(-1, inputs.shape[-1], 1)
-        else:
-            flat = inputs.flatten(2)
+        flat = inputs.reshape(-1, inputs.shape[-1], 1) if self.linear else inputs.flatten(2)
         if flat.shape[2] > positions:
             drawn = torch.randperm(flat.shape[2], generator=generator)[:positions]
             flat = flat[:, :, drawn.to(flat.device)]

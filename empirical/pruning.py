@@ -12,15 +12,15 @@ import pandas as pd
 from torch import nn
 
 from empirical import allocation as alloc
-import empirical.criteria_compensated  # noqa: F401  (declares its criteria)
 from empirical.calibration import Calibration
 from empirical.compensation import merge
-from empirical.criteria import REGISTRY, comparable, scores
+from empirical.criteria import comparable, scores
+from empirical.criterion import REGISTRY
 from empirical.recovery import RECOVERIES, recalibrate
 from empirical.removal import Kept, mask, remove
 from theory._validation import one_of, positive
 
-ALLOCATIONS = ("uniform", "global")
+ALLOCATIONS = ("uniform", "global", "sensitivity")
 PATHS = ("removed", "masked")
 
 
@@ -101,7 +101,7 @@ def prune(
         macs: share of the multiply-accumulates to keep. Met within 1 % where single channels are
             fine enough; `report.deviation` states by how much it was missed.
         criterion: one of `criterion_names()`; the channels that score lowest go.
-        allocation: "uniform" or "global".
+        allocation: "uniform", "global" or "sensitivity".
         recovery: "none", "recalibrate" (batch norms), "merge" (peer compensation) or
             "compensate" (both).
         path: "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
@@ -161,8 +161,10 @@ def choose(
         target = alloc.target_macs(graph, macs, least)
         if allocation == "uniform":
             keep = alloc.uniform(graph, target, least)
-        else:
+        elif allocation == "global":
             keep = alloc.competing(graph, comparable(criterion, found), target, least)
+        else:
+            keep = alloc.by_sensitivity(graph, known.sensitivity, target, least)
     return {
         group.name: alloc.best_units(found[group.name], int(keep[g]))
         for g, group in enumerate(graph.groups)
