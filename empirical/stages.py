@@ -10,7 +10,6 @@ from typing import Any
 
 from theory._files import write_json
 
-
 FORMAT = 1
 """Raised whenever a stage computes or writes something else from the same inputs."""
 

@@ -30,7 +30,7 @@ SAVE_SECONDS = 60.0
 """Longest time whose work a kill can cost."""
 
 
-class TrainingDivergedError(ArithmeticError):
+class TrainingDivergedError(ValueError):
     """The loss is no longer a finite number."""
 
 
