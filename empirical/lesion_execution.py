@@ -77,6 +77,7 @@ def execute(
     runners: Sequence[Runner],
     *,
     loss: Loss,
+    images_at_once: int | None = None,
     calibration_images: frozenset[bytes] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -98,7 +99,7 @@ def execute(
     done = 0
     source = batches(loader, device)
     with evaluating(model):
-        for number, (images, labels) in enumerate(source):
+        for number, (images, labels) in enumerate(_parts(source, images_at_once)):
             if known and not known.isdisjoint(image_digests(images)):
                 _refuse_shared(known, images, source)
             dense = _dense_scores(model, images, labels, loss, number)
@@ -117,6 +118,15 @@ def execute(
         {name: np.concatenate(parts, axis=1) for name, parts in blocks.items()},
         {name: np.concatenate(parts) for name, parts in dense_blocks.items()},
     )
+
+
+def _parts(
+    source: Iterator[tuple[Tensor, Tensor]], most: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Split batches evenly into parts of at most `most` images."""
+    for images, labels in source:
+        pieces = 1 if most is None else -(-len(images) // most)
+        yield from zip(images.chunk(pieces), labels.chunk(pieces), strict=True)
 
 
 def _job_damage(

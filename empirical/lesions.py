@@ -13,13 +13,16 @@ from empirical.batches import batches
 from empirical.interventions import FromOtherImage, Intervention, Job, ToConstant
 from empirical.layers import Layer, find_layers
 from empirical.lesion_calibration import LayerMoments, calibrate
-from empirical.lesion_execution import Outcome, Progress, Runner, execute, naive_runner
+from empirical.lesion_execution import Outcome, Progress, execute
+from empirical.lesion_plan import METHODS, plan_runs
 from empirical.lesion_scores import Loss, cross_entropy
 from empirical.lesion_table import LesionTable
 from theory._validation import count, one_of
 
 KINDS = ("mean", "zero", "resample")
-METHODS = ("fast", "naive")
+EXAMPLES = 4
+"""Images on which layers are found and the fast way is compared with the naive one."""
+
 MEMORY = 2 << 30
 """Bytes that the activations of a lesion run may take by default."""
 
@@ -90,7 +93,7 @@ def lesion(
     """
     wanted = _kinds(kinds)
     one_of("method", method, METHODS)
-    source, example = first_image(model, loader)
+    source, example = first_images(model, loader)
     found = find_layers(model, example, names_of(layers, channels))
     known = LayerMoments({})
     if "mean" in wanted:
@@ -107,24 +110,18 @@ def lesion(
         for kind in wanted
         for site in ["norm" if kind == "zero" and layer.norm is not None else "prenorm"]
     ]
-    runners, fallback = choose_runners(model, example, jobs, method, memory)
+    plan = plan_runs(model, example, jobs, method, memory)
     outcome = execute(
         model,
         source,
         jobs,
-        runners,
+        plan.runners,
         loss=loss,
+        images_at_once=plan.images_at_once,
         calibration_images=known.images,
         progress=progress,
     )
-    return tabulate(jobs, outcome, fallback)
-
-
-def choose_runners(
-    model: nn.Module, example: Tensor, jobs: Sequence[Job], method: str, memory: int
-) -> tuple[list[Runner], dict[str, str]]:
-    """Return a runner for each job, and the layers that fell back to whole passes, with reasons."""
-    return [naive_runner(model)] * len(jobs), {}
+    return tabulate(jobs, outcome, plan.fallback)
 
 
 def tabulate(jobs: Sequence[Job], outcome: Outcome, fallback: dict[str, str]) -> LesionTable:
@@ -141,8 +138,8 @@ def tabulate(jobs: Sequence[Job], outcome: Outcome, fallback: dict[str, str]) ->
     )
 
 
-def first_image(model: nn.Module, loader: Iterable[object]) -> tuple[Iterable[object], Tensor]:
-    """Return the loader, still whole, and its first image on the model's device.
+def first_images(model: nn.Module, loader: Iterable[object]) -> tuple[Iterable[object], Tensor]:
+    """Return the loader, still whole, and its first images on the model's device.
 
     Raises
     ------
@@ -157,7 +154,7 @@ def first_image(model: nn.Module, loader: Iterable[object]) -> tuple[Iterable[ob
             "Pass a DataLoader or a list of batches."
         )
     images, _ = next(batches(loader, next(model.parameters()).device))
-    return loader, images[:1]
+    return loader, images[:EXAMPLES]
 
 
 def names_of(

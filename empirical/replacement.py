@@ -21,15 +21,14 @@ from empirical.interventions import FromPeers, Job, ToConstant
 from empirical.layers import Layer, find_layers
 from empirical.lesion_calibration import calibrate
 from empirical.lesion_execution import Progress, execute
+from empirical.lesion_plan import METHODS, plan_runs
 from empirical.lesion_scores import Loss, cross_entropy
 from empirical.lesion_table import Float, LesionTable
 from empirical.lesions import (
     MEMORY,
-    METHODS,
     Sets,
     channel_sets,
-    choose_runners,
-    first_image,
+    first_images,
     names_of,
     tabulate,
 )
@@ -178,7 +177,7 @@ def replace(
     repeats = count("draws", draws)
     if size is not None:
         count("size", size)
-    source, example = first_image(model, loader)
+    source, example = first_images(model, loader)
     found = find_layers(model, example, names_of(layers, channels))
     _refuse_lonely(found)
     known = calibrate(model, calibration, found)
@@ -208,19 +207,20 @@ def replace(
                 )
                 jobs.append(Job(layer, kind, "prenorm", change, chosen))
                 notes.append((fit.recovered, fit.n_peers, draw))
-    runners, fallback = choose_runners(model, example, jobs, method, memory)
+    plan = plan_runs(model, example, jobs, method, memory)
     outcome = execute(
         model,
         source,
         jobs,
-        runners,
+        plan.runners,
         loss=loss,
+        images_at_once=plan.images_at_once,
         calibration_images=known.images,
         progress=progress,
     )
     rows = [job.channels[:, 0].numpy() for job in jobs]
     return ReplacementTable(
-        **vars(tabulate(jobs, outcome, fallback)),
+        **vars(tabulate(jobs, outcome, plan.fallback)),
         predicted=np.concatenate([n[0][r] for n, r in zip(notes, rows, strict=True)]),
         n_peers=np.concatenate([n[1][r] for n, r in zip(notes, rows, strict=True)]),
         draw=np.repeat([n[2] for n in notes], [len(r) for r in rows]),
