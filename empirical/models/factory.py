@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -67,10 +70,11 @@ def create_model(
     Parameters
     ----------
     name
-        One of `MODELS`, or ``"package.module:callable"`` for any other network, yours or, say,
-        ``"torchvision.models:mobilenet_v3_small"``. The callable gets those of classes (or
-        num_classes), image_size, channels (or in_channels) and width that it has, and returns an
-        `nn.Module` that maps (n, channels, image_size, image_size) to logits (n, classes).
+        One of `MODELS`, or ``"package.module:callable"`` (``"file.py:callable"``) for any other
+        network, yours or, say, ``"torchvision.models:mobilenet_v3_small"``. The callable gets
+        those of classes (or num_classes), image_size, channels (or in_channels) and width that it
+        has, and returns an `nn.Module` that maps (n, channels, image_size, image_size) to logits
+        (n, classes).
     width
         Multiplies the number of channels of every layer (1 is the published network).
     seed
@@ -100,9 +104,9 @@ def create_model(
 def _builder(name: str) -> Callable[..., nn.Module]:
     if ":" not in name:
         one_of("model", name, MODELS)
-    module_name, _, attribute = MODELS.get(name, name).partition(":")
+    module_name, _, attribute = MODELS.get(name, name).rpartition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = _module_of_file(module_name) or importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"model {name!r}: module {module_name!r} cannot be imported ({error}). Run from the "
@@ -113,6 +117,20 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         one_of(f"callable of {module_name!r}", attribute, public)
     builder: Callable[..., nn.Module] = getattr(module, attribute)
     return builder
+
+
+def _module_of_file(name: str) -> ModuleType | None:
+    """Return the module in a file of the user's, where `name` is a path that ends in .py."""
+    if not name.endswith(".py"):
+        return None
+    if not Path(name).is_file():
+        raise ValueError(f"model file {name!r} does not exist. Give file.py:callable.")
+    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"model file {name!r} cannot be imported as a Python module.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _accepted(
