@@ -140,6 +140,8 @@ def _out_of_place(module: nn.Module) -> nn.Module:
 def _make_out_of_place(node: fx.Node) -> None:
     if node.op == "call_method" and _is_in_place(str(node.target)):
         node.target = str(node.target)[:-1]
+    if node.op == "call_method" and node.target == "view":
+        node.target = "reshape"  # the same values, whatever the memory layout
     if node.op != "call_function":
         return
     name = getattr(node.target, "__name__", "")
