@@ -1,0 +1,88 @@
+"""The spectrum of image patches: what a first layer sees, and how coupled it must start.
+
+For random filters and the network's own output as target the theory predicts a coupling of power
+and target covariance that depends on this spectrum alone: steep spectra couple, flat ones do not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import unfold
+
+from theory import expected_output_coupling, initial_coupling_normalized
+from theory._validation import count
+
+KERNEL = 3
+RANDOM_OUTPUTS = 200
+
+
+def patch_covariance(images: Tensor, *, kernel: int = KERNEL) -> NDArray[np.float64]:
+    """(C k², C k²) covariance of all k × k patches, with zero padding as a convolution has.
+
+    Args:
+        images: (n, C, H, W).
+        kernel: k.
+    """
+    size = count("kernel", kernel)
+    if images.ndim != 4:
+        raise ValueError(f"images must have shape (n, C, H, W); got {tuple(images.shape)}.")
+    patches = unfold(images.double(), size, padding=size // 2).transpose(1, 2).flatten(0, 1)
+    return np.atleast_2d(torch.cov(patches.T).numpy())
+
+
+def spectrum_table(source: str, covariance: NDArray[np.float64]) -> pd.DataFrame:
+    """Columns source, rank, share: the eigenvalues in falling order as shares of their sum."""
+    values = np.linalg.eigvalsh(covariance)[::-1]
+    return pd.DataFrame(
+        {"source": source, "rank": np.arange(1, values.size + 1), "share": values / values.sum()}
+    )
+
+
+def spectrum_summary(sources: dict[str, NDArray[np.float64]]) -> pd.DataFrame:
+    """One row per source: how steep its patch spectrum is and what coupling theory expects of it.
+
+    Columns: source; dimension; first_share of the largest eigenvalue; effective_rank, the
+    participation ratio (Σλ)²/Σλ²; exponent, the slope of log λ against log rank over all ranks;
+    expected_coupling, E κ(Σ, Σm) of power and squared target covariance for a random output m;
+    normalized_coupling and its standard deviation over random outputs, the same for the squared
+    target correlation, which is what task information ranks by.
+    """
+    rows = []
+    rng = np.random.default_rng(0)
+    for source, covariance in sources.items():
+        values = np.linalg.eigvalsh(covariance)[::-1]
+        values = values[values > 1e-12 * values[0]]
+        outputs = rng.standard_normal((RANDOM_OUTPUTS, values.size))
+        normalized = [initial_coupling_normalized(values, values * m) for m in outputs]
+        slope = np.polyfit(np.log(np.arange(1, values.size + 1)), np.log(values), 1)[0]
+        rows.append(
+            {
+                "source": source,
+                "dimension": covariance.shape[0],
+                "first_share": values[0] / values.sum(),
+                "effective_rank": values.sum() ** 2 / (values**2).sum(),
+                "exponent": -slope,
+                "expected_coupling": expected_output_coupling(values),
+                "normalized_coupling": np.mean(normalized),
+                "normalized_coupling_sd": np.std(normalized),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def natural_images(size: int = 32) -> Tensor:
+    """Tiles of the two photographs that scikit-learn ships: (n, 3, size, size) floats in [0, 1].
+
+    They are a yardstick for the spectrum of natural images where no data set is at hand.
+    """
+    from sklearn.datasets import load_sample_images
+
+    photographs = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2) / 255
+    # Averaging 4 x 4 pixels undoes the interpolation of camera and JPEG, as in small image sets.
+    reduced = torch.nn.functional.avg_pool2d(photographs, 4)
+    tiles = reduced.unfold(2, size, size).unfold(3, size, size)
+    return tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, size, size)

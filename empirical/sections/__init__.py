@@ -1,0 +1,1 @@
+"""Chapters of a report, one per subject: tables in, a `Section` out."""

@@ -1,0 +1,109 @@
+"""The front door: the command line, and the public names of the three packages in one place."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_PACKAGES = ("theory", "sim", "empirical")
+
+app = typer.Typer(
+    name="twoaxis",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Which channels does a trained network still need? Theory, simulation and measurement of "
+    "the two axes of channel information.",
+)
+
+
+def __getattr__(name: str) -> object:
+    """Public names of `theory`, `sim` and `empirical`, loaded on first use."""
+    if not name.startswith("_"):
+        for package in map(importlib.import_module, _PACKAGES):
+            if name in package.__all__:
+                return getattr(package, name)
+    raise AttributeError(f"module 'twoaxis' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({n for p in map(importlib.import_module, _PACKAGES) for n in p.__all__})
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/demo"),
+    seeds: Annotated[int, typer.Option(min=1, help="How many networks to train.")] = 3,
+    small: Annotated[bool, typer.Option(help="A minimal version, to see that it works.")] = False,
+) -> None:
+    """From formula to simulation to trained network, with a report, in about two minutes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    started = time.time()
+    sections = _demo_sections(out, seeds, small, started)
+    from empirical.demo import headline
+    from empirical.report import write_report
+
+    page = write_report(
+        out,
+        "Two axes of channel information",
+        "What a channel says about the task is one question; whether its peers could replace it "
+        "is another. This page asks both of small networks, from formula to lesion.",
+        sections,
+    )
+    table = Table(title="What was found", show_lines=True)
+    table.add_column("chapter", style="bold", max_width=24)
+    table.add_column("finding")
+    for chapter, finding in headline(sections):
+        table.add_row(chapter, finding)
+    console = Console()
+    console.print(table)
+    console.print(f"Report: {page.resolve()}  ({time.time() - started:.0f} s)", soft_wrap=True)
+
+
+def _demo_sections(out: Path, seeds: int, small: bool, started: float) -> list:
+    """Run both parts of the demo under one progress bar, and write `run.json`."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from empirical.demo import DemoSettings, digits_sections, run_record
+    from theory._files import write_json
+
+    settings = DemoSettings.small() if small else DemoSettings(seeds=tuple(range(seeds)))
+    out.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn("{task.description:<44}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("starting", total=1.0)
+        sections = digits_sections(
+            settings, lambda what, share: bar.update(task, description=what, completed=share)
+        )
+    write_json(out / "run.json", run_record(settings, started))
+    return sections
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder written by demo or run.")],
+) -> None:
+    """Render report.html again from a folder's findings, figures and tables."""
+    from empirical.report import render
+
+    typer.echo(render(folder))
+
+
+def main() -> None:
+    """Run the command line; an error of the user is one line that names the remedy."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        typer.echo(f"twoaxis: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
