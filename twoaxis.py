@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from empirical import cli as empirical_cli
+
 _PACKAGES = ("theory", "sim", "empirical")
 
 app = typer.Typer(
@@ -20,6 +22,8 @@ app = typer.Typer(
     help="Which channels does a trained network still need? Theory, simulation and measurement of "
     "the two axes of channel information.",
 )
+
+app.add_typer(empirical_cli.app)
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from empirical.groupings import layer_groupings
+from empirical.table import AxisTable
+from theory import QUANTITIES, ChannelAxes
+
+CHANNELS = 60
+
+
+def table_of(local, target, jitter=0.01):
+    """A table whose local and target features follow two given groupings."""
+    rng = np.random.default_rng(0)
+
+    def values():
+        noise = jitter * rng.standard_normal((len(QUANTITIES), CHANNELS))
+        rows = np.stack([local if i < 8 else target for i in range(len(QUANTITIES))])
+        return rows + noise
+
+    axes = ChannelAxes(
+        **dict(zip(QUANTITIES, values(), strict=True)), affected={}, noise_power=1.0, n=100
+    )
+    replicates = np.stack([values() for _ in range(5)])
+    return AxisTable({"layer": axes}, {"layer": replicates}, {}, {}, {}, {})
+
+
+def test_one_grouping_on_both_axes_is_found_as_one():
+    groups = np.repeat([0.0, 1.0, 2.0], CHANNELS // 3)
+    row = layer_groupings(table_of(groups, groups), permutations=99).iloc[0]
+    assert row["rand_between"] > 0.9
+    assert row["p_value"] == pytest.approx(0.01)
+    assert row["stability_local"] > 0.9
+
+
+def test_unrelated_groupings_agree_no_more_than_chance_though_each_is_stable():
+    local = np.repeat([0.0, 1.0], CHANNELS // 2)
+    target = np.tile([0.0, 1.0], CHANNELS // 2)
+    row = layer_groupings(table_of(local, target), permutations=99).iloc[0]
+    assert abs(row["rand_between"]) < row["null_high"]
+    assert row["p_value"] > 0.1
+    assert min(row["stability_local"], row["stability_target"]) > 0.9
+
+
+def test_small_layers_are_left_out():
+    table = table_of(np.arange(CHANNELS) * 1.0, np.arange(CHANNELS) * 1.0)
+    assert layer_groupings(table, most=CHANNELS // 2 + 1, permutations=9).empty
+
+
+def test_unknown_quantities_are_named():
+    table = table_of(np.zeros(CHANNELS), np.zeros(CHANNELS))
+    with pytest.raises(ValueError, match="Did you mean 'peer_overlap'"):
+        layer_groupings(table, local=["peer_overlaps"])
