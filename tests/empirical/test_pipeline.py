@@ -1,0 +1,314 @@
+"""A whole run in a small setting, killed and started again, and the command line around it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from empirical.cli import app
+from empirical.config import read_config
+from empirical.devices import chosen_device, halving_batches
+from empirical.pipeline import run
+from empirical.stages import is_current, stage
+from empirical.table import AxisTable
+
+SMALL = {
+    "seeds": [0, 1],
+    "device": "cpu",
+    "data": {"calibration": 150},
+    "training": {"epochs": 1, "batch_size": 64},
+    "measure": {"checkpoints": 3, "positions": 4, "permutations": 20},
+}
+TOML = """
+seeds = [0, 1]
+device = "cpu"
+[data]
+calibration = 150
+[training]
+epochs = 1
+batch_size = 64
+[measure]
+checkpoints = 3
+positions = 4
+permutations = 20
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run(SMALL, out=tmp_path_factory.mktemp("run"))
+
+
+def tables_of(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "tables").glob("*.csv"))}
+
+
+# --- a run ------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_tables_figures_report_and_record(finished):
+    out = finished.out
+    assert finished.report.read_text().startswith("<!doctype html>")
+    assert {"couplings.csv", "accuracy.csv", "training.csv"} <= set(tables_of(out))
+    assert (out / "figures" / "training.pdf").stat().st_size > 1000
+    record = json.loads((out / "run.json").read_text())
+    assert record["config"]["training"]["batch_size"] == 64
+    assert record["data"]["digits/test"]["n"] == 599
+
+
+def test_a_run_measures_every_seed_at_every_checkpoint_from_step_0(finished):
+    steps = sorted({step for _, step in finished.tables})
+    assert steps[0] == 0
+    assert set(finished.tables) == {(seed, step) for seed in (0, 1) for step in steps}
+    accuracy = finished.accuracy.set_index(["seed", "step"])["accuracy"]
+    assert (accuracy[:, steps[-1]] > accuracy[:, 0]).all()
+    table = AxisTable.load(finished.out / "seed-1" / "axes" / "step-0000000.npz")
+    pd.testing.assert_frame_equal(table.to_frame(), finished.tables[1, 0].to_frame())
+
+
+def test_a_second_start_repeats_nothing(finished, monkeypatch):
+    before = tables_of(finished.out)
+    monkeypatch.setattr("empirical.pipeline.measure", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("empirical.pipeline.evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    run(SMALL, out=finished.out)
+    assert tables_of(finished.out) == before
+
+
+def test_changed_measurement_settings_measure_again_but_do_not_train(finished, monkeypatch):
+    monkeypatch.setattr(
+        "empirical.training_loop.TrainingLoop._step", lambda _: pytest.fail("trained")
+    )
+    settings = {**SMALL, "measure": {**SMALL["measure"], "positions": 5}}
+    again = run(settings, out=finished.out)
+    assert again.tables[0, 0].settings["positions"] == 5
+    run(SMALL, out=finished.out)
+
+
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+from empirical.pipeline import run
+
+def progress(what, share):
+    if sys.argv[3] in what:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run(sys.argv[1], out=sys.argv[2], progress=progress)
+"""
+
+
+def test_killed_in_training_and_in_measuring_then_the_same_tables(finished, tmp_path):
+    script, config, out = tmp_path / "killed.py", tmp_path / "small.toml", tmp_path / "run"
+    script.write_text(KILLED)
+    config.write_text(TOML)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for moment in ("training, epoch 0.6", "measuring, step 4"):
+        killed = subprocess.run(
+            [sys.executable, str(script), str(config), str(out), moment], env=environment
+        )
+        assert killed.returncode == -9
+        assert not (out / "report.html").exists()
+    resumed = run(config, out=out)
+    assert tables_of(out) == tables_of(finished.out)
+    for key, table in finished.tables.items():
+        pd.testing.assert_frame_equal(table.to_frame(), resumed.tables[key].to_frame())
+
+
+def test_lesions_join_the_report_when_asked_for(tmp_path):
+    settings = {
+        **SMALL,
+        "seeds": [0, 1],
+        "lesion": {"enabled": True, "images": 60, "random_draws": 1},
+    }
+    result = run(settings, out=tmp_path)
+    assert len(result.sections) == 3
+    lesions = pd.read_csv(tmp_path / "tables" / "lesions.csv")
+    assert set(lesions["kind"]) == {"mean", "zero"}
+    assert set(lesions["n_images"]) == {60}
+
+
+# --- configuration ----------------------------------------------------------------------------
+
+
+def test_overrides_are_read_as_toml():
+    overrides = ["model.width=0.5", "model.name=resnet18", "seeds=[3]", 'data.source="a b"']
+    config = read_config(SMALL, overrides)
+    assert (config.model.width, config.model.name) == (0.5, "resnet18")
+    assert (config.seeds, config.data.source) == ((3,), "a b")
+    assert config.training.batch_size == 64
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epoch=3", r"config key training\.epoch must be one of .*Did you mean 'epochs'"),
+        ("trainig.epochs=3", r"config key trainig must be one of .*Did you mean 'training'"),
+        ("training.epochs=many", r"config key training\.epochs must be float; got 'many'"),
+        ("training.flip=1", r"config key training\.flip must be bool; got 1"),
+        ("training=3", r"config section \[training\] must be a table; got 3"),
+        ("seeds=3", "config key seeds must be a list; got 3"),
+        ("seeds=[1, 1]", r"seeds must be different whole numbers >= 0.*got \[1, 1\]"),
+        ("seeds.first=1", "'seeds' is a value, not a section"),
+        ("epochs", "--set must be section.key=value; got 'epochs'"),
+        ("measure.checkpoints=1", r"measure\.checkpoints must be a whole number >= 2"),
+        ("device=gpu", r"device must be one of .*Did you mean 'cpu'"),
+    ],
+)
+def test_bad_settings_are_named(override, message):
+    with pytest.raises(ValueError, match=message):
+        read_config(SMALL, [override])
+
+
+def test_missing_and_broken_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config '.*none\.toml' does not exist"):
+        read_config(tmp_path / "none.toml")
+    (tmp_path / "broken.toml").write_text("seeds = [")
+    with pytest.raises(ValueError, match="is not valid TOML"):
+        read_config(tmp_path / "broken.toml")
+    with pytest.raises(ValueError, match=r"config must set training\.epochs"):
+        read_config({"training": {"batch_size": 8}})
+
+
+def test_ready_configurations_are_valid(pytestconfig):
+    files = sorted((pytestconfig.rootpath / "scripts").glob("*.toml"))
+    assert len(files) >= 10
+    for file in files:
+        assert read_config(file).measure.checkpoints >= 10
+
+
+def test_data_that_does_not_fit_stops_before_training(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"existing folder; got '.*nowhere'"):
+        run(SMALL, out=tmp_path, overrides=[f"data.source={tmp_path}/nowhere"])
+    with pytest.raises(ValueError, match="image_size must be >= 16 for vgg16; got 8"):
+        run(SMALL, out=tmp_path, overrides=["model.name=vgg16"])
+
+
+# --- stages and devices -----------------------------------------------------------------------
+
+
+def test_a_stage_that_failed_is_not_taken_for_done(tmp_path):
+    artifact = tmp_path / "a.txt"
+
+    def fail():
+        artifact.write_text("half")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        stage(artifact, {"x": 1}, fail)
+    assert not is_current(artifact, {"x": 1})
+    assert stage(artifact, {"x": 1}, lambda: artifact.write_text("whole") and None)
+    assert is_current(artifact, {"x": 1})
+    (tmp_path / "a.txt.made-from.json").write_text("{")
+    assert not is_current(artifact, {"x": 1})
+
+
+def test_short_memory_halves_the_batch_and_says_so():
+    asked = []
+
+    def fits_two(size):
+        asked.append(size)
+        if size > 2:
+            raise torch.OutOfMemoryError
+        return size
+
+    with pytest.warns(UserWarning, match="continuing with batch_size"):
+        assert halving_batches(fits_two, 8) == 2
+    assert asked == [8, 4, 2]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_named():
+    assert chosen_device("auto").type == "cpu"
+    with pytest.raises(ValueError, match=r"'cuda' is not available.*Use 'cpu'"):
+        chosen_device("cuda")
+
+
+# --- command line -----------------------------------------------------------------------------
+
+
+def test_measure_by_checkpoint_writes_tables(finished, tmp_path):
+    checkpoint = sorted((finished.out / "seed-0" / "train").glob("step-*"))[-1]
+    out = tmp_path / "out"
+    arguments = ["measure", "--checkpoint", str(checkpoint), "--images", "120", "--out", str(out)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "conv3" in result.output
+    frame = pd.read_csv(out / "axes.csv")
+    assert list(frame.columns[:2]) == ["layer", "channel"]
+    assert len(frame) == 16 + 32 + 32
+    assert len(AxisTable.load(out / "axes.npz").layers) == 3
+
+
+def test_measure_takes_the_users_own_network_and_its_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_network.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(),\n"
+        "                         nn.Linear(144, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from my_network import Net
+
+    generator = torch.Generator().manual_seed(0)
+    network = Net(10)
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    torch.save(network.state_dict(), "weights.pth")
+    arguments = ["measure", "--model", "my_network:Net", "--checkpoint", "weights.pth"]
+    options = ["--images", "100", "--mean", "0.3", "--std", "0.4", "--out", "out"]
+    result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    frame = pd.read_csv("out/axes.csv")
+    assert frame["layer"].astype(str).unique().tolist() == ["0"]
+    assert np.isfinite(frame["input_capture"]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "model must be given where there is no checkpoint"),
+        (["--model", "small_convnet", "--mean", "a,b"], "--mean must be numbers separated by"),
+        (["--model", "small_convnet", "--mean", "0.5"], "mean and std must be given together"),
+        (["--model", "small_convnet", "--target", "margin"], "Did you mean 'logit_margin'"),
+        (["--model", "small_convnet", "--layer", "conv9"], "Did you mean 'conv"),
+    ],
+)
+def test_measure_names_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CliRunner().invoke(app, ["measure", *arguments], catch_exceptions=False)
+
+
+def test_measure_refuses_a_checkpoint_of_other_classes(finished, tmp_path):
+    from PIL import Image
+
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("L", (8, 8)).save(tmp_path / part / name / "0.png")
+    checkpoint = finished.out / "seed-0" / "train" / "step-0000000.safetensors"
+    arguments = ["measure", "--checkpoint", str(checkpoint), "--data", str(tmp_path)]
+    with pytest.raises(ValueError, match="trained on the 10 classes of digits/fit"):
+        CliRunner().invoke(
+            app, [*arguments, "--cache", str(tmp_path / "c")], catch_exceptions=False
+        )
+
+
+def test_an_interrupted_run_says_how_to_continue(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("empirical.pipeline.train", interrupted)
+    config = tmp_path / "small.toml"
+    config.write_text(TOML)
+    result = CliRunner().invoke(app, ["run", str(config), "--out", str(tmp_path / "run")])
+    assert result.exit_code != 0
+    assert "the same command continues there" in result.output
