@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+
+from empirical.couplings import BETWEEN, layer_couplings
+from empirical.measurement import measure
+from empirical.robustness import VARIATIONS, coupling_robustness, sample_count_robustness
+from empirical.table import AxisTable
+
+
+@pytest.fixture(scope="module")
+def case():
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 16, 3)
+    )
+    images = torch.randn(60, 1, 6, 6, generator=generator)
+    return model, [(images, torch.randint(3, (60,), generator=generator))]
+
+
+def test_one_row_per_variation_and_the_base_is_the_measurement_itself(case):
+    model, loader = case
+    frame = coupling_robustness(model, loader, pairs=[BETWEEN])
+    assert frame["variation"].tolist() == [name for name, _ in VARIATIONS]
+    base = layer_couplings(measure(model, loader), pairs=[BETWEEN], permutations=1)["coupling"]
+    assert frame["coupling"][0] == pytest.approx(base.mean())
+    # The reference noise is one number for the layer: it cannot change ranks of input capture.
+    np.testing.assert_allclose(frame["coupling"][1:3], frame["coupling"][0])
+    assert frame["coupling"].nunique() > 3
+
+
+def test_all_groups_together_are_the_whole_measurement(case):
+    model, loader = case
+    table = measure(model, loader, hull=False)
+    frame = sample_count_robustness(table, pairs=[BETWEEN])
+    assert frame["images"].tolist() == pytest.approx([g / 10 for g in range(1, 11)])
+    whole = layer_couplings(table, pairs=[BETWEEN], permutations=1)["coupling"].mean()
+    assert frame["coupling"].iloc[-1] == pytest.approx(whole)
+
+
+def test_a_table_without_groups_says_so():
+    with pytest.raises(ValueError, match="save with moments='groups'"):
+        sample_count_robustness(AxisTable({}, {}, {}, {}, {}, {}))
