@@ -176,7 +176,7 @@ class Mixture:
         target_cov = np.asarray((np.eye(P) - 1 / P) / P, dtype=np.float64)
         # Cov(X, T) = Σ_p π_p μ_p (onehot_p - 1/P)ᵀ = meansᵀ / P, since the means average to zero.
         sigma = np.diag(values) + means.T @ means / P
-        teacher = np.linalg.solve(sigma, means.T / P).T
+        teacher = np.asarray(np.linalg.solve(sigma, means.T / P).T, dtype=np.float64)
         _set(self, "spectrum", np.array(self.spectrum, dtype=np.float64))
         _set(self, "population", Population(values, basis, means, teacher, 0.0, target_cov))
 
