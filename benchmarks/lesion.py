@@ -1,0 +1,133 @@
+"""Every single-channel lesion: only what changes is run again, against a whole forward pass each.
+
+For each network (full width, 32 x 32, 10 classes, random weights and batch statistics) the mean
+lesion is run on a stated sample of the channels of every layer, both ways; a layer's time is its
+time per lesion times its number of channels, and the ratio is that of the sums over all layers.
+Naive passes are timed on their own sample: a whole pass takes as long whatever channel is lesioned.
+Random weights are the slowest case: in a trained network a channel is silent on many images, which
+are then skipped. The last line is JSON. Reference run: see docs/lesions.md.
+
+    python benchmarks/lesion.py [--images 64] [--channels 6] [--models resnet18 vgg16 mobilenetv2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from empirical.activations import evaluating
+from empirical.interventions import Job, ToConstant
+from empirical.layers import find_layers
+from empirical.lesion_execution import Runner
+from empirical.lesion_plan import plan_runs
+from empirical.models import create_model
+
+MEMORY = 2 << 30
+NAIVE_LESIONS = 4
+
+
+def main() -> None:
+    """Parse the command line, time each network, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--channels", type=int, default=6, help="lesions timed in each layer")
+    parser.add_argument("--models", nargs="+", default=["resnet18", "vgg16", "mobilenetv2"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    result: dict[str, object] = {
+        "threads": 2,
+        "images": arguments.images,
+        "lesions_timed_per_layer": arguments.channels,
+        "torch": torch.__version__,
+    }
+    for name in arguments.models:
+        result |= benchmark(name, arguments.images, arguments.channels)
+    print(json.dumps(result))
+
+
+def benchmark(name: str, n_images: int, n_channels: int) -> dict[str, object]:
+    """Time all layers of one network and compare the logits of both ways."""
+    generator = torch.Generator().manual_seed(0)
+    model = prepared(name, generator)
+    images = torch.randn(n_images, 3, 32, 32, generator=generator)
+    jobs = []
+    for layer in find_layers(model, images):
+        # one block of neighbours, as a run over all channels would have it
+        channels = torch.arange(min(n_channels, layer.n_channels))[:, None]
+        jobs.append(
+            Job(layer, "mean", "prenorm", ToConstant(torch.zeros(layer.n_channels)), channels)
+        )
+    fast = plan_runs(model, images[:4], jobs, "fast", MEMORY)
+    naive = plan_runs(model, images[:4], jobs, "naive", MEMORY)
+    lesions = sum(job.layer.n_channels for job in jobs)
+    seconds, difference = 0.0, 0.0
+    with evaluating(model):
+        per_pass = time_naive(naive.runners[0], images, jobs)
+        for job, run in zip(jobs, fast.runners, strict=True):
+            first = Job(job.layer, job.kind, job.site, job.change, job.channels[:1])
+            reference = next(naive.runners[0](images, first)).logits
+            obtained = model(images)
+            for part in run(images, first):  # also the intact network's values, once per batch
+                obtained[part.image] = part.logits
+            difference = max(difference, float((obtained - reference).abs().max()))
+            with stopwatch() as elapsed:
+                for _ in run(images, job):
+                    pass
+            each = elapsed[0] / len(job.channels)
+            seconds += each * job.layer.n_channels
+            print(
+                f"{name:12} {job.layer.name:28} {job.layer.n_channels:5} channels "
+                f"{each * 1e3:9.2f} ms per lesion, {per_pass / each:8.1f} x"
+            )
+        with stopwatch() as elapsed:
+            model(images)
+        seconds += elapsed[0]  # the intact network's own pass
+    return {
+        f"{name}_speedup_ratio": round(per_pass * lesions / seconds, 2),
+        f"{name}_lesions": lesions,
+        f"{name}_fast_seconds": round(seconds, 2),
+        f"{name}_naive_seconds": round(per_pass * lesions, 2),
+        f"{name}_largest_logit_difference": float(f"{difference:.3g}"),
+        f"{name}_fallback_layers": len(fast.fallback),
+    }
+
+
+def prepared(name: str, generator: torch.Generator) -> nn.Module:
+    """A network whose batch norms have seen some batches."""
+    model = create_model(name, classes=10, image_size=32)
+    with torch.no_grad():
+        for _ in range(3):
+            model.train()(torch.randn(32, 3, 32, 32, generator=generator))
+    return model.eval()
+
+
+def time_naive(run: Runner, images: Tensor, jobs: list[Job]) -> float:
+    """Median seconds of a forward pass with a lesion in it, over layers spread in depth."""
+    chosen = [jobs[i] for i in np.linspace(0, len(jobs) - 1, NAIVE_LESIONS).astype(int)]
+    times = []
+    for job in [chosen[0], *chosen]:
+        single = Job(job.layer, job.kind, job.site, job.change, job.channels[:1])
+        with stopwatch() as elapsed:
+            next(run(images, single))
+        times.append(elapsed[0])
+    return float(np.median(times[1:]))
+
+
+@contextmanager
+def stopwatch() -> Iterator[list[float]]:
+    """Time the block; the seconds are in the list once it ends."""
+    elapsed = [0.0]
+    start = time.perf_counter()
+    yield elapsed
+    elapsed[0] = time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
