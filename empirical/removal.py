@@ -138,6 +138,8 @@ def _width(model: nn.Module, member: Member) -> int:
         return module.in_features if isinstance(module, nn.Linear) else module.in_channels
     if isinstance(module, nn.LayerNorm):
         return int(module.normalized_shape[-1])
+    if isinstance(module, nn.PReLU):  # one parameter may serve all channels
+        return max(module.num_parameters, int(member.index.max()) + 1)
     sizes = ("out_channels", "out_features", "num_features", "num_channels")
     found = [getattr(module, size) for size in sizes if hasattr(module, size)]
     return int(found[0]) if found else int(member.index.max()) + 1

@@ -1,0 +1,53 @@
+"""Small networks and calibration batches that the pruning tests share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from empirical.models import create_model
+
+SIZES = {"resnet18": 16, "vgg16": 32, "mobilenetv2": 32, "resnet50": 32, "convnext_tiny": 32}
+"""Every architecture of the project, with the image size it is tested at."""
+
+
+def awakened(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every norm random statistics and affine parameters: at their defaults, errors hide."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.2, generator=generator)
+                module.running_var.uniform_(0.5, 2.0, generator=generator)
+            if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.normal_(0, 0.3, generator=generator)
+    return model.eval()
+
+
+def network(name: str, width: float = 0.25) -> nn.Module:
+    width = 1.0 if name in ("resnet50", "convnext_tiny") else width
+    return awakened(create_model(name, classes=10, image_size=SIZES[name], width=width, seed=0))
+
+
+def batches(
+    channels: int, size: int, *, count: int = 2, each: int = 32
+) -> list[tuple[Tensor, ...]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (
+            torch.randn(each, channels, size, size, generator=generator),
+            torch.randint(10, (each,), generator=generator),
+        )
+        for _ in range(count)
+    ]
+
+
+def plain(channels: tuple[int, ...] = (3, 8, 12), classes: int = 10, size: int = 6) -> nn.Module:
+    """Convolutions with batch norm and ReLU, then a linear layer on the flattened maps."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+    layers += [nn.Flatten(), nn.Linear(channels[-1] * size * size, classes)]
+    return awakened(nn.Sequential(*layers))
