@@ -20,7 +20,7 @@ Data = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps, or auto (a GPU if there is one).")
+    str | None, typer.Option(help="cpu, cuda, cuda:1, or auto (a GPU if there is one).")
 ]
 Cache = Annotated[
     Path | None, typer.Option(help="Where decoded images are kept (default: ~/.cache/twoaxis).")

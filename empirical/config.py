@@ -105,7 +105,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         positive("model.width", self.model.width)
-        one_of("device", self.device.split(":")[0], ("auto", "cpu", "cuda", "mps"))
+        one_of("device", self.device.split(":")[0], ("auto", "cpu", "cuda"))
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(
                 f"seeds must be different whole numbers >= 0, at least one; got {list(self.seeds)}."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -22,9 +23,34 @@ def chosen_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name!r} is not available: torch sees no CUDA device. Use 'cpu'.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f"device {name!r} is not available on this machine. Use 'cpu'.")
     return device
+
+
+@contextmanager
+def own_generators(device: torch.device) -> Iterator[None]:
+    """Restore, on leaving, torch's global generators of the CPU and of `device`."""
+    devices = [_index(device)] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed torch's global generators of the CPU and of `device`, and of no other device.
+
+    Dropout and torch's own initializers draw from nothing else. Call within `own_generators`.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[_index(device)].manual_seed(seed)
+
+
+def fits_on(device: torch.device, size: int) -> bool:
+    """Return whether `size` bytes take at most a third of what is free on a CUDA device."""
+    return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 3
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def halving_batches(function: Callable[[int], Result], batch_size: int) -> Result:

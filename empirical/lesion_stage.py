@@ -31,6 +31,13 @@ class LesionResult:
     recovered: pd.DataFrame
 
 
+def read_lesions(folder: Path) -> LesionResult:
+    """Return what `run_lesions` wrote into `folder`."""
+    return LesionResult(
+        pd.read_csv(folder / "lesions.csv"), pd.read_csv(folder / "replacements.csv")
+    )
+
+
 def run_lesions(
     folder: Path,
     model: nn.Module,
@@ -40,7 +47,7 @@ def run_lesions(
     *,
     seed: int,
     inputs: Mapping[str, Any],
-) -> LesionResult:
+) -> None:
     """Lesion `model` on `config.images` of `images`, unless `folder` holds the result already."""
     inputs = {**inputs, "images": images.fingerprint, **vars(config), "seed": seed}
     damaged, replaced = folder / "lesions.csv", folder / "replacements.csv"
@@ -62,7 +69,6 @@ def run_lesions(
 
     stage(damaged, inputs, make_lesions)
     stage(replaced, inputs, make_replacements)
-    return LesionResult(pd.read_csv(damaged), pd.read_csv(replaced))
 
 
 def beside_mean_lesion(replaced: pd.DataFrame) -> pd.DataFrame:

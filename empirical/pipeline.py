@@ -28,7 +28,7 @@ from empirical.devices import chosen_device, halving_batches
 from empirical.evaluation import evaluate
 from empirical.folders import DEFAULT_CACHE
 from empirical.images import image_loader
-from empirical.lesion_stage import LesionResult, run_lesions
+from empirical.lesion_stage import LesionResult, read_lesions, run_lesions
 from empirical.measurement import measure
 from empirical.models import ModelSpec
 from empirical.models.probe import check_logits
@@ -232,26 +232,26 @@ class _Run:
         stage(artifact, inputs, make)
 
     def _lesions(self, tables: Mapping[tuple[int, int], AxisTable]) -> list[LesionResult]:
-        results = []
-        for seed in self.config.seeds:
+        last = self.steps[-1]
+        for number, seed in enumerate(self.config.seeds):
+            if number % distributed.world_size() != distributed.rank():
+                continue
             self.progress(f"seed {seed}: lesions", 1.0)
-            last = self.steps[-1]
             model, _ = load_model(self._checkpoint(seed, last))
-            results.append(
-                run_lesions(
-                    self._folder(seed) / "lesions",
-                    model.to(self.device),
-                    tables[seed, last],
-                    self.split.report,
-                    self.config.lesion,
-                    seed=seed,
-                    inputs={
-                        "checkpoint": file_hash(self._checkpoint(seed, last)),
-                        "axes": file_hash(self._table_path(seed, last)),
-                    },
-                )
+            run_lesions(
+                self._folder(seed) / "lesions",
+                model.to(self.device),
+                tables[seed, last],
+                self.split.report,
+                self.config.lesion,
+                seed=seed,
+                inputs={
+                    "checkpoint": file_hash(self._checkpoint(seed, last)),
+                    "axes": file_hash(self._table_path(seed, last)),
+                },
             )
-        return results
+        distributed.barrier()
+        return [read_lesions(self._folder(seed) / "lesions") for seed in self.config.seeds]
 
     def _analyse(self) -> RunResult:
         tables = {

@@ -17,6 +17,7 @@ from torch import nn
 
 from empirical.checkpoints import list_checkpoints
 from empirical.data import ImageSet
+from empirical.devices import own_generators
 from empirical.models import ModelSpec
 from empirical.recipes import Recipe
 from empirical.schedules import checkpoint_steps
@@ -93,7 +94,7 @@ def train(
     run.kept_steps = _checked_steps(wanted, run.total_steps)
     run.on_checkpoint, run.on_progress = on_checkpoint, on_progress
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(own_generators(run.device))
         # cuDNN's autotuner and its atomic kernels would make two runs differ in the last bit.
         stack.enter_context(
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)

@@ -17,7 +17,8 @@ from torch.nn import functional
 from empirical import distributed
 from empirical.augmentation import EpochPlan
 from empirical.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
-from empirical.data import ImageSet
+from empirical.devices import fits_on, seed_generators
+from empirical.images import ImageSet
 from empirical.models import ModelSpec
 from empirical.recipes import Recipe
 from empirical.schedules import SCHEDULES
@@ -81,7 +82,7 @@ class TrainingLoop:
         self.state = TrainingState()
         self.plan: tuple[int, EpochPlan] | None = None
         self.images, self.labels = image_set.images, image_set.labels
-        if device.type == "cuda":
+        if fits_on(device, image_set.images.nbytes):
             self.images, self.labels = self.images.to(device), self.labels.to(device)
         self.saved_at = time.monotonic()
 
@@ -135,7 +136,7 @@ class TrainingLoop:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(_dropout_seed(self.seed, step, distributed.rank()))
+        seed_generators(self.device, _dropout_seed(self.seed, step, distributed.rank()))
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():

@@ -13,6 +13,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from empirical.devices import own_generators, seed_generators
 from theory._validation import count, one_of, positive
 
 MODELS: dict[str, str] = {
@@ -24,6 +25,8 @@ MODELS: dict[str, str] = {
     "convnext_tiny": "empirical.models.imagenet:convnext_tiny",
 }
 """Name -> package.module:callable, called with classes, image_size, channels and width."""
+
+CPU = torch.device("cpu")
 
 ALIASES = {
     "classes": ("classes", "num_classes", "n_classes"),
@@ -93,8 +96,8 @@ def create_model(
         "channels": count("channels", channels),
         "width": positive("width", width),
     }
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_generators(CPU):
+        seed_generators(CPU, seed)
         model = builder(**_accepted(name, builder, options))
     if not isinstance(model, nn.Module):
         raise TypeError(f"model {name!r} must return a torch.nn.Module; it returned {type(model)}.")

@@ -317,16 +317,10 @@ def test_evaluation_equals_the_direct_computation(digits):
 
 TWO_PROCESSES = """
 import sys, torch
-from empirical import distributed
-from empirical.data import load_data
-from empirical.models import ModelSpec
-from empirical.recipes import Recipe
-from empirical.training import train
+from empirical.pipeline import run
 torch.set_num_threads(1)
-spec = ModelSpec("small_convnet", 10, 8, 1)
-with distributed.process_group(torch.device("cpu")) as device:
-    train(spec.build(0), load_data("digits")[0], recipe=Recipe(epochs=6, batch_size=64),
-          folder=sys.argv[1], spec=spec, device=device)
+run({"seeds": [0], "device": "cpu", "training": {"epochs": 6, "batch_size": 64},
+     "measure": {"checkpoints": 3}, "lesion": {"enabled": True, "images": 50}}, out=sys.argv[1])
 """
 
 
@@ -338,8 +332,9 @@ def test_two_processes_train_one_network(digits, tmp_path):
     subprocess.run([*launch, str(script), str(tmp_path / "out")], check=True, timeout=250)
     from empirical.checkpoints import list_checkpoints, load_model
 
-    model, info = load_model(list_checkpoints(tmp_path / "out")[-1])
-    assert info.step == 108
+    model, info = load_model(list_checkpoints(tmp_path / "out" / "seed-0" / "train")[-1])
+    assert info.step == 6 * (1078 // 64)
+    assert (tmp_path / "out" / "report.html").is_file()
     assert evaluate(model, image_loader(digits[1])).accuracy > 0.95
 
 
