@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.linalg import blas
 from torch import Tensor
 
 from theory.moments import Moments
 
 BLOCK = 256
-"""Width of the column blocks in which the upper triangle of YᵀY is computed. Above it the triangle
-saves more than narrower matrix products cost."""
+"""Width of the column blocks in which the upper triangle of YᵀY is computed where no symmetric
+product is at hand. Above it the triangle saves more than narrower products cost."""
 
 
 class GroupedMoments:
@@ -47,15 +48,17 @@ class GroupedMoments:
         device: torch.device | str = "cpu",
         precision: torch.dtype = torch.float64,
     ) -> None:
-        size = n_channels + n_targets
+        c, q = n_channels, n_targets
         options = {"dtype": torch.float64, "device": device}
-        self.n_channels, self.n_targets = n_channels, n_targets
+        self.n_channels, self.n_targets = c, q
         self._precision = precision
         self._shift: Tensor | None = None
         self._counts = np.zeros(groups, dtype=np.int64)
-        self._sums = torch.zeros(groups, size, **options)
-        # of each symmetric matrix only the upper triangle, by blocks, is filled
-        self._products = torch.zeros(groups, size, size, **options)
+        self._sums = torch.zeros(groups, c + q, **options)
+        # only the upper triangle of each YᵀY is filled
+        self._channels = torch.zeros(groups, c, c, **options)
+        self._cross = torch.zeros(groups, c, q, **options)
+        self._targets = torch.zeros(groups, q, q, **options)
 
     def add(self, samples: Tensor, targets: Tensor, images_per_group: Sequence[int]) -> None:
         """Add a batch.
@@ -84,35 +87,32 @@ class GroupedMoments:
             self._counts[group] += n * positions
             self._sums[group, :c] += per_image[part].sum(0)
             self._sums[group, c:] += positions * shifted[part].sum(0)
-            self._products[group, :c, c:].addmm_(per_image[part].T, shifted[part])
-            self._products[group, c:, c:].addmm_(shifted[part].T, shifted[part], alpha=positions)
+            self._cross[group].addmm_(per_image[part].T, shifted[part])
+            self._targets[group].addmm_(shifted[part].T, shifted[part], alpha=positions)
 
     def _add_channels(self, group: int, rows: Tensor) -> None:
-        c = self.n_channels
-        for left in range(0, c, BLOCK):
-            right = min(left + BLOCK, c)
-            block = self._products[group, left:right, left:c]
-            if rows.dtype is torch.float64:
-                block.addmm_(rows[:, left:right].T, rows[:, left:])
-            else:
-                block += rows[:, left:right].T @ rows[:, left:]
+        products = self._channels[group]
+        if products.device.type == "cpu" and rows.dtype is torch.float64:
+            # BLAS writes the lower triangle of the transpose, which is this upper one, in place
+            blas.dsyrk(1.0, rows.numpy().T, beta=1.0, c=products.numpy().T, lower=1, overwrite_c=1)
+            return
+        for left in range(0, self.n_channels, BLOCK):
+            right = min(left + BLOCK, self.n_channels)
+            products[left:right, left:] += rows[:, left:right].T @ rows[:, left:]
 
     def moments(self) -> list[Moments]:
-        """Moments of each group, groups without samples left out. Ends the accumulation."""
-        groups = []
-        for n, sums, products in zip(self._counts, self._sums, self._products, strict=True):
-            if n > 0:
-                groups.append(self._group(int(n), sums, products))
-        return groups
+        """Moments of each group, groups without samples left out."""
+        return [self._group(g) for g in range(len(self._counts)) if self._counts[g] > 0]
 
-    def _group(self, n: int, sums: Tensor, products: Tensor) -> Moments:
-        """Turn sums of deviations from the shift into mean and covariance, in place."""
-        mean = sums / n
-        cov = products.addr_(mean, sums, alpha=-1.0).div_(max(n - 1, 1))
-        for left in [*range(0, self.n_channels, BLOCK), self.n_channels]:
-            right = min(left + BLOCK, self.n_channels) if left < self.n_channels else len(cov)
-            cov[right:, left:right] = cov[left:right, right:].T
-            # a matrix product rounds its two triangles differently
-            block = cov[left:right, left:right]
-            block.copy_((block + block.T) / 2)
-        return Moments((self._shift + mean).cpu().numpy(), cov.cpu().numpy(), self.n_targets, n)
+    def _group(self, group: int) -> Moments:
+        """Turn sums of deviations from the shift into mean and covariance."""
+        n, c = int(self._counts[group]), self.n_channels
+        joint = torch.zeros(len(self._sums[group]), len(self._sums[group]), dtype=torch.float64)
+        joint[:c, :c] = self._channels[group]
+        joint[:c, c:] = self._cross[group]
+        joint[c:, c:] = self._targets[group]
+        mean = (self._sums[group] / n).cpu()
+        joint.addr_(mean, mean, alpha=-float(n)).div_(max(n - 1, 1))
+        cov = joint.triu_()
+        cov += torch.triu(cov, 1).T
+        return Moments((self._shift.cpu() + mean).numpy(), cov.numpy(), self.n_targets, n)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
 
-from empirical.layers import Layer
 from empirical.table import AxisTable
 from empirical.targets import first_component
 from theory.axes import ChannelAxes, channel_axes
@@ -19,45 +22,88 @@ OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull")
 
 def tabulate(
     groups: Mapping[str, list[Moments]],
-    layers: Sequence[Layer],
+    norms: Mapping[str, str | None],
+    squared_norms: Mapping[str, np.ndarray],
     settings: Mapping[str, Any],
     skipped: Mapping[str, str],
 ) -> AxisTable:
-    """Evaluate every quantity of every layer, and its delete-one-group replicates."""
-    axes, replicates, moments = {}, {}, {}
-    options = {name: settings[name] for name in OPTIONS}
-    for layer in layers:
-        parts = groups[layer.name]
-        if settings["standard_errors"] and len(parts) < settings["groups"]:
-            raise ValueError(
-                f"loader must yield at least groups = {settings['groups']} images for standard "
-                f"errors; it gave {settings['n_images']}. Pass fewer groups or "
-                "standard_errors=False."
-            )
-        weights = layer.module.weight.detach().double().cpu().numpy()
-        total = merge(parts)
-        moments[layer.name] = total
-        axes[layer.name] = _evaluate(layer.name, total, weights, options)
+    """Evaluate every quantity of every layer, and its delete-one-group replicates.
+
+    Parameters
+    ----------
+    groups : layer name -> moments of each group of images, in order of execution
+    norms : layer name -> name of the normalization that follows
+    squared_norms : layer name -> (C,) squared norm of each channel's filter; a layer that is not
+        in it gets no Rayleigh quotient
+    settings : of the measurement
+    skipped : layer name -> why it was not measured
+    """
+    if settings["standard_errors"]:
+        _check_groups(groups, settings)
+    moments = {name: merge(parts) for name, parts in groups.items()}
+    evaluate = _Evaluation({name: settings[name] for name in OPTIONS}, squared_norms)
+    with _workers() as pool:
+        axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
+        replicates = {}
         if settings["standard_errors"]:
-            replicates[layer.name] = np.stack(
-                [
-                    np.stack(list(_evaluate(layer.name, rest, weights, options).as_dict().values()))
-                    for rest in (without(total, part) for part in parts)
-                ]
-            )
-    norms = {layer.name: layer.norm for layer in layers}
+            # all layers are submitted before any is awaited: small layers fill the gaps
+            pending = {
+                name: [pool.submit(evaluate.without, name, moments[name], part) for part in parts]
+                for name, parts in groups.items()
+            }
+            replicates = {
+                name: np.stack([task.result() for task in tasks]) for name, tasks in pending.items()
+            }
     return AxisTable(
-        axes, replicates, moments, dict(groups), norms, dict(settings), skipped=dict(skipped)
+        axes,
+        replicates,
+        moments,
+        dict(groups),
+        dict(norms),
+        dict(settings),
+        dict(squared_norms),
+        skipped=dict(skipped),
     )
 
 
-def _evaluate(
-    layer: str, moments: Moments, weights: np.ndarray, options: Mapping[str, Any]
-) -> ChannelAxes:
-    try:
-        return channel_axes(moments, weights=weights, **options)
-    except ValueError as error:
-        raise ValueError(f"layer {layer!r}: {error}") from error
+def _check_groups(groups: Mapping[str, list[Moments]], settings: Mapping[str, Any]) -> None:
+    fewest = min(len(parts) for parts in groups.values())
+    if fewest < settings["groups"]:
+        raise ValueError(
+            f"loader must yield at least groups = {settings['groups']} images for standard "
+            f"errors; it gave {settings['n_images']}. Pass fewer groups or standard_errors=False."
+        )
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch uses, each with its own single-threaded matrix products.
+
+    The arrays of one layer are small, and most of the work on them is elementwise, which NumPy
+    does in one thread.
+    """
+    threads = torch.get_num_threads()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        yield pool
+
+
+class _Evaluation:
+    """Evaluate `theory.channel_axes` with the settings of a measurement."""
+
+    def __init__(self, options: Mapping[str, Any], squared_norms: Mapping[str, np.ndarray]) -> None:
+        self._options = options
+        # a one-entry filter of the same norm: channel_axes reads nothing but norms
+        self._weights = {name: np.sqrt(norms)[:, None] for name, norms in squared_norms.items()}
+
+    def __call__(self, layer: str, moments: Moments) -> ChannelAxes:
+        try:
+            return channel_axes(moments, weights=self._weights.get(layer), **self._options)
+        except ValueError as error:
+            raise ValueError(f"layer {layer!r}: {error}") from error
+
+    def without(self, layer: str, total: Moments, part: Moments) -> np.ndarray:
+        """(Q, C) quantities of all samples that are not in `part`."""
+        return np.stack(list(self(layer, without(total, part)).as_dict().values()))
 
 
 def without(total: Moments, part: Moments) -> Moments:
@@ -84,10 +130,68 @@ def without(total: Moments, part: Moments) -> Moments:
 
 def project_to_first_component(
     groups: Mapping[str, list[Moments]],
-) -> dict[str, list[Moments]]:
-    """Replace the targets, all logits, by their first principal component over all images."""
-    some = merge(next(iter(groups.values())))
-    weights = first_component(some)
-    return {
+) -> tuple[dict[str, list[Moments]], np.ndarray]:
+    """Replace the targets, all logits, by their first principal component over all images.
+
+    Returns the projected moments and the (q, 1) weights.
+    """
+    weights = first_component(merge(next(iter(groups.values()))))
+    projected = {
         name: [part.project_targets(weights) for part in parts] for name, parts in groups.items()
     }
+    return projected, weights
+
+
+def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
+    """Return the table of all images together, from tables of disjoint shares of them.
+
+    Each share is measured with `first_image`, the index of its first image in the whole, and the
+    same settings otherwise; the result then equals that of one measurement of all images, up to
+    rounding, however they were shared. Standard errors are as asked for in the shares.
+
+    Raises
+    ------
+    ValueError
+        settings that differ; shares with fewer images than groups; tables loaded without the
+        moments of groups; the target "logit_pc1", which depends on all images
+
+    Examples
+    --------
+    Ranks of a `torchrun` job each save their share with ``moments="groups"``; one of them loads
+    all and merges.
+    """
+    if not tables:
+        raise ValueError("tables must hold at least one AxisTable; got none.")
+    first = tables[0]
+    own = ("n_images", "first_image")
+    for table in tables[1:]:
+        for key, value in first.settings.items():
+            if key not in own and table.settings.get(key) != value:
+                raise ValueError(
+                    f"tables to merge must be measured alike; {key} is {value!r} in one and "
+                    f"{table.settings.get(key)!r} in another."
+                )
+        if table.layers != first.layers:
+            raise ValueError("tables to merge must have the same layers.")
+    if first.settings["target"] == "logit_pc1" and len(tables) > 1:
+        raise ValueError(
+            "tables to merge must not have target 'logit_pc1': its direction depends on all "
+            "images. Measure the shares with 'logit_margin' or 'true_logit'."
+        )
+    expected = first.settings["groups"]
+    for table in tables:
+        if any(len(table.groups.get(name, [])) != expected for name in first.layers):
+            raise ValueError(
+                f"tables to merge must keep the moments of their {expected} groups, and so have at "
+                "least as many images each. Save them with moments='groups'."
+            )
+    groups = {
+        name: [merge(parts) for parts in zip(*(t.groups[name] for t in tables), strict=True)]
+        for name in first.layers
+    }
+    settings = {
+        **first.settings,
+        "n_images": sum(table.settings["n_images"] for table in tables),
+        "first_image": min(table.settings["first_image"] for table in tables),
+    }
+    return tabulate(groups, first.norms, first.squared_norms, settings, first.skipped)

@@ -7,10 +7,14 @@ order of execution, and its norm is the normalization module that receives its o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torchvision.ops import FrozenBatchNorm2d
 
 from empirical.activations import evaluating
@@ -25,6 +29,18 @@ NORMS = (
     nn.RMSNorm,
     FrozenBatchNorm2d,
 )
+ACTIVATIONS = frozenset(
+    getattr(place, name)
+    for place in (functional, torch, Tensor)
+    for stem in (
+        *("relu", "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "threshold", "elu", "selu"),
+        *("celu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "softplus", "softsign"),
+        *("sigmoid", "logsigmoid", "tanh", "hardshrink", "softshrink", "tanhshrink"),
+    )
+    for name in (stem, f"{stem}_")
+    if hasattr(place, name)
+)
+"""Elementwise nonlinearities, as functions and methods; the modules of torch.nn call these."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,8 @@ class Layer:
     norm : dotted name of the normalization that receives the output; None if there is none
     channel_dim : which dimension of the output counts channels (1, or -1 for linear layers)
     norm_channel_dim : the same for the norm's output (ConvNeXt permutes in between)
+    activation : the nonlinearity that receives the output, after the norm if there is one; None
+        where something else comes first, such as the sum with a shortcut
     calls : how often the module runs in one forward pass. A shared module (calls > 1) is one layer:
         its channels are measured over all its uses together, and edits act on all of them. Its
         norm is that of its uses if all agree, otherwise None
@@ -50,6 +68,7 @@ class Layer:
     norm: str | None
     channel_dim: int = 1
     norm_channel_dim: int = 1
+    activation: Callable[[Tensor], Tensor] | None = None
     calls: int = 1
 
 
@@ -108,19 +127,24 @@ class _Call:
     version: int
     norm: str | None = None
     norm_channel_dim: int = 1
+    normalized: Tensor | None = None
+    normalized_version: int = 0
+    activation: Callable[[Tensor], Tensor] | None = None
 
     @property
     def channel_dim(self) -> int:
         return self.output.ndim - 1 if isinstance(self.module, nn.Linear) else 1
 
-    def is_received_by(self, tensor: Tensor) -> bool:
-        same_memory = (
-            tensor.untyped_storage().data_ptr() == self.output.untyped_storage().data_ptr()
-        )
-        return (
-            same_memory
-            and tensor.numel() == self.output.numel()
-            and tensor._version == self.version
+    def is_received_as(self, tensor: Tensor) -> bool:
+        """Whether `tensor` is the output, unchanged."""
+        return _same(tensor, self.output, self.version)
+
+    def is_activated_as(self, tensor: Tensor) -> bool:
+        """Whether `tensor` is the output, unchanged, after the norm if there is one."""
+        if self.norm is None:
+            return self.is_received_as(tensor)
+        return self.normalized is not None and _same(
+            tensor, self.normalized, self.normalized_version
         )
 
     def channel_dim_in(self, view: Tensor) -> int:
@@ -135,44 +159,84 @@ class _Call:
         return self.channel_dim
 
 
-def _trace(model: nn.Module, example: Tensor) -> tuple[dict[str, list[_Call]], int]:
-    """Run the example; return the calls of each measurable module, and the number of outputs."""
-    calls: dict[str, list[_Call]] = {}
-    handles = []
+class _Trace(TorchFunctionMode):
+    """Hooks and a function mode that note, while the example runs, where each output goes."""
 
-    def note_layer(name: str):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, list[_Call]] = {}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in ACTIVATIONS and args and isinstance(args[0], Tensor):
+            for call in self._all():
+                if call.is_activated_as(args[0]):
+                    call.activation = _Replay(func, args[1:], kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+    def layer(self, name: str) -> Callable[[nn.Module, object, object], None]:
+        """Return a forward hook for a measurable module."""
+
         def hook(module: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor):
                 # keeping the tensor keeps its memory from being given to another one
                 call = _Call(module, output, output._version)
-                # a Python dict keeps the place of a key that is set again; the last call counts
-                calls[name] = [*calls.pop(name, []), call]
+                # taken out and set again, a name moves to the end: the last call counts
+                self.calls[name] = [*self.calls.pop(name, []), call]
 
         return hook
 
-    def note_norm(name: str):
-        def hook(_module: nn.Module, inputs: tuple[object, ...]) -> None:
+    def norm(self, name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        """Return a forward hook for a normalization."""
+
+        def hook(_module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
             received = inputs[0] if inputs else None
-            if not isinstance(received, Tensor):
+            if not isinstance(received, Tensor) or not isinstance(output, Tensor):
                 return
-            for call in (call for records in calls.values() for call in records):
-                if call.is_received_by(received):
+            for call in self._all():
+                if call.is_received_as(received):
                     call.norm, call.norm_channel_dim = name, call.channel_dim_in(received)
+                    call.normalized, call.normalized_version = output, output._version
 
         return hook
 
-    with evaluating(model):
-        try:
-            for name, module in model.named_modules():
-                if isinstance(module, MEASURABLE):
-                    handles.append(module.register_forward_hook(note_layer(name)))
-                elif isinstance(module, NORMS):
-                    handles.append(module.register_forward_pre_hook(note_norm(name)))
-            output = model(example)
-        finally:
-            for handle in handles:
-                handle.remove()
-    return calls, output.shape[-1] if isinstance(output, Tensor) and output.ndim else -1
+    def _all(self) -> list[_Call]:
+        return [call for records in self.calls.values() for call in records]
+
+
+def _trace(model: nn.Module, example: Tensor) -> tuple[dict[str, list[_Call]], int]:
+    """Run the example; return the calls of each measurable module, and the number of outputs."""
+    trace = _Trace()
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if isinstance(module, MEASURABLE):
+                stack.enter_context(module.register_forward_hook(trace.layer(name)))
+            elif isinstance(module, NORMS):
+                stack.enter_context(module.register_forward_hook(trace.norm(name)))
+        stack.enter_context(evaluating(model))
+        stack.enter_context(trace)
+        output = model(example)
+    return trace.calls, output.shape[-1] if isinstance(output, Tensor) and output.ndim else -1
+
+
+def _same(tensor: Tensor, kept: Tensor, version: int) -> bool:
+    """Whether `tensor` views all the memory of `kept`, not written to since that version."""
+    return (
+        tensor.untyped_storage().data_ptr() == kept.untyped_storage().data_ptr()
+        and tensor.numel() == kept.numel()
+        and tensor._version == version
+    )
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """An activation with the arguments it was called with, on a copy: it may work in place."""
+
+    function: Callable[..., Tensor]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+
+    def __call__(self, output: Tensor) -> Tensor:
+        return self.function(output.clone(), *self.args, **self.kwargs)
 
 
 def _describe(name: str, calls: list[_Call]) -> Layer:
@@ -185,5 +249,6 @@ def _describe(name: str, calls: list[_Call]) -> Layer:
         norm=first.norm if len(norms) == 1 else None,
         channel_dim=-1 if isinstance(first.module, nn.Linear) else 1,
         norm_channel_dim=first.norm_channel_dim,
+        activation=first.activation,
         calls=len(calls),
     )

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 
+import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from empirical.activations import capture, evaluating
 from empirical.batches import batches
-from empirical.estimation import project_to_first_component, tabulate
-from empirical.layers import Layer, find_layers
+from empirical.estimation import OPTIONS, project_to_first_component, tabulate
+from empirical.layers import find_layers
+from empirical.memory import check_memory, required_bytes
+from empirical.permutation import permutations, target_null
+from empirical.points import Tap, taps
 from empirical.recorder import Recorder
 from empirical.sampling import Sampler
 from empirical.table import AxisTable
-from empirical.targets import TargetFunction, target_function
+from empirical.targets import TargetFunction, evaluate_target, target_function
 from theory._validation import count, one_of
+
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 
 
 def measure(
@@ -27,6 +35,7 @@ def measure(
     *,
     target: str | TargetFunction = "logit_margin",
     layers: Sequence[str] | None = None,
+    point: str = "pre_norm",
     positions: int = 16,
     sampling: str = "positions",
     groups: int = 10,
@@ -37,9 +46,12 @@ def measure(
     bias_correction: bool = False,
     hull: bool = True,
     standard_errors: bool = True,
+    null: int = 0,
     seed: int = 0,
     first_image: int = 0,
     device: torch.device | str | None = None,
+    autocast: torch.dtype | None = None,
+    precision: str = "float64",
     progress: bool = False,
 ) -> AxisTable:
     """Measure both axes of every channel of `model` on the images of `loader`. In nats.
@@ -55,22 +67,30 @@ def measure(
     target : "logit_margin", "true_logit", "logit_pc1", "label" (one-hot), or a function of
         (logits, labels) that returns (n,) or (n, q). "logit_pc1" is the first principal component
         of all logits on these images
-    layers : dotted names; None means all. Layers of one channel, which has no peers, are left out
+    layers : dotted names; None means all that can be measured, the others listed in `skipped`
+    point : "pre_norm", "post_norm" or "post_activation". Layers without that point (a norm or an
+        activation that receives their output directly) are left out
     positions : how many random positions of each image's map; all where it has no more
     sampling : "positions", or "pooled" for the mean over each map
     groups : images are split into this many groups, image i into group i modulo `groups`, for
         the delete-one-group jackknife: positions of one image are not independent
     noise, ridge, peers, top, bias_correction, hull : see `theory.channel_axes`
     standard_errors : False skips the jackknife
-    seed : of the positions
+    null : number of permutations of the targets between images, for the null of the target axis
+    seed : of the positions and of the permutations
     first_image : index of the loader's first image in the whole data, where processes share it
     device : where to run, the model being moved there; None means where the model is
-    progress : show a progress bar
+    autocast : run the model in torch.bfloat16 or torch.float16; moments are not affected
+    precision : of the products within a batch, "float64", or "float32" for devices slow at
+        float64; totals are float64 and deviations are taken from a first mean in either case
+    progress : show the memory needed and a progress bar
 
     Raises
     ------
     TypeError, ValueError
         naming the argument, its value and the remedy
+    MemoryError
+        before starting, where the moments would not fit: they grow as groups × channels²
 
     Examples
     --------
@@ -83,26 +103,15 @@ def measure(
     [['0', 0], ['0', 1], ['0', 2], ['0', 3]]
     """
     place = _place(model, device)
-    function = target_function(target)
-    one_of("sampling", sampling, ("positions", "pooled"))
-    sampler = Sampler(
-        sampling,
-        count("positions", positions),
-        count("groups", groups, least=2),
-        count("seed", seed, least=0),
-        place,
-    )
-    stream = batches(loader, place)
-    first = next(stream)
-    chosen, skipped = _choose(model, first[0], layers)
-    recorder = Recorder(
-        chosen, sampler, function, groups, count("first_image", first_image, least=0)
-    )
-    with evaluating(model), capture(model, recorder.readers()), _bar(progress, loader) as advance:
-        for images, labels in chain([first], stream):
-            recorder.run(model, images, labels)
-            advance()
-    options = {
+    settings = {
+        "target": target if isinstance(target, str) else f"function {_name(target)}",
+        "point": point,
+        "positions": count("positions", positions),
+        "sampling": one_of("sampling", sampling, ("positions", "pooled")),
+        "groups": count("groups", groups, least=2 if standard_errors else 1),
+        "seed": count("seed", seed, least=0),
+        "first_image": count("first_image", first_image, least=0),
+        "standard_errors": standard_errors,
         "noise": noise,
         "ridge": ridge,
         "peers": peers,
@@ -110,20 +119,102 @@ def measure(
         "bias_correction": bias_correction,
         "hull": hull,
     }
-    settings = {
-        "target": target if isinstance(target, str) else getattr(target, "__name__", repr(target)),
-        "positions": positions,
-        "sampling": sampling,
-        "groups": groups,
-        "seed": seed,
-        "n_images": recorder.n_images,
-        "standard_errors": standard_errors,
-        **options,
-    }
-    parts = {layer.name: sums.moments() for layer, sums in recorder.sums()}
-    if target == "logit_pc1":
-        parts = project_to_first_component(parts)
-    return tabulate(parts, chosen, settings, skipped)
+    one_of("precision", precision, PRECISIONS)
+    count("null", null, least=0)
+    stream = batches(loader, place)
+    first = next(stream)
+    found = find_layers(model, first[0], layers)
+    tapped, skipped = taps(found, point, strict=layers is not None)
+    function = target_function(target)
+    need = _required(model, tapped, first, function, settings, null, loader)
+    sentence = check_memory(need, place)
+    if progress:
+        Console().print(sentence)
+    recorder = Recorder(
+        tapped,
+        Sampler(sampling, positions, groups, seed, place),
+        function,
+        groups,
+        first_image=settings["first_image"],
+        precision=PRECISIONS[precision],
+        autocast=autocast,
+        keep_images=null > 0,
+    )
+    with evaluating(model), capture(model, recorder.readers()), _bar(progress, loader) as advance:
+        for images, labels in chain([first], stream):
+            recorder.run(model, images, labels)
+            advance()
+    settings["n_images"] = recorder.n_images
+    return _evaluate(recorder, tapped, settings, skipped, null)
+
+
+def _evaluate(
+    recorder: Recorder,
+    tapped: Sequence[Tap],
+    settings: dict[str, object],
+    skipped: dict[str, str],
+    null: int,
+) -> AxisTable:
+    """Turn what was recorded into a table."""
+    groups = {tap.layer.name: recorder.sums.pop(tap.layer.name).moments() for tap in tapped}
+    weights = None
+    if settings["target"] == "logit_pc1":
+        groups, weights = project_to_first_component(groups)
+    squared_norms = {}
+    if settings["point"] == "pre_norm":
+        squared_norms = {tap.layer.name: _squared_norms(tap.layer.module) for tap in tapped}
+    norms = {tap.layer.name: tap.layer.norm for tap in tapped}
+    table = tabulate(groups, norms, squared_norms, settings, skipped)
+    if null == 0:
+        return table
+    orders = permutations(recorder.n_images, null, settings["seed"])
+    options = {name: settings[name] for name in OPTIONS}
+    return replace(
+        table,
+        null={
+            name: target_null(
+                table.moments[name], recorder.image_sums(name, weights), orders, options
+            )
+            for name in table.layers
+        },
+    )
+
+
+def _required(
+    model: nn.Module,
+    tapped: Sequence[Tap],
+    batch: tuple[Tensor, Tensor],
+    function: TargetFunction,
+    settings: dict[str, object],
+    null: int,
+    loader: Iterable[object],
+) -> int:
+    """Bytes that the measurement will need; one image is run to see how many targets there are."""
+    images, labels = batch
+    with evaluating(model):
+        logits = model(images[:1])
+    if isinstance(logits, Tensor):
+        # only the shape counts here; what is not finite is reported with its layer and batch
+        logits = torch.nan_to_num(logits)
+    n_targets = evaluate_target(function, logits, labels[:1]).shape[1]
+    n_batches = len(loader) if isinstance(loader, Sized) else 1
+    return required_bytes(
+        tapped,
+        n_targets=n_targets,
+        groups=settings["groups"],
+        batch=len(images),
+        positions=settings["positions"] if settings["sampling"] == "positions" else 1,
+        kept_images=n_batches * len(images) if null else 0,
+    )
+
+
+def _name(function: TargetFunction) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _squared_norms(module: nn.Module) -> np.ndarray:
+    """(C,) squared norms of the filters."""
+    return module.weight.detach().double().flatten(1).square().sum(1).cpu().numpy()
 
 
 def _place(model: nn.Module, device: torch.device | str | None) -> torch.device:
@@ -134,21 +225,6 @@ def _place(model: nn.Module, device: torch.device | str | None) -> torch.device:
         return torch.device(device)
     anything = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if anything is None else anything.device
-
-
-def _choose(
-    model: nn.Module, images: Tensor, names: Sequence[str] | None
-) -> tuple[list[Layer], dict[str, str]]:
-    found = find_layers(model, images, names)
-    single = [layer.name for layer in found if layer.n_channels < 2]
-    if names is not None and single:
-        raise ValueError(
-            f"layers must have at least 2 channels; {single[0]!r} has 1, and so no peers."
-        )
-    return (
-        [layer for layer in found if layer.n_channels >= 2],
-        dict.fromkeys(single, "one channel, so no peers"),
-    )
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from theory import _files
 from theory._validation import one_of
 from theory.axes import QUANTITIES, ChannelAxes
 from theory.moments import Moments
+from theory.rank_coupling import jackknife_standard_error
 
 FORMAT = "twoaxis.AxisTable/1"
 
@@ -37,6 +38,8 @@ class AxisTable:
     norms : layer name -> name of the normalization that follows, or None
     skipped : layer name -> why it was not measured
     settings : the arguments of the measurement, and `n_images`
+    squared_norms : layer name -> (C,) squared norm of each channel's filter; empty where the
+        activation point is not the layer's own output
     """
 
     axes: Mapping[str, ChannelAxes]
@@ -45,6 +48,7 @@ class AxisTable:
     groups: Mapping[str, list[Moments]]
     norms: Mapping[str, str | None]
     settings: Mapping[str, Any]
+    squared_norms: Mapping[str, np.ndarray] = field(default_factory=dict)
     null: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,10 +70,7 @@ class AxisTable:
         name = one_of("layer", layer, self.axes)
         if name not in self.replicates:
             return {}
-        values = self.replicates[name]
-        g = len(values)
-        deviations = values - values.mean(0)
-        errors = np.sqrt((g - 1) / g * (deviations**2).sum(0))
+        errors = jackknife_standard_error(self.replicates[name])
         return dict(zip(QUANTITIES, errors, strict=True))
 
     def to_frame(self) -> pd.DataFrame:
@@ -123,6 +124,8 @@ class AxisTable:
         arrays[f"{prefix}axes"] = np.stack(list(axes.as_dict().values()))
         if name in self.replicates:
             arrays[f"{prefix}replicates"] = self.replicates[name]
+        if name in self.squared_norms:
+            arrays[f"{prefix}squared_norms"] = self.squared_norms[name]
         for quantity, draws in self.null.get(name, {}).items():
             arrays[f"{prefix}null/{quantity}"] = draws
         kept = {"total": self.moments.get(name)} if moments != "none" else {}
@@ -168,7 +171,7 @@ class AxisTable:
 
 
 def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> AxisTable:
-    axes, replicates, moments, groups, norms, null = {}, {}, {}, {}, {}, {}
+    axes, replicates, moments, groups, norms, squared, null = {}, {}, {}, {}, {}, {}, {}
     for index, entry in enumerate(header["layers"]):
         name, prefix = entry["name"], f"{index}/"
         norms[name] = entry["norm"]
@@ -181,6 +184,8 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> AxisTable:
         )
         if f"{prefix}replicates" in arrays:
             replicates[name] = arrays[f"{prefix}replicates"]
+        if f"{prefix}squared_norms" in arrays:
+            squared[name] = arrays[f"{prefix}squared_norms"]
         permuted = {
             key.removeprefix(f"{prefix}null/"): value
             for key, value in arrays.items()
@@ -202,5 +207,13 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> AxisTable:
         if parts:
             groups[name] = list(parts.values())
     return AxisTable(
-        axes, replicates, moments, groups, norms, header["settings"], null, header["skipped"]
+        axes,
+        replicates,
+        moments,
+        groups,
+        norms,
+        header["settings"],
+        squared,
+        null,
+        header["skipped"],
     )
