@@ -62,7 +62,7 @@ def benchmark(name: str, n_images: int, n_channels: int) -> dict[str, object]:
         # one block of neighbours, as a run over all channels would have it
         channels = torch.arange(min(n_channels, layer.n_channels))[:, None]
         jobs.append(
-            Job(layer, "mean", "prenorm", ToConstant(torch.zeros(layer.n_channels)), channels)
+            Job(layer, "mean", "pre_norm", ToConstant(torch.zeros(layer.n_channels)), channels)
         )
     fast = plan_runs(model, images[:4], jobs, "fast", MEMORY)
     naive = plan_runs(model, images[:4], jobs, "naive", MEMORY)
@@ -71,7 +71,7 @@ def benchmark(name: str, n_images: int, n_channels: int) -> dict[str, object]:
     with evaluating(model):
         per_pass = time_naive(naive.runners[0], images, jobs)
         for job, run in zip(jobs, fast.runners, strict=True):
-            first = Job(job.layer, job.kind, job.site, job.change, job.channels[:1])
+            first = Job(job.layer, job.kind, job.point, job.change, job.channels[:1])
             reference = next(naive.runners[0](images, first)).logits
             obtained = model(images)
             for part in run(images, first):  # also the intact network's values, once per batch
@@ -113,7 +113,7 @@ def time_naive(run: Runner, images: Tensor, jobs: list[Job]) -> float:
     chosen = [jobs[i] for i in np.linspace(0, len(jobs) - 1, NAIVE_LESIONS).astype(int)]
     times = []
     for job in [chosen[0], *chosen]:
-        single = Job(job.layer, job.kind, job.site, job.change, job.channels[:1])
+        single = Job(job.layer, job.kind, job.point, job.change, job.channels[:1])
         with stopwatch() as elapsed:
             next(run(images, single))
         times.append(elapsed[0])

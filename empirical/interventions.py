@@ -14,9 +14,6 @@ from torch import Tensor
 
 from empirical.layers import Layer
 
-SITES = ("prenorm", "norm", "activation")
-"""Where an intervention acts: a layer's own output, its norm's output, or the activation's."""
-
 
 class Intervention(Protocol):
     """New values of lesioned channels.
@@ -111,8 +108,8 @@ class Job:
         The lesioned layer.
     kind
         Name in the table: "mean", "zero", "resample", or a peer set.
-    site
-        One of `SITES`.
+    point
+        Where it acts: one of `empirical.points.POINTS`.
     change
         What happens to the channels.
     channels
@@ -121,24 +118,24 @@ class Job:
 
     layer: Layer
     kind: str
-    site: str
+    point: str
     change: Intervention
     channels: Tensor
 
     @property
     def channel_dim(self) -> int:
-        """Which dimension counts channels at the site."""
-        if self.site == "norm" and self.layer.norm is not None:
+        """Which dimension counts channels at the point."""
+        if self.point != "pre_norm" and self.layer.norm is not None:
             return self.layer.norm_channel_dim
         return self.layer.channel_dim
 
 
 def apply(job: Job, output: Tensor, index: int) -> Tensor:
-    """Return `output` of the site with lesion `index` of the job in it.
+    """Return `output` at the point with lesion `index` of the job in it.
 
     >>> from torch import nn
     >>> layer = Layer("fc", nn.Linear(2, 3), 3, None, channel_dim=-1)
-    >>> job = Job(layer, "zero", "prenorm", ToConstant(torch.zeros(3)), torch.tensor([[1]]))
+    >>> job = Job(layer, "zero", "pre_norm", ToConstant(torch.zeros(3)), torch.tensor([[1]]))
     >>> apply(job, torch.ones(1, 3), 0)
     tensor([[1., 0., 1.]])
     """

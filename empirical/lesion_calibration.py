@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ POSITIONS = 16
 
 @dataclass(frozen=True)
 class LayerMoments:
-    """Moments of each layer at one site, and which images they come from.
+    """Moments of each layer at one point, and which images they come from.
 
     Parameters
     ----------
@@ -63,6 +63,7 @@ def calibrate(
     source: Any,
     layers: Sequence[Layer],
     *,
+    point: str = "pre_norm",
     positions: int = POSITIONS,
     seed: int = 0,
 ) -> LayerMoments:
@@ -73,6 +74,8 @@ def calibrate(
     source
         What `measure` returned, a mapping of layer name to `Moments`, a `LayerMoments`, or a
         loader of calibration images.
+    point
+        Where the channels are read.
     positions, seed
         For a loader: how many random positions of each map count, and their seed.
     """
@@ -81,6 +84,12 @@ def calibrate(
     if isinstance(source, Mapping):
         return LayerMoments(source)
     if isinstance(getattr(source, "moments", None), Mapping):
+        measured_at = getattr(source, "settings", {}).get("point", "pre_norm")
+        if measured_at != point:
+            raise ValueError(
+                f"calibration must be measured at point {point!r}; got one measured at "
+                f"{measured_at!r}. Call measure(..., point={point!r})."
+            )
         known = getattr(source, "image_digests", None)
         return LayerMoments(source.moments, None if known is None else frozenset(known))
     if not isinstance(source, Iterable):
@@ -88,28 +97,39 @@ def calibrate(
             "calibration must be the result of measure(), a mapping of layer name to Moments, or a "
             f"loader of calibration images; got {type(source).__name__}."
         )
-    return _from_loader(model, source, layers, count("positions", positions), seed)
+    return _from_loader(model, source, layers, point, count("positions", positions), seed)
 
 
 def _from_loader(
-    model: nn.Module, loader: Iterable[object], layers: Sequence[Layer], positions: int, seed: int
+    model: nn.Module,
+    loader: Iterable[object],
+    layers: Sequence[Layer],
+    point: str,
+    positions: int,
+    seed: int,
 ) -> LayerMoments:
-    """One pass in evaluation mode; every layer's own output at random positions of each image."""
+    """One pass in evaluation mode; every layer at random positions of each image."""
     generator = torch.Generator().manual_seed(seed)
     moments: dict[str, Moments] = {}
     seen: set[bytes] = set()
 
-    def reader(layer: Layer):
+    def reader(layer: Layer, activation: Callable[[Tensor], Tensor] | None, channel_dim: int):
         def read(output: Tensor) -> None:
-            found = Moments.from_samples(
-                sample_positions(output, layer.channel_dim, positions, generator)
-            )
+            value = output if activation is None else activation(output)
+            found = Moments.from_samples(sample_positions(value, channel_dim, positions, generator))
             moments[layer.name] = moments[layer.name] + found if layer.name in moments else found
 
         return read
 
+    readers = {}
+    for layer in layers:
+        before = layer.name if point == "pre_norm" or layer.norm is None else layer.norm
+        channel_dim = layer.channel_dim if before == layer.name else layer.norm_channel_dim
+        activation = layer.activation if point == "post_activation" else None
+        readers[before] = reader(layer, activation, channel_dim)
+
     device = next(model.parameters()).device
-    with evaluating(model), capture(model, {layer.name: reader(layer) for layer in layers}):
+    with evaluating(model), capture(model, readers):
         for images, _ in batches(loader, device):
             seen.update(image_digests(images))
             model(images)

@@ -50,9 +50,7 @@ def naive_runner(model: nn.Module) -> Runner:
     """Return the runner that makes one forward pass of the model for each lesion."""
 
     def run(images: Tensor, job: Job) -> Iterator[Lesioned]:
-        name = job.layer.name
-        if job.site == "norm" and job.layer.norm is not None:
-            name = job.layer.norm
+        name = edited_module(job)
         everyone = torch.arange(len(images), device=images.device)
         for index in range(len(job.channels)):
             with edit(model, {name: lambda output, index=index: apply(job, output, index)}):
@@ -60,6 +58,12 @@ def naive_runner(model: nn.Module) -> Runner:
             yield Lesioned(torch.full_like(everyone, index), everyone, logits)
 
     return run
+
+
+def edited_module(job: Job) -> str:
+    """Return the name of the module whose output the job's point is, or precedes."""
+    before_norm = job.point == "pre_norm" or job.layer.norm is None
+    return job.layer.name if before_norm else str(job.layer.norm)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -74,12 +74,16 @@ class Program:
             raise UntraceableError("its forward pass takes or returns more than one tensor")
         self.input, self.result = used[0], outputs[0].args[0]
 
-    def run(self, images: Tensor) -> dict[fx.Node, Any]:
-        """Return the value of every node on `images`."""
+    def run(
+        self, images: Tensor, edits: Mapping[fx.Node, Callable[[Tensor], Tensor]] | None = None
+    ) -> dict[fx.Node, Any]:
+        """Return the value of every node on `images`, with some values edited on the way."""
+        changes = edits or {}
         values: dict[fx.Node, Any] = {self.input: images}
         for node in self.nodes:
             if node.op not in ("placeholder", "output"):
-                values[node] = self.call(node, values.__getitem__)
+                value = self.call(node, values.__getitem__)
+                values[node] = changes[node](value) if node in changes else value
         return values
 
     def call(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:

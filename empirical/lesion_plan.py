@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from empirical.activations import evaluating
-from empirical.interventions import Job
-from empirical.lesion_execution import Lesioned, Runner, naive_runner
+from empirical.interventions import Job, apply
+from empirical.lesion_execution import Lesioned, Runner, edited_module, naive_runner
 from empirical.lesion_graph import TRACING_ERRORS, Program, UntraceableError
+from empirical.lesion_rules import is_activation
 from empirical.lesion_suffix import Suffix, batch_free, fuse_norms, pair_bytes, value_bytes
 
 METHODS = ("fast", "naive")
@@ -74,17 +75,25 @@ def plan_runs(
     RuntimeWarning
         Layers whose lesions have to be run by whole forward passes.
     """
-    naive = naive_runner(model)
-    if method == "naive":
-        return Plan([naive] * len(jobs))
+    inside = any(job.point == "post_activation" for job in jobs)
+    if method == "naive" and not inside:
+        return Plan([naive_runner(model)] * len(jobs))
     with evaluating(model):
         try:
             program = Program(model)
             sizes = value_bytes(program.run(example[:1]))
         except (UntraceableError, *TRACING_ERRORS) as error:
+            if inside:
+                raise ValueError(
+                    "point 'post_activation' needs a model whose operations can be traced; this "
+                    f"one's cannot: {error}. Use point='pre_norm'."
+                ) from error
             fallback = {job.layer.name: str(error) for job in jobs}
             _warn(fallback)
-            return Plan([naive] * len(jobs), fallback)
+            return Plan([naive_runner(model)] * len(jobs), fallback)
+        naive = _graph_runner(program) if inside else naive_runner(model)
+        if method == "naive":
+            return Plan([naive] * len(jobs))
         suffixes, fallback = _suffixes(program, jobs)
         images, pairs = _divide(memory, sizes, suffixes, batch_free(program))
         intact, runners = Intact(program), []
@@ -105,19 +114,50 @@ def plan_runs(
 
 def _suffixes(program: Program, jobs: Sequence[Job]) -> tuple[list[Suffix | None], dict[str, str]]:
     constant, fused = batch_free(program), fuse_norms(program)
-    found: dict[str, Suffix] = {}
+    found: dict[fx.Node, Suffix] = {}
     suffixes: list[Suffix | None] = []
     fallback: dict[str, str] = {}
     for job in jobs:
-        name = job.layer.norm if job.site == "norm" and job.layer.norm else job.layer.name
         try:
-            if name not in found:
-                found[name] = Suffix(program, program.node_of(name), constant, fused)
-            suffixes.append(found[name])
+            site = site_of(program, job)
+            if site not in found:
+                found[site] = Suffix(program, site, constant, fused)
+            suffixes.append(found[site])
         except UntraceableError as error:
             suffixes.append(None)
             fallback[job.layer.name] = str(error)
     return suffixes, fallback
+
+
+def site_of(program: Program, job: Job) -> fx.Node:
+    """Return the node whose value the job changes.
+
+    Raises
+    ------
+    UntraceableError
+        No single node is at the job's point.
+    """
+    node = program.node_of(edited_module(job))
+    if job.point != "post_activation":
+        return node
+    readers = list(node.users)
+    if len(readers) != 1 or not is_activation(program, readers[0]):
+        raise UntraceableError(f"no activation alone reads the output of {job.layer.name!r}")
+    return readers[0]
+
+
+def _graph_runner(program: Program) -> Runner:
+    """Return the naive runner on the traced graph, which also knows what is between modules."""
+
+    def run(images: Tensor, job: Job) -> Iterator[Lesioned]:
+        site = site_of(program, job)
+        everyone = torch.arange(len(images), device=images.device)
+        for index in range(len(job.channels)):
+            edits = {site: lambda output, index=index: apply(job, output, index)}
+            logits = program.run(images, edits)[program.result]
+            yield Lesioned(torch.full_like(everyone, index), everyone, logits)
+
+    return run
 
 
 def _divide(

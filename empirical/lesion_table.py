@@ -21,7 +21,7 @@ class LesionTable:
 
     Parameters
     ----------
-    layer, kind, site
+    layer, kind, point
         (R,) names, one per row.
     channels
         R tuples of the lesioned channels.
@@ -35,7 +35,7 @@ class LesionTable:
     Examples
     --------
     >>> table = LesionTable(
-    ...     np.array(["conv"]), np.array(["mean"]), np.array(["prenorm"]), ((3,),),
+    ...     np.array(["conv"]), np.array(["mean"]), np.array(["pre_norm"]), ((3,),),
     ...     {name: np.array([[0.0, 2.0]], dtype=np.float32) for name in DAMAGES},
     ...     {"loss": np.zeros(2)}, {})
     >>> table.to_frame()[["layer", "channel", "kind", "loss_increase", "loss_increase_se"]]
@@ -45,7 +45,7 @@ class LesionTable:
 
     layer: NDArray[np.str_]
     kind: NDArray[np.str_]
-    site: NDArray[np.str_]
+    point: NDArray[np.str_]
     channels: tuple[tuple[int, ...], ...]
     damage: dict[str, NDArray[np.float32]]
     dense: dict[str, Float]
@@ -74,7 +74,7 @@ class LesionTable:
             "layer": self.layer,
             "channel": [m[0] if singles else "+".join(map(str, m)) for m in self.channels],
             "kind": self.kind,
-            "site": self.site,
+            "point": self.point,
         }
         for name in DAMAGES:
             columns[name], columns[f"{name}_se"] = self.mean_and_error(name)

@@ -105,10 +105,10 @@ def lesion(
         known = calibrate(model, calibration, found)
     sets = {layer.name: channel_sets(layer, channels) for layer in found}
     jobs = [
-        Job(layer, kind, site, _change(kind, layer, known, seed), sets[layer.name])
+        Job(layer, kind, point, _change(kind, layer, known, seed), sets[layer.name])
         for layer in found
         for kind in wanted
-        for site in ["norm" if kind == "zero" and layer.norm is not None else "prenorm"]
+        for point in ["post_norm" if kind == "zero" and layer.norm is not None else "pre_norm"]
     ]
     plan = plan_runs(model, example, jobs, method, memory)
     outcome = execute(
@@ -130,7 +130,7 @@ def tabulate(jobs: Sequence[Job], outcome: Outcome, fallback: dict[str, str]) ->
     return LesionTable(
         layer=np.repeat([job.layer.name for job in jobs], sizes),
         kind=np.repeat([job.kind for job in jobs], sizes),
-        site=np.repeat([job.site for job in jobs], sizes),
+        point=np.repeat([job.point for job in jobs], sizes),
         channels=tuple(tuple(row) for job in jobs for row in job.channels.tolist()),
         damage=outcome.damage,
         dense=outcome.dense,

@@ -124,6 +124,7 @@ def replace(
     size: int | None = None,
     draws: int = 1,
     ridge: float = 1e-4,
+    point: str = "pre_norm",
     loss: Loss = cross_entropy,
     method: str = "fast",
     memory: int = MEMORY,
@@ -133,7 +134,8 @@ def replace(
     """Replace every channel, one at a time, by its ridge regression on its same-layer peers.
 
     The regression is fitted on calibration moments only, acts on the layer's own output (before
-    the norm), and is compared on each image with the intact network and with the mean lesion.
+    the norm) or after its activation, and is compared on each image with the intact network and
+    with the mean lesion at the same point.
 
     Parameters
     ----------
@@ -151,6 +153,10 @@ def replace(
         Of "random": each channel is replaced by this many random sets.
     ridge
         On the diagonal of the correlation.
+    point
+        "pre_norm": the layer's own output. "post_activation": the output of the activation that
+        directly follows it or its norm, with calibration and mean lesion at that point too; layers
+        without one (those summed into a residual first) are left out.
     seed
         Of the random sets.
 
@@ -179,8 +185,10 @@ def replace(
         count("size", size)
     source, example = first_images(model, loader)
     found = find_layers(model, example, names_of(layers, channels))
+    if one_of("point", point, ("pre_norm", "post_activation")) == "post_activation":
+        found = _with_activation(found, layers if channels is None else list(channels))
     _refuse_lonely(found)
-    known = calibrate(model, calibration, found)
+    known = calibrate(model, calibration, found, point=point)
     jobs: list[Job] = []
     notes: list[tuple[Float, NDArray[np.intp], int]] = []
     rng = np.random.default_rng(seed)
@@ -192,9 +200,7 @@ def replace(
                 f"{chosen.shape[1]}. Replacing a set needs peers outside it: use lesion for sets."
             )
         mean, _ = known.of(layer)
-        jobs.append(
-            Job(layer, "mean", "prenorm", ToConstant(torch.from_numpy(mean.copy())), chosen)
-        )
+        jobs.append(Job(layer, "mean", point, ToConstant(torch.from_numpy(mean.copy())), chosen))
         nothing = np.zeros(layer.n_channels)
         notes.append((nothing, nothing.astype(np.intp), 0))
         for kind in wanted:
@@ -205,7 +211,7 @@ def replace(
                 change = FromPeers(
                     torch.from_numpy(fit.coefficients), torch.from_numpy(fit.intercepts)
                 )
-                jobs.append(Job(layer, kind, "prenorm", change, chosen))
+                jobs.append(Job(layer, kind, point, change, chosen))
                 notes.append((fit.recovered, fit.n_peers, draw))
     plan = plan_runs(model, example, jobs, method, memory)
     outcome = execute(
@@ -234,3 +240,14 @@ def _refuse_lonely(layers: Sequence[Layer]) -> None:
                 f"layers must have at least 2 channels; {layer.name!r} has 1, so no peer could "
                 "replace it. Leave it out of layers."
             )
+
+
+def _with_activation(layers: list[Layer], named: Sequence[str] | None) -> list[Layer]:
+    kept = [layer for layer in layers if layer.activation is not None]
+    missing = [layer.name for layer in layers if layer.activation is None]
+    if missing and (named is not None or not kept):
+        raise ValueError(
+            "layers must be followed by an activation for point 'post_activation'; "
+            f"{missing[0]!r} is not. Leave it out of layers, or use point='pre_norm'."
+        )
+    return kept

@@ -42,7 +42,7 @@ def planted(
     return LesionTable(
         layer=frame["layer"].to_numpy(dtype=str),
         kind=np.full(len(frame), "mean"),
-        site=np.full(len(frame), "prenorm"),
+        point=np.full(len(frame), "pre_norm"),
         channels=tuple((int(c),) for c in frame["channel"]),
         damage={name: damage.astype(np.float32) for name in DAMAGES},
         dense={},

@@ -175,6 +175,19 @@ def test_replacements_equal_one_forward_pass_each(name: str) -> None:
         np.testing.assert_allclose(fast.damage[damage], values, **ROUNDING)
 
 
+def test_replacement_after_the_activation_equals_one_pass_each() -> None:
+    model = prepared(Residual)
+    options = {"peers": ["all", "hull"], "point": "post_activation"}
+    fast = replace(model, data(13, 2), data(40, 1), **options)
+    naive = replace(model, data(13, 2), data(40, 1), method="naive", **options)
+    assert list(dict.fromkeys(fast.layer)) == ["stem", "first"]  # the rest is summed first
+    assert set(fast.point) == {"post_activation"}
+    for damage, values in naive.damage.items():
+        np.testing.assert_allclose(fast.damage[damage], values, **ROUNDING)
+    before = replace(model, data(13, 2), data(40, 1), peers="all", layers=["stem"])
+    assert not np.allclose(before.damage["loss_increase"][6:], fast.damage["loss_increase"][6:12])
+
+
 def test_pairs_of_channels_equal_one_forward_pass_each() -> None:
     model = prepared(Residual)
     sets = {"stem": [(0, 1), (2, 5)], "first": [(3, 7), (0, 4)], "second": [(1, 2), (0, 7)]}

@@ -67,11 +67,11 @@ def test_damage_by_hand() -> None:
 
 def test_one_row_per_layer_channel_and_kind() -> None:
     frame = lesion(Counter(), loader(), kinds=("zero", "resample")).to_frame()
-    assert frame[["layer", "channel", "kind", "site"]].to_numpy().tolist() == [
-        ["conv", 0, "zero", "norm"],
-        ["conv", 1, "zero", "norm"],
-        ["conv", 0, "resample", "prenorm"],
-        ["conv", 1, "resample", "prenorm"],
+    assert frame[["layer", "channel", "kind", "point"]].to_numpy().tolist() == [
+        ["conv", 0, "zero", "post_norm"],
+        ["conv", 1, "zero", "post_norm"],
+        ["conv", 0, "resample", "pre_norm"],
+        ["conv", 1, "resample", "pre_norm"],
     ]
     assert {column for name in DAMAGES for column in (name, f"{name}_se")} <= set(frame)
     assert (frame.n_images == 12).all()

@@ -160,6 +160,8 @@ def test_selected_rows_keep_their_predictions() -> None:
         ({"ridge": -1.0}, "ridge must be >= 0 and finite; got -1.0"),
         ({"draws": 0}, "draws must be a whole number >= 1; got 0"),
         ({"size": 0}, "size must be a whole number >= 1; got 0"),
+        ({"point": "after"}, "point must be one of 'pre_norm', 'post_activation'; got 'after'"),
+        ({"point": "post_activation"}, "layers must be followed by an activation .* 'conv' is not"),
         ({"channels": {"conv": [(0, 1)]}}, "must be single channels; got sets of 2"),
     ],
 )
