@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +49,7 @@ def plain(channels: tuple[int, ...] = (3, 8, 12), classes: int = 10, size: int =
     """Convolutions with batch norm and ReLU, then a linear layer on the flattened maps."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+    for inputs, outputs in pairwise(channels):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
     layers += [nn.Flatten(), nn.Linear(channels[-1] * size * size, classes)]
     return awakened(nn.Sequential(*layers))

@@ -116,10 +116,10 @@ def test_masking_equals_zeroing_what_the_next_layer_reads() -> None:
         stays = torch.zeros(graph.group(group).units)
         stays[torch.as_tensor(kept[group])] = 1.0
         shape = (1, -1, 1, 1) if layer == "3" else (1, -1)
-        weights = stays if layer == "3" else stays.repeat_interleave(36)
+        weights = (stays if layer == "3" else stays.repeat_interleave(36)).reshape(shape)
         handles.append(
             model.get_submodule(layer).register_forward_pre_hook(
-                lambda _, inputs, w=weights.reshape(shape): (inputs[0] * w,)
+                lambda _, inputs, w=weights: (inputs[0] * w,)
             )
         )
     with torch.no_grad():

@@ -1,0 +1,235 @@
+"""Compensation against least squares, `replaceability` against recomputation, and recalibration."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from empirical import prune
+from empirical.calibration import Calibration
+from empirical.channel_graph import trace_channels
+from empirical.compensation import merge, regression
+from empirical.criteria_compensated import outgoing_gram
+from empirical.input_moments import input_moments
+from empirical.recovery import recalibrate
+from empirical.removal import mask
+from empirical.replaceability import removal_order, scores_from_order
+from tests.empirical.pruning_networks import batches, network, plain
+from tests.empirical.test_removal import Grouped
+
+FLOAT64 = 1e-8
+"""Greedy downdates against solving anew, on covariances of condition up to 1e4."""
+FLOAT32 = 1e-4
+"""Merged weights are stored in float32."""
+
+
+def greedy_by_recomputation(cov: np.ndarray, weights: np.ndarray) -> tuple[list[int], list[float]]:
+    """Try every remaining channel, solve its regression anew, merge, repeat."""
+    weights, left = weights.copy(), list(range(len(cov)))
+    order, costs, power = [], [], (weights**2).sum(0) @ np.diag(cov)
+    while left:
+        trials = []
+        for i in left:
+            rest = [k for k in left if k != i]
+            b = np.linalg.solve(cov[np.ix_(rest, rest)], cov[rest, i])
+            unexplained = cov[i, i] - cov[i, rest] @ b
+            trials.append(((weights[:, i] ** 2).sum() * unexplained, i, rest, b))
+        cost, i, rest, b = min(trials, key=lambda trial: trial[0])
+        weights[:, rest] += np.outer(weights[:, i], b)
+        left = rest
+        order.append(i)
+        costs.append(cost / power)
+    return order, costs
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(1, 4))
+def test_downdates_equal_recomputation(seed: int, units: int, outputs: int) -> None:
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.standard_normal((units, units)))
+    cov = (basis * 10 ** rng.uniform(-2, 2, units)) @ basis.T
+    weights = rng.standard_normal((outputs, units))
+    order, cost = removal_order([cov], [weights.T @ weights], ridge=0.0)
+    by_hand, costs = greedy_by_recomputation(cov, weights)
+    assert cost == pytest.approx(costs, rel=1e-5, abs=FLOAT64)
+    assert order.tolist() == by_hand
+
+
+def test_costs_add_up_to_the_error_of_the_merged_readout() -> None:
+    """The sum of the greedy costs is the residual variance of least squares on what is kept."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((500, 8)) @ rng.standard_normal((8, 8))
+    weights = rng.standard_normal((4, 8))
+    cov = np.cov(x.T)
+    order, cost = removal_order([cov], [weights.T @ weights], ridge=0.0)
+    kept = order[3:]
+    y = (x - x.mean(0)) @ weights.T
+    design = x[:, kept] - x[:, kept].mean(0)
+    residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    expected = (residual**2).sum() / 499 / ((weights**2).sum(0) @ np.diag(cov))
+    assert cost[:3].sum() == pytest.approx(expected, rel=FLOAT64)
+
+
+def test_of_two_copies_one_goes_first_and_the_other_stays_long() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 6))
+    x[:, 5] = x[:, 2]
+    order, cost = removal_order([np.cov(x.T)], [np.eye(6)])
+    assert order[0] in (2, 5)
+    assert cost[0] < 1e-4 < 0.05 < cost[1]
+    score = scores_from_order(order, cost)
+    assert np.argsort(score).tolist() == order.tolist()
+
+
+def test_a_consumer_without_weight_or_input_has_no_say() -> None:
+    cov, gram = np.diag([1.0, 2.0]), np.eye(2)
+    alone = removal_order([cov], [gram])
+    both = removal_order([cov, np.zeros((2, 2)), cov], [gram, gram, np.zeros((2, 2))])
+    assert alone[0].tolist() == both[0].tolist()
+    assert alone[1] == pytest.approx(both[1])
+
+
+def test_merging_is_least_squares_on_a_linear_layer() -> None:
+    """Independent route: fit the old outputs on the kept inputs, with an intercept."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3, bias=False)).double().eval()
+    images = torch.randn(400, 6, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    loader = [(images, torch.zeros(400, dtype=torch.long))]
+    graph = trace_channels(model, images[:1])
+    kept = {"0": np.array([0, 2, 3])}
+    merged = copy.deepcopy(model)
+    merge(merged, graph, kept, input_moments(model, graph, loader), ridge=0.0)
+    with torch.no_grad():
+        hidden = model[:2](images).numpy()
+        design = np.column_stack([hidden[:, kept["0"]], np.ones(400)])
+        fitted = design @ np.linalg.lstsq(design, model(images).numpy(), rcond=None)[0]
+        found = mask(merged, graph, kept)(images).numpy()
+    assert found == pytest.approx(fitted, abs=FLOAT64)
+
+
+@pytest.mark.parametrize("which", ["grouped", "flattened", "residual"])
+def test_merging_predicts_the_readers_best(which: str) -> None:
+    """What a reading layer computes comes closer to the original than without merging."""
+    torch.manual_seed(0)
+    model, size = {
+        "grouped": (Grouped().eval(), 8),
+        "flattened": (plain((3, 6, 8)), 6),
+        "residual": (network("resnet18"), 16),
+    }[which]
+    loader = batches(3, size, count=4, each=80)
+    graph = trace_channels(model, loader[0][0][:1])
+    kept = {g.name: np.arange(g.units * 3 // 4) for g in graph.groups}
+    only = graph.groups[0].name
+    kept = {g.name: kept[g.name] if g.name == only else np.arange(g.units) for g in graph.groups}
+    merged = copy.deepcopy(model)
+    merge(merged, graph, kept, input_moments(model, graph, loader))
+    with torch.no_grad():
+        images = loader[0][0]
+        dense = model(images)
+        without = (mask(model, graph, kept)(images) - dense).square().mean()
+        compensated = (mask(merged, graph, kept)(images) - dense).square().mean()
+    assert compensated < 0.8 * without
+
+
+def test_regression_of_a_removed_channel_without_peers_that_vary_is_zero() -> None:
+    assert regression(np.diag([0.0, 1.0]), np.array([0])).tolist() == [[0.0]]
+
+
+def test_input_moments_equal_those_of_all_samples() -> None:
+    model = plain((3, 6, 8))
+    loader = batches(3, 6, count=3)
+    graph = trace_channels(model, loader[0][0][:1])
+    found = input_moments(model, graph, loader)
+    with torch.no_grad():
+        images = torch.cat([x for x, _ in loader])
+        second, last = model[:3](images), model[:6](images)
+    for key, maps in ((("0", "3"), second), (("3", "7"), last)):
+        rows = maps.movedim(1, -1).reshape(-1, maps.shape[1]).double().numpy()
+        assert found[key].n == len(rows)
+        assert found[key].mean[0] == pytest.approx(rows.mean(0), abs=FLOAT64)
+        assert found[key].cov[0] == pytest.approx(np.cov(rows.T), abs=FLOAT64)
+
+
+def test_outgoing_weights_of_a_grouped_convolution_come_block_by_block() -> None:
+    model = Grouped()
+    graph = trace_channels(model, torch.zeros(1, 3, 8, 8))
+    member = next(m for m in graph.group("stem").consumers if m.module == "grouped")
+    grams = outgoing_gram(model.grouped, member)
+    weight = model.grouped.weight.detach().double().numpy()
+    for block in range(3):
+        rows = weight[4 * block : 4 * block + 4].transpose(1, 0, 2, 3).reshape(4, -1)
+        assert grams[block] == pytest.approx(rows @ rows.T)
+
+
+def doubled() -> nn.Module:
+    """A network whose every channel exists twice, the copies weak enough for a norm to mislead.
+
+    Of the first four features each has a strong and a weak copy; the reading layer takes the weak
+    one's scale into account. Removing one copy of each loses nothing.
+    """
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 1)
+    scale = torch.tensor([1.0, 0.9, 0.2, 0.15])
+    with torch.no_grad():
+        first.weight[4:] = first.weight[:4]
+        first.bias[4:] = first.bias[:4]
+        both = torch.cat([scale, scale]).reshape(-1, 1, 1, 1)
+        first.weight.mul_(both / first.weight.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1))
+        first.bias.mul_(both.flatten())
+        last.weight.div_(both.reshape(1, -1, 1, 1))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+    return nn.Sequential(first, nn.ReLU(), last, nn.Tanh(), *head).eval()
+
+
+def test_planted_copies_go_without_loss_where_a_norm_loses() -> None:
+    model = doubled()
+    loader = batches(3, 8, count=4, each=50)
+    known = Calibration(model, loader, skip=("2",))
+    images = loader[0][0]
+
+    def change(criterion: str) -> float:
+        pruned = prune(model, known, counts={"0": 4}, criterion=criterion, recovery="merge")
+        with torch.no_grad():
+            return float((pruned.model(images) - model(images)).abs().max())
+
+    assert change("replaceability") < 1e-3
+    assert change("l2") > 20 * change("replaceability")
+
+
+def test_recalibration_takes_statistics_from_the_batches_and_nothing_else() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
+    loader = batches(3, 6, count=2)
+    weights = model[0].weight.detach().clone()
+    assert recalibrate(model, loader) == 1
+    with torch.no_grad():
+        maps = [model[0](x).movedim(1, -1).reshape(-1, 4) for x, _ in loader]
+    torch.testing.assert_close(
+        model[1].running_mean, torch.stack([m.mean(0) for m in maps]).mean(0)
+    )
+    torch.testing.assert_close(model[1].running_var, torch.stack([m.var(0) for m in maps]).mean(0))
+    assert torch.equal(model[0].weight, weights)
+    assert model.training
+    assert model[1].momentum == 0.1
+    assert recalibrate(nn.Sequential(nn.Linear(2, 2)), loader) == 0
+
+
+def test_too_few_images_to_regress_on_are_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 64), nn.ReLU(), nn.Linear(64, 10))
+    with pytest.raises(ValueError, match=r"too small.*'3' reads 64 channels.*saw 20 samples"):
+        prune(model, batches(3, 6, count=1, each=20), recovery="compensate", criterion="l2")
+
+
+def test_an_input_that_is_not_finite_names_layer_and_batch() -> None:
+    model = plain((3, 6, 8))
+    with torch.no_grad():
+        model[1].bias[0] = float("inf")
+    with pytest.raises(
+        ValueError, match=r"input of layer '3' is not finite in calibration batch 0"
+    ):
+        _ = Calibration(model, batches(3, 6)).input_moments
