@@ -75,9 +75,11 @@ def map_scores(
     readers = {}
     for layer in found:
 
-        def read(output: Tensor, name=layer.name, dim=layer.norm_channel_dim) -> None:
+        dim = layer.norm_channel_dim if layer.norm else layer.channel_dim
+
+        def read(output: Tensor, name=layer.name, dim=dim) -> None:
             maps = output.movedim(dim, 1)
-            maps = maps[:, :, None, None] if maps.ndim == 2 else maps
+            maps = maps.reshape(*maps.shape[:2], *(1,) * (4 - maps.ndim), *maps.shape[2:])
             total[name] += len(maps) * score(maps.relu()).double().cpu()
 
         readers[layer.norm or layer.name] = read
