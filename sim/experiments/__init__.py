@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 
 _PUBLIC: dict[str, str] = {
+    "initial": "initialization",
+    "lesion": "lesioning",
+    "phase": "phases",
     "separate": "separation",
 }
 """Public name -> module, resolved on first use."""

@@ -1,0 +1,270 @@
+"""Phase diagrams: where training separates the two axes, and where it does not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sim.experiments.estimates import interval
+from sim.experiments.phase_figure import draw_phase
+from sim.law import predicted_rank_coupling
+from sim.networks import Network
+from sim.records import TARGETS
+from sim.simulation import simulate, stable_rate
+from sim.spectra import power_law
+from sim.sweep import Result, Setting, run_sweep
+from sim.tasks import Regression
+from theory._validation import Float, count, one_of
+from theory.finding import Finding
+
+THRESHOLD = 0.2
+"""A coupling below this, in absolute value, counts as separated."""
+RELATIVE_RATE = 0.25
+"""Learning rate over the stable limit."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter that a phase diagram can vary.
+
+    Attributes:
+        label: with its unit, for the axis of a figure.
+        low, high: default range.
+        logarithmic: whether the range is log-spaced.
+        whole: whether only whole numbers are meant.
+        default: value where another parameter is varied.
+    """
+
+    label: str
+    low: float
+    high: float
+    default: float
+    logarithmic: bool = False
+    whole: bool = False
+
+    def grid(self, points: int) -> list[float]:
+        """`points` values over the range; fewer where whole numbers coincide."""
+        space = np.geomspace if self.logarithmic else np.linspace
+        values = space(self.low, self.high, points)
+        return np.unique(values.round() if self.whole else values.round(12)).tolist()
+
+
+PARAMETERS: dict[str, Parameter] = {
+    "exponent": Parameter("spectrum exponent", 0.0, 3.0, 2.0),
+    "alignment": Parameter("alignment of target with spectrum", -1.0, 2.0, 0.0),
+    "width": Parameter("channels", 16, 256, 64, logarithmic=True, whole=True),
+    "scale": Parameter("initialization scale", 0.1, 2.0, 1.0, logarithmic=True),
+    "noise": Parameter("label noise (standard deviation)", 0.0, 2.0, 0.0),
+    "outputs": Parameter("outputs", 1, 12, 1, logarithmic=True, whole=True),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """A phase diagram over two parameters, (Y, X) arrays; means over seeds.
+
+    Attributes:
+        x, y: names of the parameters.
+        x_values, y_values: their grids.
+        target: of the task axis, "output" or "label".
+        start, end: Spearman coupling of I_X and I_T at the first and last step.
+        end_half: half width of the 95 % interval of `end`.
+        predicted_start, predicted_end: the same from the settings alone.
+        time: first training time from which |coupling| stays below 0.2; NaN where it never does.
+        predicted_time: the same of the predicted curve.
+        loss: share of the initial excess loss that is left.
+    """
+
+    x: str
+    y: str
+    x_values: Float
+    y_values: Float
+    target: str
+    start: Float
+    end: Float
+    end_half: Float
+    predicted_start: Float
+    predicted_end: Float
+    time: Float
+    predicted_time: Float
+    loss: Float
+
+    @property
+    def separated(self) -> Float:
+        """(Y, X) True where the end coupling is below the threshold in absolute value."""
+        return np.asarray(np.abs(self.end) < THRESHOLD)
+
+    def findings(self) -> list[Finding]:
+        """Sentences worded from the numbers."""
+        cells = int(np.isfinite(self.end).sum())
+        coupled = int((self.end >= THRESHOLD).sum())
+        inverted = int((self.end <= -THRESHOLD).sum())
+        known = np.isfinite(self.end)
+        agree = int((self.separated == (np.abs(self.predicted_end) < THRESHOLD))[known].sum())
+        error = np.abs(self.end - self.predicted_end)[known]
+        both = np.isfinite(self.time) & np.isfinite(self.predicted_time)
+        both &= (self.time > 0) & (self.predicted_time > 0)
+        ratio = np.median(self.time[both] / self.predicted_time[both]) if both.any() else np.nan
+        return [
+            Finding(
+                "Of {cells} settings over {x} and {y}, training ends with the axes separated "
+                "(|coupling| < {threshold}) in {separated}, still coupled in {coupled}, and "
+                "inverted (channels of high power say less about the target) in {inverted}.",
+                {
+                    "cells": cells,
+                    "x": PARAMETERS[self.x].label,
+                    "y": PARAMETERS[self.y].label,
+                    "threshold": THRESHOLD,
+                    "separated": int(self.separated.sum()),
+                    "coupled": coupled,
+                    "inverted": inverted,
+                },
+            ),
+            Finding(
+                "Theory, from the settings alone, names separated or not separated as found in "
+                "{agree} of {cells}; its end coupling is off by {median:.3f} in the median and by "
+                "{worst:.3f} at worst.",
+                {
+                    "agree": agree,
+                    "cells": cells,
+                    "median": float(np.median(error)),
+                    "worst": float(error.max()),
+                },
+            ),
+            Finding(
+                "Where both give a separation time, the simulated one is {ratio:.2f} times the "
+                "predicted one in the median ({both} settings).",
+                {"ratio": float(ratio), "both": int(both.sum())},
+            )
+            if both.any()
+            else Finding("No setting has a separation time in both theory and simulation."),
+            Finding(
+                "At the end {unfinished} of {cells} settings still have more than 5 % of their "
+                "initial excess loss: there the coupling is that of a network still learning.",
+                {"unfinished": int((self.loss > 0.05).sum()), "cells": cells},
+            ),
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per setting."""
+        columns = ("start", "end", "end_half", "predicted_start", "predicted_end")
+        columns += ("time", "predicted_time", "loss")
+        grid = np.meshgrid(self.x_values, self.y_values)
+        data: dict[str, Any] = {self.x: grid[0].ravel(), self.y: grid[1].ravel()}
+        return pd.DataFrame(data | {name: getattr(self, name).ravel() for name in columns})
+
+    def figure(self) -> Figure:
+        """Simulated and predicted end coupling, separation time, and what was left to learn."""
+        return draw_phase(self, PARAMETERS[self.x], PARAMETERS[self.y], THRESHOLD)
+
+
+def phase(
+    x: str = "exponent",
+    y: str = "alignment",
+    *,
+    points: int = 20,
+    seeds: int = 16,
+    steps: int = 20_000,
+    dimension: int = 32,
+    target: str = "output",
+    fixed: Mapping[str, float] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    scheduler: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Phase:
+    """Train an ensemble at every setting of a grid, with theory's prediction for each.
+
+    Two-layer linear networks, population gradient, readout fixed, random initialization.
+
+    Args:
+        x, y: what to vary; names of `PARAMETERS`.
+        points: settings along each.
+        seeds: networks per setting.
+        steps: of gradient descent, at a quarter of the stable step size.
+        dimension: inputs d.
+        target: of the task axis, the network's own "output" or the "label".
+        fixed: values of other parameters than their defaults.
+        out, scheduler, progress: as in `run_sweep`.
+
+    >>> diagram = phase(points=2, seeds=2, steps=50, dimension=6, fixed={"width": 8})
+    >>> diagram.end.shape, len(diagram.to_frame())
+    ((2, 2), 4)
+    """
+    for name, value in (("x", x), ("y", y)):
+        one_of(name, value, PARAMETERS)
+    if x == y:
+        raise ValueError(f"x and y must be two parameters; got {x!r} for both.")
+    one_of("target", target, TARGETS)
+    values = {name: parameter.default for name, parameter in PARAMETERS.items()}
+    for name, value in (fixed or {}).items():
+        values[one_of("fixed", name, PARAMETERS)] = float(value)
+    number = count("points", points, least=2)
+    rows, columns = PARAMETERS[y].grid(number), PARAMETERS[x].grid(number)
+    common = {"seeds": count("seeds", seeds, least=2), "steps": steps, "dimension": dimension}
+    settings = [values | common | {x: a, y: b, "target": target} for b in rows for a in columns]
+    results = run_sweep(phase_cell, settings, out=out, scheduler=scheduler, progress=progress)
+    cells: dict[str, Float] = {
+        name: np.array([result[name] for result in results]).reshape(len(rows), len(columns))
+        for name in results[0]
+    }
+    return Phase(x, y, np.array(columns), np.array(rows), target, **cells)
+
+
+def phase_cell(setting: Setting) -> Result:
+    """One setting of a phase diagram: a pure function, to be run anywhere."""
+    task = Regression(
+        power_law(int(setting["dimension"]), setting["exponent"]),
+        outputs=int(setting["outputs"]),
+        alignment=setting["alignment"],
+        noise=setting["noise"],
+    )
+    network = Network(width=int(setting["width"]), scale=setting["scale"], train_readout=False)
+    seeds, target = int(setting["seeds"]), setting["target"]
+    run = simulate(
+        task,
+        network,
+        steps=int(setting["steps"]),
+        seeds=seeds,
+        learning_rate=RELATIVE_RATE * stable_rate(task, network, range(seeds)),
+        records=14,
+        quantities=False,
+    )
+    couplings = run.coupling(target=target)
+    mean, half = interval(couplings)
+    predicted = np.array(
+        [
+            predicted_rank_coupling(
+                task.population, network, float(time), target=target, starts=4, draws=2000
+            )
+            for time in run.time
+        ]
+    )
+    excess = run.loss - task.population.floor
+    return {
+        "start": float(mean[0]),
+        "end": float(mean[-1]),
+        "end_half": float(half[-1]),
+        "predicted_start": float(predicted[0]),
+        "predicted_end": float(predicted[-1]),
+        "time": settling_time(run.time, mean),
+        "predicted_time": settling_time(run.time, predicted),
+        "loss": float(np.mean(excess[:, -1] / excess[:, 0])),
+    }
+
+
+def settling_time(time: Float, coupling: Float) -> float:
+    """First recorded time from which |coupling| stays below the threshold; NaN if it does not.
+
+    >>> settling_time(np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.5, 0.1, 0.3, 0.1]))
+    3.0
+    """
+    outside = np.flatnonzero(~(np.abs(coupling) < THRESHOLD))
+    if outside.size == 0:
+        return float(time[0])
+    return float(time[outside[-1] + 1]) if outside[-1] + 1 < time.size else float("nan")
