@@ -11,6 +11,8 @@ _PUBLIC: dict[str, str] = {
     "edit": "activations",
     "measure": "measurement",
     "AxisTable": "table",
+    "merge_tables": "estimation",
+    "gradient_cosines": "gradient_geometry",
     "lesion": "lesions",
     "LesionTable": "lesion_table",
     "replace": "replacement",

@@ -110,7 +110,7 @@ class Recorder:
         warnings.warn(
             f"out of device memory with a batch of {size} images; going on in batches of "
             f"{self._largest}, with the same result. Choose a smaller batch size in the loader.",
-            ResourceWarning,
+            RuntimeWarning,
             stacklevel=2,
         )
         if torch.cuda.is_available():

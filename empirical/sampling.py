@@ -88,9 +88,10 @@ class Sampler:
         size = samples.shape[1]
         if size <= self._positions:
             return samples.index_select(0, self.order)
-        return samples[self.order[:, None], self._positions_of(size)]
+        return samples[self.order[:, None], self.chosen(size)]
 
-    def _positions_of(self, size: int) -> Tensor:
+    def chosen(self, size: int) -> Tensor:
+        """Positions (n, P) of each image on maps of `size`, images in the order `self.order`."""
         if size not in self._chosen:
             chosen = random_positions(
                 self._seed, self._first, len(self._order), self._positions, size

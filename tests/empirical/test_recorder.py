@@ -33,7 +33,7 @@ class SmallMemory(nn.Module):
 
 def test_out_of_memory_halves_the_batch_says_so_and_changes_nothing():
     loader = [(IMAGES[:33], LABELS[:33]), (IMAGES[33:], LABELS[33:])]
-    with pytest.warns(ResourceWarning, match=r"batch of 33 images; going on in batches of 16"):
+    with pytest.warns(RuntimeWarning, match=r"batch of 33 images; going on in batches of 16"):
         halved = measure(SmallMemory(20).double(), [(x.double(), y) for x, y in loader])
     plain = measure(SmallMemory(99).double(), [(x.double(), y) for x, y in loader])
     assert halved.settings["n_images"] == 40
@@ -56,7 +56,7 @@ class NoMemoryLeft(nn.Module):
         return self.net(x)
 
 
-@pytest.mark.filterwarnings("ignore:out of device memory:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:out of device memory:RuntimeWarning")
 def test_out_of_memory_with_one_image_ends_with_a_remedy():
     with pytest.raises(torch.OutOfMemoryError, match=r"a batch of one image\. Use smaller images"):
         measure(NoMemoryLeft(), [(IMAGES, LABELS)])
