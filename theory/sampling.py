@@ -7,9 +7,10 @@ With n samples and an estimated mean, the scatter matrix of jointly Gaussian dat
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
+from numpy.typing import ArrayLike
+from scipy import integrate, special
 
-from theory._validation import count
+from theory._validation import Float, count, finite_array, positive
 
 
 def gaussian_information_bias(n: int, p: int, q: int) -> float:
@@ -44,3 +45,133 @@ def gaussian_information_bias(n: int, p: int, q: int) -> float:
     p, q = max(p, q), min(p, q)
     nu = n - 1 - np.arange(q, dtype=np.float64)
     return float(0.5 * np.sum(special.digamma(nu / 2) - special.digamma((nu - p) / 2)))
+
+
+def delta_information_variance(rho: ArrayLike, n: int) -> Float:
+    """Large-sample variance of −½ log(1 − r²): ρ²/n, for a simple or a multiple correlation ρ.
+
+    At ρ = 0 the estimate is of order 1/n and its law is that of `null_information_tail`.
+
+    Args:
+        rho: correlation (of any shape) between −1 and 1.
+        n: number of samples.
+
+    >>> float(delta_information_variance(0.5, 100))
+    0.0025
+    """
+    return np.asarray(_correlation("rho", rho) ** 2 / count("n", n, least=3))
+
+
+def delta_capture_variance(power: ArrayLike, noise: float, n: int) -> Float:
+    """Large-sample variance of ½ log(1 + J/σ0²) for a fixed σ0²: J² / (2n(σ0² + J)²).
+
+    Args:
+        power: J >= 0, any shape.
+        noise: σ0².
+        n: number of samples.
+
+    >>> float(delta_capture_variance(1.0, 1.0, 50))
+    0.0025
+    """
+    j = finite_array("power", power, ndim=(0, 1))
+    total = j + positive("noise", noise)
+    return np.asarray(j**2 / (2 * count("n", n, least=3) * total**2))
+
+
+def delta_predictability_variance(predictability: ArrayLike, n: int) -> Float:
+    """Large-sample variance of E = R²: 4E(1 − E)²/n.
+
+    >>> float(delta_predictability_variance(0.5, 100))
+    0.005
+    """
+    e = finite_array("predictability", predictability, ndim=(0, 1))
+    return np.asarray(4 * e * (1 - e) ** 2 / count("n", n, least=3))
+
+
+def adjusted_predictability(predictability: ArrayLike, n: int, p: int) -> Float:
+    """R² corrected for its p predictors: 1 − (1 − R²)(n − 1)/(n − 1 − p); mean 0 at independence.
+
+    Args:
+        predictability: R² as estimated, any shape.
+        n: number of samples; at least p + 2.
+        p: number of peers.
+
+    Raises:
+        ValueError: n below p + 2.
+
+    >>> float(adjusted_predictability(0.5, 11, 5))
+    0.0
+    """
+    _enough(n, p + 2, "the adjusted predictability", "p + 2")
+    e = finite_array("predictability", predictability, ndim=(0, 1))
+    return np.asarray(1 - (1 - e) * (n - 1) / (n - 1 - p))
+
+
+def null_information_tail(information: ArrayLike, n: int, p: int = 1) -> Float:
+    """P(estimate >= information) if p Gaussian channels and a scalar target are independent.
+
+    1 − R² ~ Beta((n − 1 − p)/2, p/2) exactly, so the tail is its distribution function at e^(−2I).
+
+    Args:
+        information: plug-in estimates I >= 0 in nats, any shape.
+        n: number of samples; at least p + 2.
+        p: number of channels together.
+
+    Raises:
+        ValueError: n below p + 2.
+
+    >>> float(null_information_tail(0.0, 30))
+    1.0
+    """
+    _enough(n, p + 2, "the null distribution", "p + 2")
+    x = finite_array("information", information, ndim=(0, 1))
+    return np.asarray(special.betainc((n - 1 - p) / 2, p / 2, np.exp(-2 * x)))
+
+
+def null_information_variance(n: int, p: int = 1) -> float:
+    """Exact variance of the plug-in I(Y; T) at independence: ¼ [ψ₁((n−1−p)/2) − ψ₁((n−1)/2)].
+
+    >>> round(null_information_variance(30), 8)
+    0.00066...
+    """
+    _enough(n, p + 2, "the null variance", "p + 2")
+    low, high = special.polygamma(1, [(n - 1 - p) / 2, (n - 1) / 2])
+    return float((low - high) / 4)
+
+
+def null_maximum_information(n: int, q: int = 1) -> float:
+    """E max(Î_1, Î_2) for two channels independent of each other and of a scalar target.
+
+    It is what the excess S_12 of independent channels is short of by: its plug-in mean is
+    `gaussian_information_bias(n, 2, 1)` less this. One-dimensional quadrature of 1 − (1 − tail)².
+
+    Args:
+        n: number of samples; at least 4.
+        q: number of targets; only 1 has this closed form.
+
+    >>> round(null_maximum_information(30), 5)
+    0.02975
+    """
+    if q != 1:
+        raise ValueError(f"q must be 1 for the null maximum; got {q!r}.")
+    _enough(n, 4, "the null maximum", "4")
+
+    def above(x: float) -> float:
+        tail = float(null_information_tail(x, n))
+        return tail * (2 - tail)
+
+    return float(integrate.quad(above, 0, np.inf, epsabs=1e-13)[0])
+
+
+def _enough(n: int, least: int, purpose: str, formula: str) -> None:
+    if int(n) != n or n < least:
+        raise ValueError(
+            f"n must be a whole number >= {formula} = {least} for {purpose}; got {n!r}."
+        )
+
+
+def _correlation(name: str, value: ArrayLike) -> Float:
+    rho = finite_array(name, value, ndim=(0, 1))
+    if rho.size and float(np.abs(rho).max()) > 1:
+        raise ValueError(f"{name} must be between -1 and 1; got {rho.flat[np.abs(rho).argmax()]}.")
+    return rho

@@ -1,0 +1,1 @@
+"""The closed forms, one subject per file; `theory.catalogue()` gathers them."""

@@ -1,0 +1,103 @@
+"""Shrunken covariances for layers with few samples per channel: ridge, OAS, Ledoit-Wolf."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from theory._validation import Float, finite_array, one_of
+from theory.moments import Moments
+
+
+def oas_intensity(cov: ArrayLike, n: int) -> float:
+    """Oracle-approximating shrinkage intensity towards (tr S / p) I, from a covariance alone.
+
+    min(1, [(1 − 2/p) tr S² + (tr S)²] / [(n + 1 − 2/p)(tr S² − (tr S)²/p)]).
+
+    Args:
+        cov: (p, p) sample covariance S.
+        n: number of samples.
+
+    Source: Chen, Wiesel, Eldar and Hero (2010), arXiv:0907.4698, equation 23.
+
+    >>> oas_intensity(np.eye(3), 10)
+    1.0
+    """
+    s = finite_array("cov", cov, ndim=2)
+    p = s.shape[0]
+    square, trace2 = float(np.sum(s * s)), float(np.trace(s)) ** 2
+    spread = (n + 1 - 2 / p) * (square - trace2 / p)
+    if spread <= 1e-14 * trace2:
+        return 1.0
+    return float(min(1.0, ((1 - 2 / p) * square + trace2) / spread))
+
+
+def shrink(moments: Moments, method: str = "oas", amount: float | None = None) -> Moments:
+    """Moments whose joint correlation of channels and targets is shrunk towards the identity.
+
+    Variances stay as they are; a correlation R becomes (1 − λ)R + λI. Shrinking correlations
+    rather than covariances keeps every quantity independent of the units of the channels.
+
+    Args:
+        moments: of samples.
+        method: "none"; "ridge", R + amount·I with the diagonal restored, which is λ =
+            amount/(1 + amount); "oas", λ by `oas_intensity` on R.
+        amount: the ridge; only with method="ridge".
+
+    Raises:
+        ValueError: unknown method; ridge without an amount; OAS on a population (n = None).
+
+    >>> m = Moments.from_covariance([[1.0, 0.5], [0.5, 1.0]], n=10)
+    >>> shrink(m, "ridge", 1.0).cov
+    array([[1.  , 0.25],
+           [0.25, 1.  ]])
+    """
+    one_of("method", method, ("none", "ridge", "oas"))
+    if (amount is None) == (method == "ridge"):
+        raise ValueError(f"amount goes with method='ridge' only; got {amount!r} with {method!r}.")
+    deviation = np.sqrt(np.diagonal(moments.cov))
+    safe = np.where(deviation > 0, deviation, 1.0)
+    correlation = moments.cov / np.outer(safe, safe)
+    if method == "none":
+        return moments
+    if method == "ridge":
+        if amount is None or not amount >= 0:
+            raise ValueError(f"amount must be >= 0; got {amount!r}.")
+        intensity = amount / (1 + amount)
+    else:
+        if moments.n is None:
+            raise ValueError(
+                "oas needs the sample count; these moments are a population's (n=None)."
+            )
+        intensity = oas_intensity(correlation, moments.n)
+    shrunk = correlation * (1 - intensity)
+    np.fill_diagonal(shrunk, np.diagonal(correlation))
+    cov = shrunk * np.outer(safe, safe)
+    return Moments(moments.mean, cov, moments.n_targets, moments.n)
+
+
+def ledoit_wolf_intensity(samples: ArrayLike) -> float:
+    """Ledoit-Wolf shrinkage intensity towards (tr S / p) I; it needs the samples themselves.
+
+    min(1, [n⁻² Σ_t ‖x_t x_tᵀ − S‖²_F] / ‖S − (tr S / p) I‖²_F), centered samples.
+
+    Args:
+        samples: (n, p), n at least 2.
+
+    Source: Ledoit and Wolf (2004), J. Multivariate Analysis 88, section 3.
+
+    >>> samples = np.random.default_rng(0).standard_normal((50, 4))
+    >>> 0 < ledoit_wolf_intensity(samples) <= 1
+    True
+    """
+    x: Float = finite_array("samples", samples, ndim=2)
+    n, p = x.shape
+    if n < 2:
+        raise ValueError(f"samples must have at least 2 rows; got {n}.")
+    x = x - x.mean(axis=0)
+    s = x.T @ x / n
+    spread = float(np.sum(s * s)) - float(np.trace(s)) ** 2 / p
+    noise = (float(np.sum(np.sum(x**2, axis=1) ** 2)) / n - float(np.sum(s * s))) / n
+    if spread <= 1e-14 * float(np.trace(s)) ** 2:
+        return 1.0
+    return float(min(1.0, noise / spread))

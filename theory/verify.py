@@ -1,0 +1,119 @@
+"""Runs every check of the catalogue: derivation, 50 digits, oracle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from theory.closed_form import ClosedForm, catalogue
+
+PRECISE = 1e-10
+"""Largest relative deviation of the float64 value from 50 digits: well-conditioned points lose
+up to six of sixteen digits in an inverse."""
+ABSOLUTE = 1e-12
+"""Deviation below which a value that is exactly zero counts as such."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of all checks of one closed form.
+
+    Attributes:
+        name, item: which closed form.
+        proof: status of its derivation.
+        digits_error: largest deviation of the float64 value from 50 digits, over `PRECISE`.
+        oracle_error: largest deviation from the oracle, over its tolerance.
+        seconds: time that the checks took.
+        problems: what failed, in words; empty if all passed.
+    """
+
+    name: str
+    item: str
+    proof: str
+    digits_error: float
+    oracle_error: float
+    seconds: float
+    problems: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return not self.problems
+
+
+def _deviation(value: object, reference: object, tolerance: float) -> float:
+    """max|value − reference| over tolerance × max|reference|, with an absolute floor."""
+    got, wanted = np.asarray(value, dtype=float), np.asarray(reference, dtype=float)
+    if got.shape != wanted.shape or not np.isfinite(got).all():
+        return float("inf")
+    scale = max(float(np.abs(wanted).max()), ABSOLUTE / tolerance)
+    return float(np.abs(got - wanted).max()) / (tolerance * scale)
+
+
+def verify_form(form: ClosedForm, *, points: int = 3, seed: int = 0) -> Verdict:
+    """Check one closed form: sympy's derivation, float64 against 50 digits, then the oracle.
+
+    Args:
+        form: the closed form.
+        points: number of random points of its domain.
+        seed: of the random points.
+
+    >>> from theory import catalogue
+    >>> verify_form(catalogue()["task_information"]).problems
+    ()
+    """
+    begin = time.perf_counter()
+    problems: list[str] = []
+    proof = form.derive(form.expr)
+    if proof.status not in ("proven", "cases proven"):
+        failed = [s.claim for s in proof.steps if s.holds is not True]
+        problems.append(f"derivation {proof.status}: {'; '.join(failed) or 'no steps'}")
+    rng = np.random.default_rng([seed, sum(form.name.encode())])
+    digits = oracle = 0.0
+    for _ in range(points):
+        values = form.point(rng)
+        numeric = form.numeric(**values)
+        digits = max(digits, _deviation(numeric, form.exact(values), PRECISE))
+        reference = form.oracle.function(**values)
+        if form.oracle.sampling:
+            estimate, error = reference
+            gap = float(np.max(np.abs(np.asarray(numeric) - estimate) / error))
+            oracle = max(oracle, gap / form.oracle.tolerance)
+        else:
+            oracle = max(oracle, _deviation(numeric, reference, form.oracle.tolerance))
+    if not digits <= 1:
+        problems.append(f"float64 is {digits:.3g} × the tolerance {PRECISE:g} away from 50 digits")
+    if not oracle <= 1:
+        problems.append(f"the oracle ({form.oracle.route}) is {oracle:.3g} × its tolerance away")
+    seconds = time.perf_counter() - begin
+    return Verdict(form.name, form.item, proof.status, digits, oracle, seconds, tuple(problems))
+
+
+def verify_catalogue(
+    forms: Iterable[ClosedForm] | None = None,
+    *,
+    points: int = 3,
+    seed: int = 0,
+    progress: Callable[[Verdict], None] | None = None,
+) -> list[Verdict]:
+    """Check closed forms one after the other; all of the catalogue by default.
+
+    Args:
+        forms: which ones.
+        points: random points per form.
+        seed: of the random points.
+        progress: called with each verdict as it is reached.
+
+    >>> [v.passed for v in verify_catalogue([catalogue()["peer_information"]])]
+    [True]
+    """
+    verdicts = []
+    for form in catalogue().values() if forms is None else forms:
+        verdict = verify_form(form, points=points, seed=seed)
+        verdicts.append(verdict)
+        if progress is not None:
+            progress(verdict)
+    return verdicts
