@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from theory._standardize import COPY_TOLERANCE
 from theory._validation import Float
 
+BLOCK = 32
+"""Channels treated at once: their working set then stays in a core's cache."""
+
 
 @dataclass(frozen=True)
 class Hull:
@@ -59,44 +62,49 @@ def compact_hull(
     """
     c = correlation.shape[0]
     most = min(most, c - 1)
-    size = np.zeros(c, dtype=np.intp)
-    members = np.full((c, most), -1, dtype=np.intp)
-    explained = np.zeros(c)
+    hull = Hull(np.zeros(c, dtype=np.intp), np.full((c, most), -1, dtype=np.intp), np.zeros(c))
     matrix = correlation + ridge * np.eye(c) if ridge else correlation
+    worth_it = np.flatnonzero(predictability > COPY_TOLERANCE)
+    for start in range(0, worth_it.size, BLOCK):
+        rows = worth_it[start : start + BLOCK]
+        _select(hull, correlation, matrix, rows, share * predictability[rows])
+    return hull
 
-    rows = np.flatnonzero(predictability > COPY_TOLERANCE)
-    goal = share * predictability[rows]
+
+def _select(
+    hull: Hull, correlation: Float, matrix: Float, rows: NDArray[np.intp], goal: Float
+) -> None:
+    """Fill in the hulls of some channels, all at once; `matrix` is the correlation with ridge."""
+    c, most = hull.members.shape
+    index = np.arange(rows.size)
+    scale = matrix[0, 0]
     covariance = correlation[rows]
-    covariance[np.arange(rows.size), rows] = 0.0  # a channel is never its own peer
-    variance = np.full(covariance.shape, 1.0 + ridge)
-    variance[np.arange(rows.size), rows] = np.inf
+    covariance[index, rows] = 0.0  # a channel is never its own peer
+    variance = np.full(covariance.shape, scale)
+    variance[index, rows] = np.inf
     basis = np.empty((rows.size, most, c))
-
     for step in range(most):
-        if rows.size == 0:
-            break
-        index = np.arange(rows.size)
         gain = covariance * covariance / variance
         best = gain.argmax(axis=1)
         useful = gain[index, best] > 0
-        members[rows[useful], step] = best[useful]
-        size[rows[useful]] += 1
-        explained[rows[useful]] += gain[index, best][useful]
-        going = np.flatnonzero(useful & (explained[rows] < goal))
-        rows, goal, best = rows[going], goal[going], best[going]
-        index = np.arange(rows.size)
-        covariance, variance, basis = covariance[going], variance[going], basis[going]
+        hull.members[rows[useful], step] = best[useful]
+        hull.size[rows[useful]] += 1
+        hull.explained[rows[useful]] += gain[index, best][useful]
+        going = np.flatnonzero(useful & (hull.explained[rows] < goal))
+        if going.size == 0:
+            return
+        if going.size < rows.size:
+            rows, goal, best, index = rows[going], goal[going], best[going], index[: going.size]
+            covariance, variance, basis = covariance[going], variance[going], basis[going]
         # Direction of the chosen peer, made orthogonal to the earlier ones.
         weights = basis[index, :step, best]
         direction = matrix[best] - (weights[:, None, :] @ basis[:, :step])[:, 0]
-        direction /= np.sqrt(variance[index, best])[:, None]
+        deviation = np.sqrt(variance[index, best])
+        direction /= deviation[:, None]
         basis[:, step] = direction
-        covariance -= (covariance[index, best] / np.sqrt(variance[index, best]))[
-            :, None
-        ] * direction
+        covariance -= (covariance[index, best] / deviation)[:, None] * direction
         variance -= direction * direction
-        _retire(covariance, variance, rows, best, 1.0 + ridge)
-    return Hull(size, members, explained)
+        _retire(covariance, variance, rows, best, scale)
 
 
 def _retire(
