@@ -8,7 +8,6 @@ weights. Nothing in the file is ever executed.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -16,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from empirical.checkpoints import read_tensors, write_tensors
 from empirical.models import ModelSpec
 from empirical.pruning import PrunedModel
-from theory._files import write_bytes
 
 FORMAT = "twoaxis.pruned/1"
 SIZES = (
@@ -67,14 +64,12 @@ def save_pruned(
             "Prune with path='removed'."
         )
     header = {
-        "format": FORMAT,
+        "pruned": FORMAT,
         "spec": None if spec is None else asdict(spec),
         "modules": structure(pruned.model),
         "report": asdict(pruned.report),
     }
-    tensors = _named_tensors(pruned.model)
-    data = serialize(tensors, metadata={"twoaxis": json.dumps(header, allow_nan=False)})
-    write_bytes(path, data)
+    write_tensors(path, pruned.model.state_dict(), header)
     return Path(path)
 
 
@@ -90,7 +85,12 @@ def load_pruned(path: str | PathLike[str], model: nn.Module | None = None) -> Lo
         FileNotFoundError: no such file.
         ValueError: a foreign, truncated or inconsistent file, or a model of another shape.
     """
-    header, tensors = _read(Path(path))
+    tensors, header = read_tensors(path)
+    if header.get("pruned") != FORMAT:
+        raise ValueError(
+            f"{path} is not a pruned network of save_pruned (format {FORMAT!r} expected, "
+            f"{header.get('pruned')!r} found). A checkpoint is read by load_model."
+        )
     spec = None if header["spec"] is None else ModelSpec(**header["spec"])
     if model is None and spec is None:
         raise ValueError(
@@ -117,32 +117,6 @@ def structure(model: nn.Module) -> dict[str, dict[str, int | list[int]]]:
         if sizes and any(True for _ in module.parameters(recurse=False)):
             found[name] = sizes
     return found
-
-
-def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Weights and buffers, each with memory of its own as safetensors asks."""
-    return {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} was not found. Give a file written by save_pruned.")
-    try:
-        with safe_open(path, framework="pt") as stream:
-            header = json.loads((stream.metadata() or {}).get("twoaxis", "null"))
-            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} is not a complete safetensors file ({error}). It may be truncated; write it "
-            "anew with save_pruned."
-        ) from error
-    known = isinstance(header, dict) and header.get("format") == FORMAT
-    if not known or not isinstance(header.get("modules"), dict):
-        raise ValueError(
-            f"{path} was not written by save_pruned, or by another version of it (format "
-            f"{FORMAT!r} expected)."
-        )
-    return header, tensors
 
 
 def _reshape(
