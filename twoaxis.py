@@ -10,7 +10,10 @@ from typing import Annotated
 
 import typer
 
-from empirical import cli as empirical_cli
+from empirical.cli import app as experiments
+from empirical.cli_lesion import lesion
+from empirical.cli_prune import prune
+from theory.cli import app as theory_commands
 
 _PACKAGES = ("theory", "sim", "empirical")
 
@@ -23,7 +26,10 @@ app = typer.Typer(
     "the two axes of channel information.",
 )
 
-app.add_typer(empirical_cli.app)
+app.add_typer(theory_commands, name="theory")
+app.add_typer(experiments)
+app.command()(lesion)
+app.command()(prune)
 
 
 def __getattr__(name: str) -> object:
