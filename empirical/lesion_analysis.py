@@ -75,7 +75,7 @@ def analyze_lesions(
     kind: str = "mean",
     tested: str = TESTED,
     controls: Sequence[str] = CONTROLS,
-    predictors: Sequence[str] = PREDICTORS,
+    predictors: Sequence[str] | None = None,
     permutations: int = 2000,
     draws: int = 1000,
     seed: int = 0,
@@ -94,7 +94,8 @@ def analyze_lesions(
     tested, controls
         Does the first explain damage beyond the others?
     predictors
-        Scores that compete for the best prediction.
+        Scores that compete for the best prediction; None means those of `PREDICTORS` that the
+        frame has.
     permutations, draws
         For p-values, and for intervals.
     seed
@@ -105,8 +106,8 @@ def analyze_lesions(
     ValueError
         A missing column or kind; no layer with enough channels.
     """
-    needed = ["layer", "channel", "kind", damage, tested, *controls, *predictors]
-    for column in needed:
+    scores = [name for name in PREDICTORS if name in frame] if predictors is None else predictors
+    for column in ["layer", "channel", "kind", damage, tested, *controls, *scores]:
         one_of("column of frame", column, [str(name) for name in frame.columns])
     one_of("kind", kind, sorted(set(frame["kind"])))
     count("permutations", permutations, least=19)
@@ -120,7 +121,7 @@ def analyze_lesions(
     return LesionAnalysis(
         partial=partial,
         bins=matched_bins(layers, damage, tested, controls, permutations, rng),
-        prediction=compare_predictors(layers, damage, predictors, draws, rng),
+        prediction=compare_predictors(layers, damage, scores, draws, rng),
         depth=_depth(layers, damage, tested, partial),
         skipped=skipped,
         settings={

@@ -91,10 +91,55 @@ class ReplacementTable(LesionTable):
 
         Layers weigh by the damage of their channels; nothing is divided by a small number.
         """
+        return _recovered(*self._summed(kind, name))
+
+    def pooled_difference(
+        self, kind: str, other: str, name: str = "loss_increase"
+    ) -> tuple[float, float]:
+        """Return how much more of the summed damage `kind` recovers than `other`, and its error.
+
+        Paired, image by image: both replace the same channels on the same images.
+        """
+        replaced, lesioned = self._summed(kind, name)
+        fraction, error = _recovered(lesioned + replaced - self._summed(other, name)[0], lesioned)
+        return fraction, error
+
+    def by_layer(self, name: str = "loss_increase") -> pd.DataFrame:
+        """One row per layer and peer set: recovered fraction of the layer's summed damage.
+
+        `predicted` is the share of variance that the peers supply, channels weighted by the damage
+        of their mean lesion, as they are in `recovered`.
+        """
+        rows = []
+        average, _ = self.mean_and_error(name)
+        for layer in dict.fromkeys(self.layer):
+            part = self.select(self.layer == layer)
+            weight = average[self.layer == layer][part._mean_rows()]
+            for kind in dict.fromkeys(part.kind[part.kind != "mean"]):
+                chosen = part.kind == kind
+                known = chosen & ~np.isnan(part.predicted)
+                recovered, error = part.pooled(kind, name)
+                rows.append(
+                    {
+                        "layer": layer,
+                        "peers": kind,
+                        "mean_lesion": float(weight[chosen].mean()),
+                        "recovered": recovered,
+                        "recovered_se": error,
+                        "predicted": float(
+                            (part.predicted * weight)[known].sum() / weight[known].sum()
+                        ),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def _summed(self, kind: str, name: str) -> tuple[Float, Float]:
+        """(N,) damage of the replacements and of their mean lesions, summed over channels."""
         rows = np.flatnonzero(self.kind == one_of("kind", kind, sorted(set(self.kind))))
-        control = self._mean_rows()[rows]
+        draws = int(self.draw[rows].max()) + 1
         damage = self.damage[name].astype(np.float64)
-        return _recovered(damage[rows].sum(axis=0), damage[control].sum(axis=0))
+        lesioned = damage[self._mean_rows()[rows]].sum(axis=0)
+        return damage[rows].sum(axis=0) / draws, lesioned / draws
 
     def _mean_rows(self) -> NDArray[np.intp]:
         """(R,) the row of each row's own mean lesion."""
