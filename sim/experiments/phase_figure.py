@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from sim.experiments.plotting import new_figure, style
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def draw_phase(phase: Phase, x: Parameter, y: Parameter, threshold: float) -> Figure:
     """Four panels; hatched where the axes do not end up separated."""
     with style():
-        figure, axes = new_figure(2, 2, heights=(1.1, 1.1))
+        figure, axes = new_figure(2, 2, heights=(1.1, 1.1), width=4.2)
         panels = (
             ("simulated end coupling", phase.end, phase.end),
             ("predicted end coupling", phase.predicted_end, phase.predicted_end),
@@ -33,7 +34,7 @@ def draw_phase(phase: Phase, x: Parameter, y: Parameter, threshold: float) -> Fi
             left = np.log10(np.maximum(phase.loss, 1e-12))
         image = _map(axes[1, 0], phase, when, x, y)
         axes[1, 0].set_facecolor("0.85")
-        axes[1, 0].set_title("separation time (grey: from the start, or never)")
+        axes[1, 0].set_title("separation time (grey: at once, or never)")
         figure.colorbar(image, ax=axes[1, 0], label="log10 of steps × learning rate")
         image = _map(axes[1, 1], phase, left, x, y)
         axes[1, 1].set_title("share of excess loss left")
@@ -49,7 +50,7 @@ def _map(
     x: Parameter,
     y: Parameter,
     limits: tuple[float | None, float | None] = (None, None),
-) -> object:
+) -> ScalarMappable:
     low, high = limits
     image = axes.pcolormesh(
         phase.x_values, phase.y_values, values, vmin=low, vmax=high, shading="nearest"

@@ -52,7 +52,8 @@ class Parameter:
         """`points` values over the range; fewer where whole numbers coincide."""
         space = np.geomspace if self.logarithmic else np.linspace
         values = space(self.low, self.high, points)
-        return np.unique(values.round() if self.whole else values.round(12)).tolist()
+        grid = np.unique(values.round() if self.whole else values.round(12))
+        return [float(value) for value in grid]
 
 
 PARAMETERS: dict[str, Parameter] = {
@@ -153,8 +154,8 @@ class Phase:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per setting."""
-        columns = ("start", "end", "end_half", "predicted_start", "predicted_end")
-        columns += ("time", "predicted_time", "loss")
+        columns = ["start", "end", "end_half", "predicted_start", "predicted_end"]
+        columns += ["time", "predicted_time", "loss"]
         grid = np.meshgrid(self.x_values, self.y_values)
         data: dict[str, Any] = {self.x: grid[0].ravel(), self.y: grid[1].ravel()}
         return pd.DataFrame(data | {name: getattr(self, name).ravel() for name in columns})
@@ -196,8 +197,8 @@ def phase(
     >>> diagram.end.shape, len(diagram.to_frame())
     ((2, 2), 4)
     """
-    for name, value in (("x", x), ("y", y)):
-        one_of(name, value, PARAMETERS)
+    one_of("x", x, PARAMETERS)
+    one_of("y", y, PARAMETERS)
     if x == y:
         raise ValueError(f"x and y must be two parameters; got {x!r} for both.")
     one_of("target", target, TARGETS)

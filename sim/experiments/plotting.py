@@ -16,20 +16,18 @@ from theory._validation import Float
 
 
 def new_figure(
-    rows: int, columns: int, *, heights: Sequence[float] | None = None, **options: Any
+    rows: int, columns: int, *, heights: Sequence[float] | None = None, width: float = 3.3
 ) -> tuple[Figure, Any]:
     """A figure and its axes, as a (rows, columns) array; call it, and draw, inside `style()`.
 
     Args:
         rows, columns: of axes.
         heights: of the rows, relative to a full one.
-        options: of `Figure.subplots`.
+        width: of a column, in inches.
     """
     ratios = [1.0] * rows if heights is None else list(heights)
-    figure = Figure(figsize=(3.3 * columns, 2.7 * sum(ratios)))
-    axes = figure.subplots(
-        rows, columns, squeeze=False, gridspec_kw={"height_ratios": ratios}, **options
-    )
+    figure = Figure(figsize=(width * columns, 2.7 * sum(ratios)))
+    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"height_ratios": ratios})
     return figure, axes
 
 

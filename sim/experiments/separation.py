@@ -6,6 +6,7 @@ regimes are named by theory before anything is trained: `predicted_rank_coupling
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,11 @@ from matplotlib.figure import Figure
 from sim.experiments.estimates import estimate
 from sim.experiments.plotting import band, figure_legend, new_figure, style
 from sim.experiments.predictions import coupling_curves
+from sim.experiments.runs import kept_run
 from sim.law import expected_law, predicted_rank_coupling
 from sim.networks import Network
 from sim.records import pearson, signal_power
-from sim.simulation import simulate, stable_rate
+from sim.simulation import stable_rate
 from sim.spectra import power_law
 from sim.tasks import Regression
 from sim.trajectory import Trajectory
@@ -114,6 +116,7 @@ def separate(
     records: int = 30,
     regimes: Sequence[tuple[str, float, float]] = REGIMES,
     threads: int | None = None,
+    out: str | os.PathLike[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Separation:
     """Train ensembles from a coupled start in regimes that theory has named, and compare.
@@ -126,6 +129,7 @@ def separate(
         records: log-spaced records.
         regimes: (name, alignment of the target, initialization scale) each.
         threads: as in `simulate`.
+        out: folder in which finished runs are kept; called again, they are loaded from there.
         progress: called with (regime, steps made, steps).
 
     >>> result = separate(width=32, dimension=8, seeds=3, steps=500, records=6)
@@ -144,7 +148,8 @@ def separate(
             predicted_rank_coupling(population, network, np.inf, starts=4, draws=16_000),
         )
         law = expected_law(population, network, np.inf, np.random.default_rng(0))
-        run = simulate(
+        run = kept_run(
+            out,
             task,
             network,
             steps=steps,
