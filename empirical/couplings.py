@@ -139,6 +139,11 @@ def mean_couplings(couplings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """The rows of a table with columns first and second that belong to `pair`."""
+    return frame[frame["first"].eq(pair.first) & frame["second"].eq(pair.second)]
+
+
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Student interval of the mean; NaN for fewer than two values.
 

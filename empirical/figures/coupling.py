@@ -23,8 +23,8 @@ def coupling_over_training(couplings: pd.DataFrame, means: pd.DataFrame) -> Figu
     figure, axes = _panels(len(pairs))
     for panel, (first, second, kind) in zip(axes.flat, pairs, strict=False):
         chosen = means[(means["first"] == first) & (means["second"] == second)].sort_values("step")
-        of_pair = couplings[(couplings["first"] == first) & (couplings["second"] == second)]
-        for _, lines in of_pair.groupby("layer"):
+        own = couplings[(couplings["first"] == first) & (couplings["second"] == second)]
+        for _, lines in own.groupby("layer"):
             by_step = lines.groupby("step")["coupling"].mean()
             panel.plot(by_step.index, by_step, color="0.75", linewidth=0.8, linestyle="-")
         step = chosen["step"]
@@ -96,15 +96,15 @@ def depth_profile(couplings: pd.DataFrame, steps: Sequence[int]) -> Figure:
     pairs = list(dict.fromkeys(zip(couplings["first"], couplings["second"], strict=True)))
     figure, axes = _panels(len(pairs))
     for panel, (first, second) in zip(axes.flat, pairs, strict=False):
-        of_pair = couplings[(couplings["first"] == first) & (couplings["second"] == second)]
+        own = couplings[(couplings["first"] == first) & (couplings["second"] == second)]
         for index, step in enumerate(steps):
-            chosen = of_pair[of_pair["step"] == step].groupby("depth")
+            chosen = own[own["step"] == step].groupby("depth")
             middle, spread = chosen["coupling"].mean(), chosen["coupling"].std().fillna(0)
             marker = MARKERS[index]
             panel.errorbar(
                 middle.index, middle, yerr=spread, marker=marker, markersize=4, label=f"step {step}"
             )
-        null = of_pair[of_pair["step"] == steps[-1]].groupby("depth")[["null_low", "null_high"]]
+        null = own[own["step"] == steps[-1]].groupby("depth")[["null_low", "null_high"]]
         band = null.mean()
         panel.fill_between(band.index, band["null_low"], band["null_high"], color="0.88")
         panel.axhline(0, color="0.4", linewidth=0.8, linestyle="-")

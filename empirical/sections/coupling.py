@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from empirical.couplings import BETWEEN, WITHIN, Pair, mean_couplings, t_interval
+from empirical.couplings import BETWEEN, WITHIN, Pair, mean_couplings, of_pair, t_interval
 from empirical.figures.coupling import axis_scatter, coupling_over_training, depth_profile
 from empirical.report import Section
 from empirical.table import AxisTable
@@ -84,7 +84,7 @@ def separation_step(means: pd.DataFrame, pair: Pair) -> int | None:
 
     None where start and end do not differ by more than the null of random pairing.
     """
-    chosen = _of(means, pair).sort_values("step")
+    chosen = of_pair(means, pair).sort_values("step")
     values = chosen["coupling"].to_numpy()
     if abs(values[0] - values[-1]) <= chosen["null_high"].iloc[0]:
         return None
@@ -93,14 +93,10 @@ def separation_step(means: pd.DataFrame, pair: Pair) -> int | None:
     return int(chosen["step"].to_numpy()[np.argmax(stays)])
 
 
-def _of(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
-    return frame[(frame["first"] == pair.first) & (frame["second"] == pair.second)]
-
-
 def _start_and_end(couplings: pd.DataFrame, means: pd.DataFrame, pair: Pair) -> Finding:
-    chosen = _of(means, pair).sort_values("step")
+    chosen = of_pair(means, pair).sort_values("step")
     start, end = chosen.iloc[0], chosen.iloc[-1]
-    by_seed = _of(couplings, pair).groupby(["seed", "step"])["coupling"].mean().unstack()
+    by_seed = of_pair(couplings, pair).groupby(["seed", "step"])["coupling"].mean().unstack()
     change = (by_seed[end["step"]] - by_seed[start["step"]]).to_numpy()
     low, high = t_interval(change)
     verdict = (
@@ -138,7 +134,7 @@ def _start_and_end(couplings: pd.DataFrame, means: pd.DataFrame, pair: Pair) -> 
 
 def _claim(means: pd.DataFrame) -> Finding:
     """Claim C1, judged against the band of random pairing at both ends."""
-    chosen = _of(means, BETWEEN).sort_values("step")
+    chosen = of_pair(means, BETWEEN).sort_values("step")
     start, end = chosen.iloc[0], chosen.iloc[-1]
     coupled = start["coupling"] > start["null_high"]
     weak = end["coupling"] < start["coupling"] and abs(end["coupling"]) <= max(
