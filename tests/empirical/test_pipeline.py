@@ -74,8 +74,8 @@ def test_a_run_measures_every_seed_at_every_checkpoint_from_step_0(finished):
 
 def test_a_second_start_repeats_nothing(finished, monkeypatch):
     before = tables_of(finished.out)
-    monkeypatch.setattr("empirical.pipeline.measure", lambda *_, **__: pytest.fail("measured"))
-    monkeypatch.setattr("empirical.pipeline.evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    monkeypatch.setattr("empirical.measurement.measure", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("empirical.evaluation.evaluate", lambda *_, **__: pytest.fail("evaluated"))
     run(SMALL, out=finished.out)
     assert tables_of(finished.out) == before
 
@@ -128,7 +128,7 @@ def test_lesions_join_the_report_when_asked_for(tmp_path):
         "lesion": {"enabled": True, "images": 60, "random_draws": 1},
     }
     result = run(settings, out=tmp_path)
-    assert len(result.sections) == 3
+    assert len(result.sections) == 5
     lesions = pd.read_csv(tmp_path / "tables" / "lesions.csv")
     assert set(lesions["kind"]) == {"mean", "zero"}
     assert set(lesions["n_images"]) == {60}
@@ -306,7 +306,7 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("empirical.pipeline.train", interrupted)
+    monkeypatch.setattr("empirical.training.train", interrupted)
     config = tmp_path / "small.toml"
     config.write_text(TOML)
     result = CliRunner().invoke(app, ["run", str(config), "--out", str(tmp_path / "run")])
