@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from empirical.batches import batches
 from empirical.channel_graph import ChannelGraph, trace_channels, trace_copy
+from empirical.criteria import scores
 from empirical.criteria_gradients import loss_gradients
 from empirical.criteria_maps import average_rank, channel_independence, map_scores
 from empirical.criterion import Scores
@@ -73,6 +74,7 @@ class Calibration:
         self.skip = tuple(skip)
         self.coupled = coupled
         self.seed = seed
+        self._scores: dict[tuple[str, int], dict[str, Scores]] = {}
         parameter = next(model.parameters(), None)
         home = torch.device("cpu") if parameter is None else parameter.device
         self.device = home if device is None else torch.device(device)
@@ -142,6 +144,13 @@ class Calibration:
         sensitivity allocation gives all criteria the same counts.
         """
         return loss_by_share(self.model, self.graph, list(self.batches()))
+
+    def scores(self, criterion: str, *, seed: int = 0) -> dict[str, Scores]:
+        """Scores of every group's units, computed once per criterion and seed."""
+        key = (criterion, seed)
+        if key not in self._scores:
+            self._scores[key] = scores(self, criterion, seed=seed)
+        return self._scores[key]
 
     @property
     def producers(self) -> list[str]:

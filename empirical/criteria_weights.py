@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
 
 from empirical.channel_graph import Group
 from empirical.criterion import Knowledge, Scores, over_producers, register
@@ -43,3 +44,24 @@ def _norm(order: int) -> Callable[[Knowledge, Group, int], Scores]:
 
 register("l1", "weights", "mean", "Li et al., ICLR 2017: norm of the channel's filter")(_norm(1))
 register("l2", "weights", "mean", "norm of the channel's filter")(_norm(2))
+
+
+def geometric_spread(weight: NDArray[np.floating]) -> Scores:
+    """FPGM (He et al., CVPR 2019): sum of distances of each filter to all others; weight (C, ...).
+
+    >>> geometric_spread(np.array([[0.0], [1.0], [5.0]]))
+    array([6., 5., 9.])
+    """
+    flat = np.asarray(weight, dtype=np.float64).reshape(len(weight), -1)
+    return np.asarray(squareform(pdist(flat)).sum(axis=1))
+
+
+@register("fpgm", "weights", "mean", "He et al., CVPR 2019: distance to the geometric median")
+def fpgm(known: Knowledge, group: Group, _: int) -> Scores:
+    """Filters near the geometric median of their layer go first."""
+    return over_producers(
+        group,
+        lambda m: geometric_spread(
+            known.model.get_submodule(m.module).weight.detach().cpu().numpy()
+        ),
+    )

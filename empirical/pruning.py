@@ -14,7 +14,7 @@ from torch import nn
 from empirical import allocation as alloc
 from empirical.calibration import Calibration
 from empirical.compensation import merge
-from empirical.criteria import comparable, scores
+from empirical.criteria import comparable
 from empirical.criterion import REGISTRY
 from empirical.recovery import RECOVERIES, recalibrate
 from empirical.removal import Kept, mask, remove
@@ -153,7 +153,7 @@ def choose(
 ) -> Kept:
     """Which units of each group stay: group name -> ascending indices."""
     graph = known.graph
-    found = scores(known, criterion, seed=seed)
+    found = known.scores(criterion, seed=seed)
     if counts is not None:
         keep = _given(graph, counts)
     else:
