@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from theory.closed_form import ClosedForm
     from theory.verify import Verdict
 
 ITEMS = {
@@ -45,7 +44,10 @@ def list_forms() -> None:
     forms = list(catalogue().values())
     for item, subject in ITEMS.items():
         own = [form for form in forms if form.item == item]
-        table = Table("name", "what", "oracle", title=f"{item} · {subject} ({len(own)})")
+        table = Table(title=f"{item} · {subject} ({len(own)})", title_justify="left")
+        table.add_column("name", no_wrap=True)
+        table.add_column("what")
+        table.add_column("oracle")
         for form in own:
             table.add_row(form.name, form.title, form.oracle.route)
         Console().print(table)
@@ -56,6 +58,7 @@ def list_forms() -> None:
 def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]) -> None:
     """Print formula, assumptions, derivation and source of one closed form."""
     from theory.closed_form import find_closed_form
+    from theory.formulas._expression import plain
 
     try:
         form = find_closed_form(name)
@@ -64,7 +67,7 @@ def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]
         raise typer.Exit(2) from None
     proof = form.derive(form.expr)
     typer.echo(f"{form.name} ({form.item})\n{form.title}\n")
-    typer.echo(f"formula      {_plain(form)}")
+    typer.echo(f"formula      {plain(form.expr)}")
     typer.echo(f"LaTeX        {form.latex}")
     typer.echo(f"symbols      {'; '.join(form.assumptions)}")
     typer.echo(f"domain       {form.domain}")
@@ -75,12 +78,6 @@ def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]
     for step in proof.steps:
         scope = "in general" if step.general else "in this case"
         typer.echo(f"  - {step.claim}: {words[step.holds]} {scope}")
-
-
-def _plain(form: ClosedForm) -> str:
-    import sympy
-
-    return str(sympy.sstr(form.expr))
 
 
 @app.command()
@@ -128,7 +125,7 @@ def _print_verdicts(verdicts: list[Verdict]) -> None:
         table.add_row(v.item, v.name, v.proof, *errors, result)
     Console().print(table)
     typer.echo(
-        "Errors are fractions of their tolerance: 1e-10 relative for 50 digits, and each oracle's own."
+        "Errors are fractions of their tolerance: 1e-10 for 50 digits, and each oracle's own."
     )
     status = Counter(v.proof for v in verdicts)
     passed = sum(v.passed for v in verdicts)
@@ -188,6 +185,6 @@ def _escaped(words: str) -> str:
     special = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "^": r"\^{}"}
     parts = [f"\\ensuremath{{{_MATH[c]}}}" if c in _MATH else special.get(c, c) for c in words]
     text = "".join(parts).replace(r"\ensuremath{^-}\ensuremath{1}", r"\ensuremath{^{-1}}")
-    for broken, whole in (("ᵏ", "k"), ("ⁿ", r"\ensuremath{^n}"), ("Φ", r"\ensuremath{\Phi}")):
+    for broken, whole in (("±", r"\ensuremath{\pm}"), ("Î", r"\ensuremath{\hat I}")):
         text = text.replace(broken, whole)
     return text

@@ -56,7 +56,7 @@ def vanishes(difference: Any) -> bool | None:
     if isinstance(difference, sympy.MatrixBase):
         return _all_vanish(list(difference))
     if isinstance(difference, sympy.MatrixExpr):
-        coefficients = list(monomials(difference).values())
+        coefficients = list(monomials(reduce_scalars(difference)).values())
         return _all_vanish(coefficients) if coefficients else True
     reduced = reduce_scalars(sympy.sympify(difference))
     for attempt in (_numerator, sympy.simplify, _expand_logs, sympy.radsimp):

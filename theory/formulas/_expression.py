@@ -16,6 +16,7 @@ import sympy
 from scipy import integrate, special
 from sympy.matrices.expressions.matexpr import MatrixElement
 from sympy.printing.latex import LatexPrinter
+from sympy.printing.str import StrPrinter
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Arithmetic:
 
 def walk(expr: Any, values: Mapping[str, Any], how: Arithmetic) -> Any:
     """Evaluate `expr`, symbols replaced by `values` (keys are the symbols' names)."""
+
+    integrals: dict[Any, Any] = {}
 
     def rec(e: Any, local: Mapping[Any, Any]) -> Any:
         if e in local:
@@ -55,11 +58,13 @@ def walk(expr: Any, values: Mapping[str, Any], how: Arithmetic) -> Any:
                 total = total + term if isinstance(e, sympy.Sum) else total * term
             return total
         if isinstance(e, sympy.Integral):
-            variable, low, high = e.limits[0]
-            body = e.function
-            return how.integral(
-                lambda t: rec(body, {**local, variable: t}), rec(low, local), rec(high, local)
-            )
+            if e not in integrals:  # a moment that enters a formula twice is integrated once
+                variable, low, high = e.limits[0]
+                body = e.function
+                integrals[e] = how.integral(
+                    lambda t: rec(body, {**local, variable: t}), rec(low, local), rec(high, local)
+                )
+            return integrals[e]
         if isinstance(e, MatrixElement):
             row = int(rec(e.i, local)) - 1
             column = 0 if e.parent.shape[1] == 1 else int(rec(e.j, local)) - 1
@@ -243,6 +248,19 @@ def _columns(expr: Any, values: Mapping[str, Any], matrix: Callable[[Any], Any])
         return mpmath.mpf(value) if exact else float(value)
 
     return {name: convert(name, value) for name, value in values.items()}
+
+
+class _Plain(StrPrinter):  # type: ignore[misc]
+    """Text in which the trace of a 1 × 1 product is printed as the product."""
+
+    def _print_Trace(self, expr: Any) -> str:  # noqa: N802 - sympy's dispatch by class name
+        body = self._print(expr.arg)
+        return f"({body})" if expr.arg.shape == (1, 1) else f"tr({body})"
+
+
+def plain(expr: Any) -> str:
+    """One line of text."""
+    return str(_Plain().doprint(expr))
 
 
 class _Typesetter(LatexPrinter):  # type: ignore[misc]

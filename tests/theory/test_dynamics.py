@@ -1,0 +1,167 @@
+"""Closed-form flows against numerical integration written from the equations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import integrate
+
+from theory import (
+    Moments,
+    balanced_mode,
+    channel_axes,
+    fixed_readout_flow,
+    initial_coupling,
+    output_coupling,
+    separation_time,
+    trained_readout_flow,
+)
+from theory.formulas import _points
+
+SOLVER = 1e-7
+
+
+def problem(outputs: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "sigma": _points.covariance(rng, 4),
+        "cross": rng.standard_normal((4, outputs)),
+        "readout": rng.standard_normal((5, outputs)),
+        "weights": rng.standard_normal((5, 4)),
+    }
+
+
+def integrated(p: dict[str, np.ndarray], t: float, train_readout: bool = False) -> tuple:
+    """dW/dt = a rᵀ (and da/dt = W r), r = c − ΣWᵀa, by a Runge-Kutta method."""
+    w, a = p["weights"], p["readout"]
+
+    def velocity(_: float, state: np.ndarray) -> np.ndarray:
+        now, out = state[: w.size].reshape(w.shape), state[w.size :].reshape(a.shape)
+        r = p["cross"] - p["sigma"] @ now.T @ out
+        speed = now @ r if train_readout else np.zeros_like(a)
+        return np.concatenate([(out @ r.T).ravel(), speed.ravel()])
+
+    start = np.concatenate([w.ravel(), a.ravel()])
+    end = integrate.solve_ivp(velocity, (0, t), start, rtol=1e-11, atol=1e-13).y[:, -1]
+    return end[: w.size].reshape(w.shape), end[w.size :].reshape(a.shape)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 7])
+@pytest.mark.parametrize("t", [0.0, 0.05, 0.7])
+def test_weights_along_training(outputs: int, t: float) -> None:
+    """Also with more outputs than channels, where aᵀa is singular."""
+    p = problem(outputs)
+    flow = fixed_readout_flow(**p)
+    expected = integrated(p, t)[0] if t else p["weights"]
+    np.testing.assert_allclose(flow.weights(t), expected, rtol=SOLVER, atol=SOLVER)
+    np.testing.assert_allclose(
+        flow.residual(t), p["cross"] - p["sigma"] @ flow.output(t), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_a_zero_readout_moves_nothing() -> None:
+    p = problem(1) | {"readout": np.zeros((5, 1))}
+    flow = fixed_readout_flow(**p)
+    np.testing.assert_array_equal(flow.weights(3.0), p["weights"])
+    assert np.isnan(separation_time(flow))
+
+
+@pytest.mark.parametrize("target", ["label", "output"])
+def test_moments_along_training(target: str) -> None:
+    p = problem(2)
+    flow = fixed_readout_flow(**p, target_cov=50 * np.eye(2))
+    w, m = flow.weights(0.3), flow.output(0.3)
+    moments = flow.moments(0.3, target)
+    projection = p["cross"] if target == "label" else p["sigma"] @ m
+    np.testing.assert_allclose(moments.cov[:5, 5:], w @ projection, rtol=1e-12)
+    assert isinstance(moments, Moments)
+    assert np.isfinite(channel_axes(moments).conditional_task_information).all()
+
+
+def test_loss_falls_and_ends_at_the_regression() -> None:
+    p = problem(1)
+    flow = fixed_readout_flow(**p)
+    losses = [flow.loss(t) for t in (0.0, 0.1, 1.0, 1000.0)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_coupling_along_training_runs_from_output_to_label() -> None:
+    p = problem(1)
+    flow = fixed_readout_flow(**p)
+    start = output_coupling(p["sigma"], p["weights"].T @ p["readout"][:, 0])
+    assert flow.coupling(0.0) == pytest.approx(start)
+    assert flow.coupling(1e4) == pytest.approx(initial_coupling(p["sigma"], p["cross"][:, 0]))
+    assert flow.coupling(0.0, "label") == flow.coupling(9.0, "label")
+
+
+@pytest.mark.parametrize("target", ["label", "output"])
+def test_layer_coupling_agrees_with_a_wide_layer(target: str) -> None:
+    rng = np.random.default_rng(5)
+    channels, scale = 200_000, 0.4
+    sigma = np.diag([3.0, 1.0, 0.4, 0.2])
+    cross = np.array([0.2, 0.3, 0.3, 0.3])
+    readout = rng.standard_normal(channels) / np.sqrt(channels)
+    weights = scale * rng.standard_normal((channels, 4))
+    flow = fixed_readout_flow(sigma, cross, readout, weights)
+    w, t = flow.weights(1.5), 1.5
+    c = cross if target == "label" else (sigma @ flow.output(t))[:, 0]
+    power, squared = np.einsum("ni,ij,nj->n", w, sigma, w), (w @ c) ** 2
+    predicted = flow.layer_coupling(t, scale, target)
+    assert predicted == pytest.approx(np.corrcoef(power, squared)[0, 1], abs=0.02)
+
+
+def test_separation_time_is_the_first_crossing() -> None:
+    sigma = np.diag([4.0, 1.0, 0.25])
+    flow = fixed_readout_flow(sigma, [0.1, 0.5, 1.0], [1.0], [[1.0, 0.2, 0.1]])
+    t = separation_time(flow, 0.3)
+    begin, end = flow.coupling(0.0), flow.coupling(1e4)
+    level = end + 0.7 * (begin - end)
+    assert flow.coupling(t) == pytest.approx(level, abs=1e-9)
+    assert all(flow.coupling(s) > level for s in np.linspace(0, 0.999 * t, 200))
+
+
+def test_no_separation_is_nan() -> None:
+    flow = fixed_readout_flow(np.diag([4.0, 1.0]), [1.0, 0.0], [1.0], [[0.1, 1.0]])
+    assert np.isnan(separation_time(flow))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_trained_readout(outputs: int) -> None:
+    p = {name: 0.5 * value for name, value in problem(outputs, 2).items()}
+    path = trained_readout_flow(**p, times=[0.0, 0.4, 2.0])
+    w, a = integrated(p, 2.0, train_readout=True)
+    np.testing.assert_allclose(path.weights[-1], w, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(path.readout[-1], a, rtol=1e-6, atol=1e-7)
+    assert path.drift.max() < 1e-7
+
+
+def test_a_loose_integration_shows_in_the_drift() -> None:
+    p = problem(1, 3)
+    assert trained_readout_flow(**p, times=[3.0], rtol=1e-2).drift[-1] > 1e-7
+
+
+def test_balanced_mode_is_the_flow() -> None:
+    t = np.linspace(0.0, 6.0, 20)
+    path = trained_readout_flow([[1.3]], [0.9], [0.1], [[0.1]], t, rtol=1e-10)
+    np.testing.assert_allclose(balanced_mode(t, 0.9, 1.3, 0.01), path.output[:, 0, 0], rtol=1e-7)
+    assert balanced_mode(2.0, 0.0, 1.0, 0.5) == pytest.approx(0.5 / 3)
+    assert balanced_mode(1e5, 1.0, 2.0, 1e-12) == pytest.approx(0.5)
+
+
+def test_bad_input_is_named() -> None:
+    p = problem(1)
+    with pytest.raises(ValueError, match=r"Shapes must be sigma \(d, d\)"):
+        fixed_readout_flow(**(p | {"cross": np.ones(3)}))
+    with pytest.raises(ValueError, match="t must be >= 0"):
+        fixed_readout_flow(**p).weights(-1.0)
+    with pytest.raises(ValueError, match="target must be 'label' or 'output'"):
+        fixed_readout_flow(**p).moments(1.0, "labels")
+    with pytest.raises(ValueError, match="layer_coupling is for one output"):
+        fixed_readout_flow(**problem(2)).layer_coupling(1.0, 1.0)
+    with pytest.raises(ValueError, match="times must increase"):
+        trained_readout_flow(**p, times=[1.0, 0.5])
+    with pytest.raises(ValueError, match="fraction must be between 0 and 1"):
+        separation_time(fixed_readout_flow(**p), 1.0)
+    with pytest.raises(ValueError, match="target_cov must be 1 x 1"):
+        fixed_readout_flow(**p, target_cov=np.eye(2))
