@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from theory.sampling import gaussian_information_bias
+from theory import Moments, channel_axes
+from theory.sampling import (
+    adjusted_predictability,
+    delta_capture_variance,
+    delta_information_variance,
+    delta_predictability_variance,
+    gaussian_information_bias,
+    null_information_tail,
+    null_information_variance,
+    null_maximum_information,
+)
 
 STANDARD_ERRORS = 4.0
 
@@ -41,3 +52,94 @@ def test_bias_is_symmetric_and_vanishes_with_n() -> None:
 def test_too_few_samples_are_named() -> None:
     with pytest.raises(ValueError, match=r"n must be a whole number >= p \+ q \+ 1 = 5"):
         gaussian_information_bias(4, 3, 1)
+
+
+def test_bias_corrected_estimators_vanish_at_independence() -> None:
+    """n = 30, 10⁵ data sets of three independent channels and a target, scatter by scatter."""
+    n, channels, sets = 30, 3, 100_000
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((sets, n, channels + 1))
+    y, t = data[:, :, :channels], data[:, :, channels:]
+    e = -np.expm1(-2 * plug_in_information(y[:, :, :1], y[:, :, 1:]))
+    estimates = {
+        "task_information": plug_in_information(y[:, :, :1], t)
+        - gaussian_information_bias(n, 1, 1),
+        "peer_overlap": plug_in_information(y[:, :, :1], y[:, :, 1:2])
+        - gaussian_information_bias(n, 1, 1),
+        "peer_information": plug_in_information(y[:, :, :1], y[:, :, 1:])
+        - gaussian_information_bias(n, channels - 1, 1),
+        "conditional_task_information": plug_in_information(y, t)
+        - plug_in_information(y[:, :, 1:], t)
+        - gaussian_information_bias(n, channels, 1)
+        + gaussian_information_bias(n, channels - 1, 1),
+        "peer_predictability": adjusted_predictability(e, n, channels - 1),
+    }
+    for name, values in estimates.items():
+        error = values.std() / np.sqrt(sets)
+        assert abs(values.mean()) < STANDARD_ERRORS * error, name
+
+
+def test_channel_axes_corrects_its_bias() -> None:
+    """The same through the public function, on fewer data sets."""
+    n, sets = 30, 1500
+    rng = np.random.default_rng(1)
+    names = ("task_information", "peer_overlap", "peer_information", "conditional_task_information")
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(sets):
+        data = rng.standard_normal((n, 4))
+        moments = Moments.from_samples(data[:, :3], data[:, 3])
+        axes = channel_axes(moments, bias_correction=True)
+        for name in names:
+            values[name].append(float(getattr(axes, name)[0]))
+    for name, drawn in values.items():
+        error = np.std(drawn) / np.sqrt(sets)
+        assert abs(np.mean(drawn)) < STANDARD_ERRORS * error, name
+
+
+@pytest.mark.parametrize("p", [1, 3])
+def test_null_tail_is_uniform_at_independence(p: int) -> None:
+    rng = np.random.default_rng(2)
+    x, t = rng.standard_normal((20_000, 12, p)), rng.standard_normal((20_000, 12, 1))
+    estimates = plug_in_information(x, t)
+    tails = null_information_tail(estimates, 12, p)
+    assert stats.kstest(tails, "uniform").pvalue > 1e-3
+    spread = (estimates - estimates.mean()) ** 2
+    error = spread.std() / np.sqrt(spread.size)
+    assert abs(spread.mean() - null_information_variance(12, p)) < STANDARD_ERRORS * error
+
+
+def test_null_maximum_gives_the_mean_excess_of_independent_channels() -> None:
+    n = 12
+    rng = np.random.default_rng(3)
+    y, t = rng.standard_normal((50_000, n, 2)), rng.standard_normal((50_000, n, 1))
+    alone = np.maximum(plug_in_information(y[:, :, :1], t), plug_in_information(y[:, :, 1:], t))
+    excess = plug_in_information(y, t) - alone
+    error = excess.std() / np.sqrt(excess.size)
+    predicted = gaussian_information_bias(n, 2, 1) - null_maximum_information(n)
+    assert abs(excess.mean() - predicted) < STANDARD_ERRORS * error
+
+
+def test_delta_variances_at_large_n() -> None:
+    n, rho = 400, 0.6
+    rng = np.random.default_rng(4)
+    y = rng.standard_normal((8000, n, 1))
+    t = rho * y + np.sqrt(1 - rho**2) * rng.standard_normal((8000, n, 1))
+    estimates = plug_in_information(y, t)
+    assert estimates.var() == pytest.approx(float(delta_information_variance(rho, n)), rel=0.08)
+    power = y.var(axis=(1, 2), ddof=1)
+    capture = 0.5 * np.log1p(power / 0.5)
+    assert capture.var() == pytest.approx(float(delta_capture_variance(1.0, 0.5, n)), rel=0.08)
+    predictability = -np.expm1(-2 * estimates)
+    expected = float(delta_predictability_variance(rho**2, n))
+    assert predictability.var() == pytest.approx(expected, rel=0.08)
+
+
+def test_sampling_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match=r"n must be a whole number >= p \+ 2 = 5"):
+        adjusted_predictability(0.5, 4, 3)
+    with pytest.raises(ValueError, match=r"n must be a whole number >= p \+ 2 = 3"):
+        null_information_tail(0.1, 2)
+    with pytest.raises(ValueError, match=r"rho must be between -1 and 1; got 1\.5"):
+        delta_information_variance(1.5, 10)
+    with pytest.raises(ValueError, match="q must be 1"):
+        null_maximum_information(10, 2)
