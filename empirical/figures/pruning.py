@@ -23,18 +23,17 @@ def accuracy_curves(rows: pd.DataFrame, criteria: Sequence[str], allocation: str
     figure, axes = sheet(
         len(networks), len(recoveries), width=3.4 * len(recoveries) + 2.2, sharex=True, sharey="row"
     )
-    for panels, network in zip(axes, networks, strict=True):
+    for row, (panels, network) in enumerate(zip(axes, networks, strict=True)):
         dense = rows[(rows["network"] == network) & (rows["criterion"] == "dense")]["accuracy"]
         for panel, recovery in zip(panels, recoveries, strict=True):
             cell = pruned[(pruned["network"] == network) & (pruned["recovery"] == recovery)]
             for i, name in enumerate(criteria):
                 _curve(panel, cell[cell["criterion"] == name], name, i)
             panel.axhline(dense.mean(), color="0.5", linestyle=":", linewidth=1.0)
-            last = panels is axes[-1]
             label(
                 panel,
-                "share of multiply-accumulates" if last else "",
-                "accuracy" if panel is panels[0] else "",
+                "share of multiply-accumulates" if row == len(networks) - 1 else "",
+                "accuracy" if recovery == recoveries[0] else "",
                 f"{network}, {recovery}",
             )
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))

@@ -1,0 +1,193 @@
+"""The factorial resumes to the same rows; its areas, differences and wording by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import nn
+
+from empirical.calibration import Calibration
+from empirical.comparison import Factorial, read_rows, run_factorial
+from empirical.comparison_analysis import (
+    Arm,
+    agreement,
+    areas,
+    axis_against_axis,
+    best_arm,
+    findings,
+    paired,
+    rank_stability,
+)
+from empirical.figures.pruning import accuracy_curves, agreement_map, axis_differences
+from tests.empirical.pruning_networks import batches, plain
+
+SMALL = Factorial(
+    criteria=("random", "task_information", "-peer_predictability", "replaceability"),
+    allocations=("uniform",),
+    recoveries=("none", "compensate"),
+    shares=(0.7, 0.5),
+    draws=2,
+)
+
+
+@pytest.fixture(scope="module")
+def known() -> Calibration:
+    return Calibration(plain((3, 16, 24)), batches(3, 6, count=3))
+
+
+def run(known: Calibration, out: Path, factorial: Factorial = SMALL) -> pd.DataFrame:
+    return run_factorial(known, batches(3, 6), out, network="plain", seed=0, factorial=factorial)
+
+
+def test_a_killed_run_continues_to_the_same_rows(tmp_path: Path, known: Calibration) -> None:
+    whole = run(known, tmp_path / "whole")
+    assert len(whole) == 1 + 2 * 2 * (2 + 1 + 1 + 1)
+    run(known, tmp_path / "cut")
+    path = tmp_path / "cut" / "plain-0.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:7]) + lines[7][:20])  # killed while writing the eighth row
+    again = run(known, tmp_path / "cut")
+    volatile = ["seconds"]
+    pd.testing.assert_frame_equal(again.drop(columns=volatile), whole.drop(columns=volatile))
+    assert len(read_rows(path)) == len(whole)
+
+
+def test_a_finished_run_computes_nothing(
+    tmp_path: Path, known: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(known, tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("empirical.comparison._run_cell", refuse)
+    assert len(run(known, tmp_path)) == 21
+
+
+def test_criteria_meet_the_same_multiply_accumulates(tmp_path: Path, known: Calibration) -> None:
+    rows = run(known, tmp_path)
+    for share, group in rows[rows["criterion"] != "dense"].groupby("share"):
+        assert group["macs_share"].nunique() == 1
+        assert group["macs_share"].iloc[0] == pytest.approx(share, rel=0.01)
+
+
+def test_a_criterion_that_is_not_defined_has_its_error_in_the_table(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 8), nn.ReLU(), nn.Linear(8, 10)).eval()
+    factorial = Factorial(("bn_scale", "l2"), ("uniform",), ("none",), (0.5,))
+    rows = run(Calibration(model, batches(3, 6)), tmp_path, factorial).set_index("criterion")
+    assert "'bn_scale' is not defined on layer '1'" in rows.loc["bn_scale", "error"]
+    assert np.isnan(rows.loc["bn_scale", "accuracy"])
+    assert rows.loc["l2", "accuracy"] >= 0
+
+
+def rows_by_hand() -> pd.DataFrame:
+    """Two networks, three seeds; the local axis leads on the first, trails on the other."""
+    rows = []
+    for network, gap in (("a", 0.1), ("b", -0.05)):
+        for seed in range(3):
+            for share in (0.2, 0.5, 0.8):
+                base = 0.4 + 0.5 * share + 0.01 * seed
+                for criterion, value in (
+                    ("-peer_predictability", base + gap),
+                    ("task_information", base),
+                    ("l2", base + 0.02),
+                ):
+                    rows.append(
+                        {
+                            "network": network, "seed": seed, "criterion": criterion,
+                            "allocation": "uniform", "recovery": "none", "share": share,
+                            "draw": 0, "accuracy": value,
+                        }
+                    )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_area_is_the_mean_accuracy_over_the_common_support() -> None:
+    rows = rows_by_hand()
+    table = areas(rows)
+    l2 = table[(table["criterion"] == "l2") & (table["network"] == "a") & (table["seed"] == 0)]
+    assert l2["area"].item() == pytest.approx(0.4 + 0.25 + 0.02)
+    without = rows[~((rows["criterion"] == "l2") & (rows["share"] == 0.2))]
+    narrower = areas(without)  # every arm is then cut to 0.5 .. 0.8
+    one = narrower[(narrower["criterion"] == "task_information") & (narrower["seed"] == 0)]
+    assert one["area"].iloc[0] == pytest.approx(0.4 + 0.5 * 0.65)
+    with pytest.raises(ValueError, match="no share in common"):
+        areas(rows[(rows["criterion"] == "l2") == (rows["share"] == 0.2)])
+
+
+def test_draws_of_a_random_criterion_count_once() -> None:
+    rows = rows_by_hand()
+    more = rows[rows["criterion"] == "l2"].assign(draw=1, accuracy=lambda r: r["accuracy"] + 0.2)
+    table = areas(pd.concat([rows, more]))
+    assert len(table) == len(areas(rows))
+    l2 = table[(table["criterion"] == "l2") & (table["network"] == "a") & (table["seed"] == 0)]
+    assert l2["area"].item() == pytest.approx(0.4 + 0.25 + 0.02 + 0.1)
+
+
+def test_paired_differences_remove_what_seeds_share() -> None:
+    table = areas(rows_by_hand())
+    found = paired(table, Arm("l2", "none"), Arm("task_information", "none"))
+    assert found["difference"].to_numpy() == pytest.approx([0.02, 0.02])
+    assert found["low"].to_numpy() == pytest.approx([0.02, 0.02])
+    assert best_arm(table, ["l2", "task_information"], "none") == Arm("l2", "none")
+
+
+def test_axis_against_axis_and_its_wording_follow_the_numbers() -> None:
+    table = areas(rows_by_hand())
+    compared = axis_against_axis(table)
+    assert compared["difference"].to_numpy() == pytest.approx([0.1, -0.05])
+    sentences = [str(finding) for finding in findings(table)]
+    assert "as the claim has it" in sentences[0]
+    assert "against the claim" in sentences[1]
+    one_seed = areas(rows_by_hand().query("seed == 0"))
+    assert "decides nothing" in str(findings(one_seed)[0])
+
+
+def test_ranks_of_criteria_between_networks() -> None:
+    found = rank_stability(areas(rows_by_hand()))
+    # order on a: task < l2 < peers; on b: peers < task < l2
+    assert found["spearman"].item() == pytest.approx(-0.5)
+    assert (found["best_of_one"].item(), found["best_of_other"].item()) == (
+        "-peer_predictability",
+        "l2",
+    )
+
+
+def test_agreement_is_the_mean_rank_correlation_over_groups() -> None:
+    scores = {
+        "x|g": np.array([1.0, 2, 3]), "y|g": np.array([10.0, 20, 30]),
+        "x|h": np.array([1.0, 2, 3]), "y|h": np.array([3.0, 2, 1]),
+        "z|g": np.array([3.0, 2, 1]),
+    }  # fmt: skip
+    table = agreement(scores)
+    assert table.loc["x", "y"] == pytest.approx(0.0)
+    assert table.loc["x", "z"] == pytest.approx(-1.0)
+
+
+def test_figures_are_labelled() -> None:
+    rows = rows_by_hand()
+    curves = accuracy_curves(rows, ["l2", "task_information"], "uniform")
+    assert curves.axes[-1].get_xlabel() == "share of multiply-accumulates"
+    assert curves.axes[0].get_ylabel() == "accuracy"
+    forest = axis_differences(axis_against_axis(areas(rows)))
+    assert "95 % interval" in forest.axes[0].get_xlabel()
+    drawn = agreement_map(pd.DataFrame(np.eye(2), index=["a", "b"], columns=["a", "b"]))
+    assert "Spearman" in drawn.axes[-1].get_ylabel()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"criteria": ("l22",)}, "criteria must be one of"),
+        ({"allocations": ("uniforme",)}, "Did you mean 'uniform'"),
+        ({"recoveries": ("compensated",)}, "Did you mean 'compensate'"),
+        ({"shares": (0.5, 1.5)}, "shares must lie above 0 and at most at 1; got 1.5"),
+        ({"draws": 0}, "draws must be a whole number >= 1"),
+    ],
+)
+def test_bad_factors_are_named(arguments: dict[str, object], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Factorial(**arguments)
