@@ -144,7 +144,7 @@ def findings_table(sections: Sequence[Section]) -> pd.DataFrame:
         {"section": section.title, "finding": number, "name": name, "value": value}
         for section in sections
         for number, finding in enumerate(section.findings, start=1)
-        for name, value in finding.values.items()
+        for name, value in finding.numbers().items()
     ]
     return pd.DataFrame(rows, columns=["section", "finding", "name", "value"])
 

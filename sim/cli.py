@@ -182,7 +182,7 @@ def _finish(result: ExperimentResult, name: str, out: Path | None) -> None:
         typer.echo(f"- {finding}")
     if out is None:
         return
-    record = [{"sentence": str(f), "values": dict(f.values)} for f in findings]
+    record = [{"sentence": str(f), "values": f.numbers()} for f in findings]
     write_text(out / f"{name}.csv", result.to_frame().to_csv(index=False))
     with atomic(out / f"{name}.png") as stream:
         result.figure().savefig(stream, format="png")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,25 @@ class Finding:
     """
 
     template: str
-    values: Mapping[str, float | int | str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.template.format(**self.values)
+
+    def numbers(self) -> dict[str, Any]:
+        """Name -> plain value; a value that is a dataclass (a mean with its interval) by fields.
+
+        >>> @dataclass(frozen=True)
+        ... class Estimate:
+        ...     mean: float
+        ...     low: float
+        >>> Finding("{start}", {"start": Estimate(0.5, 0.25)}).numbers()
+        {'start_mean': 0.5, 'start_low': 0.25}
+        """
+        flat: dict[str, Any] = {}
+        for name, value in self.values.items():
+            if is_dataclass(value) and not isinstance(value, type):
+                flat |= {f"{name}_{part}": number for part, number in asdict(value).items()}
+            else:
+                flat[name] = value
+        return flat

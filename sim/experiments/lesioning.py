@@ -85,8 +85,8 @@ class Lesions:
 
     def _rank_finding(self, kind: str) -> Finding:
         names = {"mean": "mean ablation", "replacement": "peer replacement"}
-        values: dict[str, float | int | str] = {"kind": names[kind]}
-        values |= {name: str(estimate(self.rank_correlation(kind, name, -1))) for name in AXES}
+        values: dict[str, object] = {"kind": names[kind]}
+        values |= {name: estimate(self.rank_correlation(kind, name, -1)) for name in AXES}
         return Finding(
             "At the least-squares readout the damage of {kind} ranks with input capture {"
             "input_capture}, task information {task_information}, peer predictability "
@@ -254,7 +254,7 @@ def _draw_identity(axes: Axes, lesions: Lesions) -> None:
 def _draw_ratio(axes: Axes, lesions: Lesions) -> None:
     ratio = lesions.measured["replacement"][:, -1] / lesions.measured["mean"][:, -1]
     rest = 1 - lesions.axes["peer_predictability"][:, -1]
-    axes.loglog(rest.ravel(), ratio.ravel(), "o", color=tint(0), ms=3, label="optimal readout")
+    axes.plot(rest.ravel(), ratio.ravel(), "o", color=tint(0), ms=3, label="optimal readout")
     ends = [rest.min(), rest.max()]
     axes.plot(ends, ends, color="black", lw=0.8)
     axes.set_xlabel("1 - E, not predictable from peers")

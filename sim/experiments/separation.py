@@ -68,7 +68,7 @@ class Regime:
 
     @property
     def verdict(self) -> str:
-        """What theory says in advance: "separates" or "stays coupled"."""
+        """What theory says in advance: "separates" or "does not separate"."""
         return "separates" if abs(self.predicted[1]) < THRESHOLD else "does not separate"
 
     @property
@@ -188,8 +188,12 @@ def _named(progress: Callable[[str, int, int], None], name: str) -> Callable[[in
 def _findings(regime: Regime) -> list[Finding]:
     start, end = estimate(regime.coupling[:, 0]), estimate(regime.coupling[:, -1])
     inside = (estimate(regime.coherence[:, 0]), estimate(regime.coherence[:, -1]))
-    separated = max(abs(end.low), abs(end.high)) < THRESHOLD
-    agrees = separated == (regime.verdict == "separates")
+    if max(abs(end.low), abs(end.high)) < THRESHOLD:
+        outcome = "agrees" if regime.verdict == "separates" else "contradicts it"
+    elif end.low > THRESHOLD or end.high < -THRESHOLD:
+        outcome = "contradicts it" if regime.verdict == "separates" else "agrees"
+    else:
+        outcome = "these seeds cannot decide"
     deviation = np.abs(np.mean(regime.measured - regime.law, axis=0))
     gap = np.abs(np.mean(regime.measured - regime.wide, axis=0))
     moved = np.abs(inside[1].mean - inside[0].mean) < np.abs(end.mean - start.mean)
@@ -203,9 +207,9 @@ def _findings(regime: Regime) -> list[Finding]:
                 "verdict": regime.verdict,
                 "predicted": regime.predicted[1],
                 "richness": regime.richness,
-                "start": str(start),
-                "end": str(end),
-                "outcome": "agrees" if agrees else "contradicts it",
+                "start": start,
+                "end": end,
+                "outcome": outcome,
             },
         ),
         Finding(
@@ -213,8 +217,8 @@ def _findings(regime: Regime) -> list[Finding]:
             "{compared} than between the axes.",
             {
                 "name": regime.name.capitalize(),
-                "before": str(inside[0]),
-                "after": str(inside[1]),
+                "before": inside[0],
+                "after": inside[1],
                 "compared": "less far" if moved else "not less far",
             },
         ),
