@@ -131,7 +131,11 @@ def lesion_one(
             progress=_share(progress, "pairs"),
         )
     analysis = analyze_lesions(frame, permutations=permutations, seed=seed)
-    sections.insert(0, lesion_analysis_section(analysis, found))
+    control = damages.shuffled(np.random.default_rng(seed)).to_frame()
+    shuffled = analyze_lesions(
+        control.merge(scores, on=["layer", "channel"]), permutations=permutations, seed=seed
+    )
+    sections.insert(0, lesion_analysis_section(analysis, found, shuffled))
     write_report(
         folder,
         "Lesions and peer replacement",

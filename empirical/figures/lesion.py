@@ -30,8 +30,8 @@ def support_beyond_controls(partial: pd.DataFrame, bins: pd.DataFrame, tested: s
     left = axes[0, 0]
     clear = (layers["p_holm"] < 0.05).to_numpy()
     values = layers["partial"].to_numpy()
-    left.axhspan(pooled["low"], pooled["high"], color="0.85", label="pooled, 95 %")
-    left.axhline(pooled["partial"], color="0.3", linewidth=1.2)
+    left.axhspan(pooled["low"], pooled["high"], color="0.88")
+    left.axhline(pooled["partial"], color="0.3", linewidth=1.2, label="pooled; band 95 %")
     left.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
     left.plot(place[clear], values[clear], "o", color="C0", label="p < 0.05 (Holm)")
     left.plot(
@@ -39,7 +39,7 @@ def support_beyond_controls(partial: pd.DataFrame, bins: pd.DataFrame, tested: s
     )
     _name_layers(left, layers["layer"].tolist())
     label(left, "layer", "partial rank correlation", f"{words(tested)} with damage")
-    left.legend()
+    left.legend(frameon=True, facecolor="white", edgecolor="none")
     right = axes[0, 1]
     matched = bins[bins["layer"] != "pooled"]
     for column, marker, text in (("damage_low", "v", "little"), ("damage_high", "^", "much")):
@@ -121,6 +121,7 @@ def pair_interactions(pairs: pd.DataFrame) -> Figure:
         )
         right.plot(rows["single_sum"], rows["pair_damage"], label=text, **style)
     left.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
+    left.set_xscale("log")
     left.set_yscale("symlog", linthresh=1e-3)
     label(left, "excess S_ij (nats)", "interaction (nats)", "D(i, j) − D(i) − D(j)")
     limits = [

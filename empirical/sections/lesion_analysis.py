@@ -19,8 +19,18 @@ from empirical.report import Section
 from theory.finding import Finding
 
 
-def lesion_analysis_section(analysis: LesionAnalysis, pairs: PairAnalysis | None = None) -> Section:
-    """Word and draw the analysis of single lesions, and of pairs where they were run."""
+def lesion_analysis_section(
+    analysis: LesionAnalysis,
+    pairs: PairAnalysis | None = None,
+    shuffled: LesionAnalysis | None = None,
+) -> Section:
+    """Word and draw the analysis of single lesions, and of pairs where they were run.
+
+    Args:
+        analysis: of the measured damages.
+        pairs: of pairs lesioned together.
+        shuffled: the same analysis after `LesionTable.shuffled`, the analysis's own control.
+    """
     tested = str(analysis.settings["tested"])
     controls = " and ".join(words(str(name)) for name in _controls(analysis))
     figures = {
@@ -45,6 +55,9 @@ def lesion_analysis_section(analysis: LesionAnalysis, pairs: PairAnalysis | None
         "lesion_depth": analysis.depth,
     }
     findings = analysis_findings(analysis)
+    if shuffled is not None:
+        findings.append(_shuffled(shuffled))
+        tables["lesion_shuffled"] = shuffled.partial
     if pairs is not None:
         figures["lesion_pairs"] = (
             pair_interactions(pairs.pairs),
@@ -135,6 +148,30 @@ def _bins(analysis: LesionAnalysis) -> Finding:
     )
 
 
+def _shuffled(analysis: LesionAnalysis) -> Finding:
+    pooled, bins = analysis.partial.iloc[-1], analysis.bins.iloc[-1]
+    best = analysis.prediction.iloc[0]
+    left = pooled["p"] < 0.05 or bins["p"] < 0.05
+    verdict = (
+        "one of twenty such tests falls below 0.05 by chance, as one does here"
+        if left
+        else "nothing is left, as it should be"
+    )
+    return Finding(
+        "Control: with damages shuffled between the channels of a layer, image by image, the "
+        "partial correlation is {partial:+.2f} (p = {p:.2g}), the matched difference {effect:+.3f} "
+        "(p = {bins_p:.2g}), and no score correlates by more than {strongest:.2f}: "
+        f"{verdict}.",
+        {
+            "partial": pooled["partial"],
+            "p": pooled["p"],
+            "effect": bins["effect"],
+            "bins_p": bins["p"],
+            "strongest": abs(best["correlation"]),
+        },
+    )
+
+
 def _best(prediction: pd.DataFrame) -> Finding:
     best = prediction.iloc[0]
     if len(prediction) == 1:
@@ -177,7 +214,8 @@ def pair_findings(pairs: PairAnalysis) -> list[Finding]:
         + ("super" if row["interaction_difference"] > 0 else "sub")
         + "-additive beyond their controls"
         if row["interaction_p"] < 0.05
-        else "pairs that say more together interact no more than their controls, beyond chance"
+        else "no difference between pairs that say more together and their controls can be told "
+        "from chance"
     )
     matched = (
         "the matching holds"
