@@ -19,7 +19,7 @@ from empirical.criteria_compensated import outgoing_gram
 from empirical.input_moments import input_moments
 from empirical.recovery import recalibrate
 from empirical.removal import mask
-from empirical.replaceability import removal_order, scores_from_order
+from empirical.replaceability import BLOCK, removal_order, scores_from_order
 from tests.empirical.pruning_networks import batches, network, plain
 from tests.empirical.test_removal import Grouped
 
@@ -59,6 +59,18 @@ def test_downdates_equal_recomputation(seed: int, units: int, outputs: int) -> N
     by_hand, costs = greedy_by_recomputation(cov, weights)
     assert cost == pytest.approx(costs, rel=1e-5, abs=FLOAT64)
     assert order.tolist() == by_hand
+
+
+def test_updates_that_are_multiplied_out_in_blocks_equal_recomputation() -> None:
+    """As many units as need several blocks."""
+    rng = np.random.default_rng(1)
+    units = BLOCK + 20
+    cov = np.cov((rng.standard_normal((3 * units, units)) @ rng.standard_normal((units, units))).T)
+    weights = rng.standard_normal((7, units))
+    order, cost = removal_order([cov], [weights.T @ weights], ridge=0.0)
+    by_hand, costs = greedy_by_recomputation(cov, weights)
+    assert order.tolist() == by_hand
+    assert cost == pytest.approx(costs, rel=1e-5)
 
 
 def test_costs_add_up_to_the_error_of_the_merged_readout() -> None:
