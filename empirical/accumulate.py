@@ -74,7 +74,8 @@ class GroupedMoments:
             self._shift = torch.cat(
                 [samples.double().mean((0, 1)), targets.double().mean(0)]
             )  # in float64: any finite value serves as a shift
-        channels = (samples.double() - self._shift[:c]).to(self._precision)
+        # promoted to float64 in one pass over the samples
+        channels = torch.sub(samples, self._shift[:c]).to(self._precision)
         shifted = targets.double() - self._shift[c:]
         per_image = channels.sum(1, dtype=torch.float64)
         start = 0

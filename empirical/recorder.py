@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 
 import numpy as np
 import torch
@@ -154,10 +155,10 @@ class Recorder:
                 f"layer {missing[0]!r} did not run on batch {self._batch}. A layer that runs only "
                 "on some inputs cannot be measured; leave it out by passing layers=[...]."
             )
-        # one transfer for all layers: on a GPU each would wait for the whole queue
-        finite = torch.stack(
-            [torch.isfinite(part).all() for parts in self._samples.values() for part in parts]
-        )
+        # A sum is finite only if every term is: float32 terms cannot overflow a float64 sum. One
+        # transfer for all layers, since on a GPU each would wait for the whole queue.
+        totals = [part.sum(dtype=torch.float64) for part in chain(*self._samples.values())]
+        finite = torch.isfinite(torch.stack(totals))
         if not bool(finite.all()):
             names = [name for name, parts in self._samples.items() for _ in parts]
             layer = names[int((~finite).nonzero()[0])]
