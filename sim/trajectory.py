@@ -154,7 +154,7 @@ class Trajectory:
             ValueError: a file that is not a trajectory.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
                 arrays = {name: file[name] for name in file.files if name != "header"}
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sim.experiments.initialization import Initial, initial
+    from sim.experiments.lesioning import Lesions, lesion
+    from sim.experiments.phases import Phase, phase
+    from sim.experiments.separation import Separation, separate
 
 _PUBLIC: dict[str, str] = {
+    "Initial": "initialization",
+    "Lesions": "lesioning",
+    "Phase": "phases",
+    "Separation": "separation",
     "initial": "initialization",
     "lesion": "lesioning",
     "phase": "phases",
@@ -12,7 +23,16 @@ _PUBLIC: dict[str, str] = {
 }
 """Public name -> module, resolved on first use."""
 
-__all__ = sorted(_PUBLIC)
+__all__ = [
+    "Initial",
+    "Lesions",
+    "Phase",
+    "Separation",
+    "initial",
+    "lesion",
+    "phase",
+    "separate",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -124,10 +124,10 @@ class Initial:
                 marker=shape,
                 linestyle="none",
                 capsize=2,
-                label=f"target alignment {alignment:g} (bars: 3 standard errors)",
+                label=f"target alignment {alignment:g}",
             )
         place.set_xlabel("spectrum exponent")
-        place.set_ylabel(label)
+        place.set_ylabel(f"{label}, bars: {SURE:g} standard errors")
 
 
 def initial(

@@ -1,0 +1,19 @@
+"""A sweep to be killed: `python -m tests.sim.sweep_job FOLDER`."""
+
+import sys
+import time
+
+from sim.sweep import run_sweep
+
+
+def third(setting):
+    time.sleep(0.03)
+    return {"third": setting["x"] / 3}
+
+
+def run(folder):
+    run_sweep(third, [{"x": x} for x in range(30)], out=folder)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1])

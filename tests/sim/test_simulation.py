@@ -1,0 +1,257 @@
+"""Training against the closed forms, reproducibility, and what is refused."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import psutil
+import pytest
+
+from sim import (
+    DivergenceError,
+    DivergenceWarning,
+    Mixture,
+    Network,
+    Regression,
+    Trajectory,
+    power_law,
+    simulate,
+    stable_rate,
+)
+from sim.simulation import record_steps
+from theory import QUANTITIES, balanced_mode, trained_readout_flow
+from theory.dynamics import fixed_readout_flow
+
+FLOW = 1e-6
+"""Relative. Descent follows the flow to about 0.2 · step size · λ_max, here 4e-6 · 0.2."""
+STEPS = 2_000_000
+
+TASK = Regression(power_law(6, 1.0), outputs=2, alignment=0.5)
+
+
+def small_step_run(network, task=TASK, seeds=2):
+    rate = 2e-6 * stable_rate(task, network, range(seeds))
+    return simulate(
+        task, network, steps=STEPS, seeds=seeds, learning_rate=rate, records=8, quantities=False
+    )
+
+
+def relative(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def test_fixed_readout_follows_the_closed_form():
+    run = small_step_run(Network(width=5, train_readout=False))
+    population = TASK.population
+    for member in range(2):
+        flow = fixed_readout_flow(
+            population.sigma,
+            population.cross,
+            run.readout[member, 0].T,
+            run.filters[member, 0],
+            target_cov=population.target_cov,
+        )
+        for record, time in enumerate(run.time):
+            found = run.filters[member, record]
+            assert relative(found, flow.weights(time)) < FLOW
+            assert np.isclose(run.loss[member, record], flow.loss(time), rtol=1e-5)
+    moved = relative(run.filters[:, -1], run.filters[:, 0])
+    assert moved > 0.1  # the trajectory goes somewhere
+
+
+def test_trained_readout_follows_the_ordinary_differential_equation():
+    run = small_step_run(Network(width=5))
+    population = TASK.population
+    for member in range(2):
+        path = trained_readout_flow(
+            population.sigma,
+            population.cross,
+            run.readout[member, 0].T,
+            run.filters[member, 0],
+            run.time,
+            rtol=1e-10,
+        )
+        assert relative(run.filters[member], path.weights) < FLOW
+        assert relative(run.readout[member], np.swapaxes(path.readout, 1, 2)) < FLOW
+    # WWᵀ - AᵀA is conserved by the flow; descent changes it in second order of the step.
+    assert run.drift.max() < FLOW
+
+
+def test_balanced_mode_grows_as_the_sigmoid():
+    task = Regression(np.array([1.0]), teacher=np.array([[2.0]]))
+    run = small_step_run(Network(width=3, scale=0.3, balance="exact"), task, seeds=1)
+    strength = (run.readout[0] @ run.filters[0])[:, 0, 0]
+    assert strength[0] > 0  # this seed starts on the side of its target
+    assert relative(strength, balanced_mode(run.time, 2.0, 1.0, strength[0])) < FLOW
+
+
+@pytest.mark.parametrize(
+    ("task", "network", "options"),
+    [
+        (TASK, Network(width=12), {}),
+        (TASK, Network(width=12, depth=3), {}),
+        (TASK, Network(width=12, nonlinearity="relu"), {}),
+        (TASK, Network(width=12, nonlinearity="relu"), {"batch": 4, "samples": 20}),
+        (Mixture(power_law(6, 1.0), classes=3), Network(width=12), {"batch": 8}),
+    ],
+)
+def test_results_are_equal_bit_by_bit_at_any_number_of_threads(task, network, options):
+    runs = [
+        simulate(task, network, steps=60, seeds=5, threads=threads, hull=False, **options)
+        for threads in (1, 2, 4)
+    ]
+    assert runs[0] == runs[1] == runs[2]
+    alone = simulate(
+        task,
+        network,
+        steps=60,
+        seeds=[3],
+        quantities=False,
+        learning_rate=runs[0].config["training"]["learning_rate"],
+        **options,
+    )
+    assert np.array_equal(alone.filters[0], runs[0].filters[3])
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_default_learning_rate_learns_at_any_depth_and_scale(depth):
+    for scale in (0.3, 1.0):
+        run = simulate(
+            Regression(power_law(8, 1.0), alignment=0.0),
+            Network(width=8, depth=depth, scale=scale),
+            steps=30_000,
+            seeds=2,
+            quantities=False,
+        )
+        assert (run.loss[:, -1] < 0.01 * run.loss[:, 0]).all()
+
+
+def test_single_precision_stays_near_double_precision():
+    runs = [
+        simulate(TASK, Network(width=8), steps=50, seeds=2, quantities=False, dtype=dtype)
+        for dtype in ("float64", "float32")
+    ]
+    # 50 steps, each with float32's rounding of 6e-8.
+    assert 0 < np.abs(runs[0].filters - runs[1].filters).max() < 1e-5
+
+
+def test_minibatch_descent_on_a_finite_data_set_can_fit_below_the_noise():
+    task = Regression(power_law(20, 0.5), noise=1.0)
+    options = {"steps": 20_000, "seeds": 2, "batch": 4, "learning_rate": 0.005, "quantities": False}
+    few = simulate(task, Network(width=8), samples=10, **options)
+    fresh = simulate(task, Network(width=8), **options)
+    floor = task.population.floor
+    assert (few.loss[:, -1] > fresh.loss[:, -1] + 0.2 * floor).all()  # it overfits
+    assert (np.abs(fresh.loss[:, -1] / floor - 1) < 0.2).all()
+
+
+def test_trajectory_is_saved_and_loaded_as_it_is(tmp_path):
+    run = simulate(TASK, Network(width=6), steps=20, seeds=2, records=4)
+    run.save(tmp_path / "run.npz")
+    again = Trajectory.load(tmp_path / "run.npz")
+    assert again == run
+    assert again.task.config() == TASK.config()
+    assert again.network == run.network
+    assert set(run.quantities) == {f"{t}/{q}" for t in ("label", "output") for q in QUANTITIES}
+    changed = dataclasses.replace(run, loss=run.loss + 1e-16)
+    assert changed != run or np.array_equal(changed.loss, run.loss)
+    assert dataclasses.replace(run, loss=run.loss * 2) != run
+    assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut short"])
+def test_a_damaged_file_is_refused(tmp_path, content):
+    path = tmp_path / "run.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="path must be a saved trajectory"):
+        Trajectory.load(path)
+
+
+def test_another_format_is_refused(tmp_path):
+    with open(tmp_path / "x.npz", "wb") as stream:
+        np.savez(stream, header=np.array('{"format": "other"}'))
+    with pytest.raises(ValueError, match="'other'"):
+        Trajectory.load(tmp_path / "x.npz")
+
+
+def test_divergence_of_some_members_stops_these_and_names_the_limit():
+    network = Network(width=4, train_readout=False)
+    limits = [stable_rate(TASK, network, [seed]) for seed in range(6)]
+    between = float(np.median(limits))
+    with pytest.warns(DivergenceWarning, match=r"at step \d+.*2/λ_max = ") as caught:
+        run = simulate(TASK, network, steps=5000, seeds=6, learning_rate=between, quantities=False)
+    assert len(caught) == 1
+    lost = run.diverged >= 0
+    assert lost.tolist() == [limit < between for limit in limits]
+    assert np.isnan(run.loss[lost, -1]).all()
+    assert np.isfinite(run.loss[~lost]).all()
+    assert np.isnan(run.coupling()[lost, -1]).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept = [s for s in range(6) if not lost[s]]
+        alone = simulate(
+            TASK, network, steps=5000, seeds=kept, learning_rate=between, quantities=False
+        )
+    assert np.array_equal(alone.filters, run.filters[~lost])
+
+
+def test_divergence_of_all_members_is_an_error():
+    with pytest.raises(DivergenceError, match=r"3 of 3 seeds.*Pass a smaller learning_rate"):
+        simulate(TASK, Network(width=4), steps=1000, seeds=3, learning_rate=50.0)
+
+
+def test_memory_that_is_not_there_is_refused_before_starting(monkeypatch):
+    class Free:
+        available = 10_000_000
+
+    monkeypatch.setattr(psutil, "virtual_memory", Free)
+    with pytest.raises(MemoryError, match=r"needs .* GB for 100 seeds.*Pass fewer records"):
+        simulate(TASK, Network(width=64), steps=1000, seeds=100)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "seeds must be a whole number >= 1"),
+        ({"seeds": [1, 1]}, "seeds must be distinct"),
+        ({"steps": 0}, "steps must be a whole number >= 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be > 0"),
+        ({"learning_rate": np.nan}, "learning_rate must be > 0"),
+        ({"samples": 5}, "samples=5 needs a batch"),
+        ({"layer": 2}, "layer must be one of 1..1"),
+        ({"dtype": "float16"}, "dtype must be one of 'float64', 'float32'"),
+        ({"records": [0, 99]}, "records must be steps from 0 to 10"),
+        ({"threads": 0}, "threads must be a whole number >= 1"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(TASK, Network(width=4), **({"steps": 10, "seeds": 1} | options))
+
+
+def test_relu_on_a_mixture_is_refused():
+    with pytest.raises(ValueError, match="linear for a Mixture"):
+        simulate(Mixture(np.ones(3)), Network(nonlinearity="relu"), steps=1, seeds=1)
+
+
+def test_record_steps_start_at_zero_and_end_at_the_last():
+    assert record_steps(1, 24).tolist() == [0, 1]
+    marks = record_steps(1000, 10)
+    assert marks[0] == 0
+    assert marks[-1] == 1000
+    assert len(marks) == 10
+    assert record_steps(10, [3, 0, 3]).tolist() == [0, 3]
+
+
+def test_progress_reaches_the_end():
+    seen = []
+    simulate(
+        TASK,
+        Network(width=4),
+        steps=30,
+        seeds=1,
+        quantities=False,
+        progress=lambda made, total: seen.append((made, total)),
+    )
+    assert seen[0] == (0, 30)
+    assert seen[-1] == (30, 30)

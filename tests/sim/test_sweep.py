@@ -1,0 +1,108 @@
+"""Sweeps: resumable after any kill, and the same on a cluster."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import distributed
+import pytest
+
+from sim.experiments.cells import phase_cell
+from sim.sweep import run_sweep
+from tests.sim import sweep_job
+
+CELL = {
+    "exponent": 1.0, "alignment": 0.0, "width": 12, "scale": 1.0, "noise": 0.0, "outputs": 1,
+    "seeds": 3, "steps": 40, "dimension": 6, "target": "output",
+}  # fmt: skip
+CELLS = [CELL | {"exponent": e, "alignment": a} for e in (0.5, 1.5) for a in (0.0, 1.0, 2.0)]
+
+
+def squared(setting):
+    return {"square": setting["x"] ** 2, "none": math.nan, "list": [1.0, math.nan]}
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_results_come_in_order_and_only_the_missing_are_computed(tmp_path):
+    settings = [{"x": x} for x in range(5)]
+    first = run_sweep(squared, settings, out=tmp_path)
+    assert [r["square"] for r in first] == [0, 1, 4, 9, 16]
+    assert math.isnan(first[0]["none"])
+    before = contents(tmp_path)
+    sorted(tmp_path.iterdir())[2].unlink()
+    seen = []
+    again = run_sweep(
+        squared, settings, out=tmp_path, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(4, 5), (5, 5)]
+    assert str(again) == str(first)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.3])
+def test_a_killed_sweep_ends_in_the_same_files(tmp_path, patience):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    sweep_job.run(whole)
+    process = subprocess.Popen([sys.executable, "-m", "tests.sim.sweep_job", str(broken)])
+    deadline = time.time() + 60
+    while not (broken.exists() and any(broken.glob("*.json"))) and time.time() < deadline:
+        time.sleep(0.01)
+    time.sleep(patience)
+    process.kill()
+    process.wait()
+    done = len(list(broken.glob("*.json")))
+    assert 0 < done < 30
+    sweep_job.run(broken)
+    assert {n: b for n, b in contents(broken).items() if n.endswith(".json")} == contents(whole)
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    run_sweep(squared, [{"x": 1}], out=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"damaged result: .*Delete that file"):
+        run_sweep(squared, [{"x": 1}], out=tmp_path)
+
+
+def test_a_cluster_gives_bitwise_the_same(tmp_path):
+    here = run_sweep(phase_cell, CELLS, out=tmp_path / "here")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=False
+    ) as cluster:
+        there = run_sweep(
+            phase_cell, CELLS, out=tmp_path / "there", scheduler=cluster.scheduler_address
+        )
+    assert str(here) == str(there)
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_gives_bitwise_the_same(tmp_path):
+    many = [CELL | {"alignment": a / 10, "steps": 2000} for a in range(30)]
+    here = run_sweep(phase_cell, many, out=tmp_path / "here")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+    ) as cluster:
+        lost = []
+
+        def kill_one(done, total):
+            if done == 5:
+                lost.append(cluster.workers[0].pid)
+                os.kill(lost[0], signal.SIGKILL)
+
+        there = run_sweep(
+            phase_cell,
+            many,
+            out=tmp_path / "there",
+            scheduler=cluster.scheduler_address,
+            progress=kill_one,
+        )
+    assert lost
+    assert str(here) == str(there)
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
