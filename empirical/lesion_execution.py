@@ -7,6 +7,7 @@ the same logits from what a lesion changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,18 @@ def edited_module(job: Job) -> str:
     return job.layer.name if before_norm else str(job.layer.norm)
 
 
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """Switch TF32 off on GPUs: its three digits are more than many lesions change."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Damages (R, N) of the lesions of all jobs in order, and the dense network's scores (N,)."""
@@ -102,7 +115,7 @@ def execute(
     )
     done = 0
     source = batches(loader, device)
-    with evaluating(model):
+    with evaluating(model), float32_products():
         for number, (images, labels) in enumerate(_parts(source, images_at_once)):
             if known and not known.isdisjoint(image_digests(images)):
                 _refuse_shared(known, images, source)
@@ -150,7 +163,7 @@ def _job_damage(
     for part in run(images, job):
         if not bool(torch.isfinite(part.logits).all()):
             bad = (~torch.isfinite(part.logits)).flatten(1).any(1).nonzero()[0, 0]
-            members = job.channels[part.lesion[bad]].tolist()
+            members = job.channels[int(part.lesion[bad])].tolist()
             raise ValueError(
                 f"model must stay finite under lesions; kind {job.kind!r} of channels {members} of "
                 f"layer {job.layer.name!r} gives NaN or infinite logits. Run it in float32."

@@ -12,7 +12,13 @@ from torch import Tensor, fx, nn
 
 from empirical.activations import evaluating
 from empirical.interventions import Job, apply
-from empirical.lesion_execution import Lesioned, Runner, edited_module, naive_runner
+from empirical.lesion_execution import (
+    Lesioned,
+    Runner,
+    edited_module,
+    float32_products,
+    naive_runner,
+)
 from empirical.lesion_graph import TRACING_ERRORS, Program, UntraceableError
 from empirical.lesion_rules import is_activation
 from empirical.lesion_suffix import Suffix, batch_free, fuse_norms, pair_bytes, value_bytes
@@ -78,7 +84,7 @@ def plan_runs(
     inside = any(job.point == "post_activation" for job in jobs)
     if method == "naive" and not inside:
         return Plan([naive_runner(model)] * len(jobs))
-    with evaluating(model):
+    with evaluating(model), float32_products():
         try:
             program = Program(model)
             sizes = value_bytes(program.run(example[:1]))

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import empirical.lesion_plan as lesion_plan
 from empirical import lesion, replace
+from empirical.lesion_execution import float32_products
 from empirical.models import create_model
 
 ROUNDING = {"rtol": 1e-3, "atol": 2e-5}
@@ -315,3 +316,16 @@ def test_an_interrupted_lesion_leaves_the_model_bitwise_as_it_was(
     after, rest_after = snapshot(model)
     assert rest_after == rest
     assert all(torch.equal(after[name], value) for name, value in state.items())
+
+
+def test_reduced_precision_is_off_inside_and_restored_after_an_exception() -> None:
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    products.allow_tf32 = True
+    try:
+        with pytest.raises(ZeroDivisionError), float32_products():
+            assert not products.allow_tf32
+            raise ZeroDivisionError
+        assert products.allow_tf32
+    finally:
+        products.allow_tf32 = before
