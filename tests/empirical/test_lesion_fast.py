@@ -321,11 +321,18 @@ def test_an_interrupted_lesion_leaves_the_model_bitwise_as_it_was(
 def test_reduced_precision_is_off_inside_and_restored_after_an_exception() -> None:
     products = torch.backends.cuda.matmul
     before = products.allow_tf32
+    seen = []
+
+    def fail() -> None:
+        with float32_products():
+            seen.append(products.allow_tf32)
+            raise ZeroDivisionError
+
     products.allow_tf32 = True
     try:
-        with pytest.raises(ZeroDivisionError), float32_products():
-            assert not products.allow_tf32
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert seen == [False]
         assert products.allow_tf32
     finally:
         products.allow_tf32 = before
