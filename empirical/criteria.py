@@ -13,6 +13,7 @@ from empirical import (  # noqa: F401  (importing declares their criteria)
     criteria_information,
     criteria_maps,
     criteria_weights,
+    folding,
 )
 from empirical.criterion import REGISTRY, Knowledge, Scores
 from theory._validation import one_of

@@ -16,6 +16,7 @@ from empirical.calibration import Calibration
 from empirical.compensation import merge
 from empirical.criteria import comparable
 from empirical.criterion import REGISTRY
+from empirical.folding import fold
 from empirical.recovery import RECOVERIES, recalibrate
 from empirical.removal import Kept, mask, remove
 from theory._validation import one_of, positive
@@ -102,8 +103,8 @@ def prune(
             fine enough; `report.deviation` states by how much it was missed.
         criterion: one of `criterion_names()`; the channels that score lowest go.
         allocation: "uniform", "global" or "sensitivity".
-        recovery: "none", "recalibrate" (batch norms), "merge" (peer compensation) or
-            "compensate" (both).
+        recovery: "none", "recalibrate" (batch norms), "merge" (peer compensation),
+            "compensate" (both) or "fold" (model folding, recalibrated).
         path: "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
         floor: least share of its channels that every layer keeps.
         counts: group name -> units to keep, instead of `macs`; groups left out stay whole.
@@ -180,6 +181,9 @@ def apply(
     if "merge" in steps:
         model = copy.deepcopy(model)
         merge(model, known.graph, kept, known.input_moments)
+    if "fold" in steps:
+        model = copy.deepcopy(model)
+        fold(model, known.graph, kept)
     if path == "masked":
         pruned = mask(model, known.graph, kept)
     else:

@@ -14,8 +14,10 @@ RECOVERIES: dict[str, tuple[str, ...]] = {
     "recalibrate": ("recalibrate",),
     "merge": ("merge",),
     "compensate": ("merge", "recalibrate"),
+    "fold": ("fold", "recalibrate"),
 }
-"""Recovery -> its steps. "merge" is peer compensation alone, "compensate" recalibrates after it."""
+"""Recovery -> its steps. "merge" is peer compensation alone, "compensate" recalibrates after it,
+"fold" merges filters without data and recalibrates."""
 
 
 def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:

@@ -39,7 +39,7 @@ def test_all_criteria_meet_the_request_and_each_other(model: nn.Module, known: C
         assert max(abs(share / 0.5 - 1) for share in shares) <= 0.01
 
 
-@pytest.mark.parametrize("recovery", ["none", "recalibrate", "merge", "compensate"])
+@pytest.mark.parametrize("recovery", ["none", "recalibrate", "merge", "compensate", "fold"])
 def test_removed_and_masked_paths_agree(
     model: nn.Module, known: Calibration, recovery: str
 ) -> None:

@@ -16,6 +16,7 @@ from empirical.calibration import Calibration
 from empirical.channel_graph import trace_channels
 from empirical.compensation import merge, regression
 from empirical.criteria_compensated import outgoing_gram
+from empirical.folding import fold
 from empirical.input_moments import input_moments
 from empirical.recovery import recalibrate
 from empirical.removal import mask
@@ -212,6 +213,25 @@ def test_planted_copies_go_without_loss_where_a_norm_loses() -> None:
 
     assert change("replaceability") < 1e-3
     assert change("l2") > 20 * change("replaceability")
+
+
+def test_folding_exact_copies_loses_nothing() -> None:
+    """Copies of equal norm: the representative reads for both."""
+    torch.manual_seed(0)
+    model = plain((3, 8, 6))
+    norm = model[1]
+    for tensor in (*model[0].parameters(), *norm.parameters(), norm.running_mean, norm.running_var):
+        tensor.data[4:] = tensor.data[:4]
+    loader = batches(3, 6)
+    folded = prune(model, loader, counts={"0": 4}, criterion="folding", recovery="none")
+    assert {unit % 4 for unit in folded.kept["0"]} == {0, 1, 2, 3}
+    graph = trace_channels(model, loader[0][0][:1])
+    merged = copy.deepcopy(model)
+    fold(merged, graph, {**folded.kept, "3": np.arange(6)})
+    images = loader[0][0]
+    with torch.no_grad():
+        found = mask(merged, graph, {**folded.kept, "3": np.arange(6)})(images)
+        torch.testing.assert_close(found, model(images), rtol=1e-4, atol=1e-5)
 
 
 def test_recalibration_takes_statistics_from_the_batches_and_nothing_else() -> None:
