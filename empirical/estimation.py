@@ -84,7 +84,12 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
     """
     threads = torch.get_num_threads()
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        yield pool
+        try:
+            yield pool
+        except BaseException:
+            # an error or Ctrl-C must not wait for all the layers still in the queue
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 class _Evaluation:
