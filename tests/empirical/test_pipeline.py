@@ -15,6 +15,8 @@ from empirical.cli import app
 from empirical.config import read_config
 from empirical.devices import chosen_device, halving_batches
 from empirical.pipeline import run
+from empirical.run_report import read_accuracy, read_tables, run_couplings
+from empirical.run_stages import RunStages
 from empirical.stages import is_current, stage
 from empirical.table import AxisTable
 
@@ -43,6 +45,14 @@ permutations = 20
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     return run(SMALL, out=tmp_path_factory.mktemp("run"))
+
+
+def stages_of(settings, out):
+    """Every stage but the report."""
+    device = torch.device("cpu")
+    stages = RunStages(read_config(settings), out, device, False, None, lambda what, share: None)
+    stages.all_seeds()
+    return stages
 
 
 def tables_of(folder):
@@ -85,9 +95,10 @@ def test_changed_measurement_settings_measure_again_but_do_not_train(finished, m
         "empirical.training_loop.TrainingLoop._step", lambda _: pytest.fail("trained")
     )
     settings = {**SMALL, "measure": {**SMALL["measure"], "positions": 5}}
-    again = run(settings, out=finished.out)
-    assert again.tables[0, 0].settings["positions"] == 5
-    run(SMALL, out=finished.out)
+    stages = stages_of(settings, finished.out)
+    assert read_tables(stages)[0, 0].settings["positions"] == 5
+    # As the other tests expect it.
+    stages_of(SMALL, finished.out)
 
 
 KILLED = """
@@ -95,6 +106,8 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 from empirical.pipeline import run
+from empirical.run_report import read_accuracy, read_tables, run_couplings
+from empirical.run_stages import RunStages
 
 def progress(what, share):
     if sys.argv[3] in what:
@@ -115,16 +128,23 @@ def test_killed_in_training_and_in_measuring_then_the_same_tables(finished, tmp_
         )
         assert killed.returncode == -9
         assert not (out / "report.html").exists()
-    resumed = run(config, out=out)
-    assert tables_of(out) == tables_of(finished.out)
+    stages = stages_of(config, out)
+    resumed = read_tables(stages)
     for key, table in finished.tables.items():
-        pd.testing.assert_frame_equal(table.to_frame(), resumed.tables[key].to_frame())
+        pd.testing.assert_frame_equal(table.to_frame(), resumed[key].to_frame())
+    pd.testing.assert_frame_equal(finished.couplings, run_couplings(stages, resumed))
+    pd.testing.assert_frame_equal(finished.accuracy, read_accuracy(stages))
+    for kept in ("gradients/*.csv", "train/step-*"):
+        expected = sorted((finished.out / "seed-1").glob(kept))
+        assert expected
+        for file in expected:
+            assert (out / file.relative_to(finished.out)).read_bytes() == file.read_bytes()
 
 
 def test_lesions_join_the_report_when_asked_for(tmp_path):
     settings = {
         **SMALL,
-        "seeds": [0, 1],
+        "seeds": [0],
         "lesion": {"enabled": True, "images": 60, "random_draws": 1},
     }
     result = run(settings, out=tmp_path)
