@@ -24,7 +24,8 @@ from empirical.criterion import Scores
 from empirical.input_moments import InputMoments, input_moments
 from empirical.measurement import measure
 from empirical.sensitivity import loss_by_share
-from theory.axes import ChannelAxes
+from empirical.table import AxisTable
+from theory.axes import ChannelAxes, channel_axes
 
 
 class Calibration:
@@ -95,18 +96,28 @@ class Calibration:
         return trace_channels(self.model, self.example, skip=self.skip, coupled=self.coupled)
 
     @cached_property
-    def axes(self) -> dict[str, ChannelAxes]:
-        """Every quantity of the two axes of every layer that produces channels."""
-        table = measure(
+    def table(self) -> AxisTable:
+        """Both axes and the moments of every layer that produces channels, without the hulls."""
+        return measure(
             self.model,
             _Batches(self),
             target=self.target,
             layers=self.producers,
             standard_errors=False,
+            hull=False,
             seed=self.seed,
             device=self.device,
         )
-        return dict(table.axes)
+
+    @property
+    def axes(self) -> Mapping[str, ChannelAxes]:
+        """Every quantity of the two axes but those of the hull, by producing layer."""
+        return self.table.axes
+
+    @cached_property
+    def hulls(self) -> Mapping[str, ChannelAxes]:
+        """The same with the hulls, a greedy search that wide layers take long for."""
+        return {name: channel_axes(moments) for name, moments in self.table.moments.items()}
 
     @cached_property
     def input_moments(self) -> dict[tuple[str, str], InputMoments]:

@@ -49,7 +49,8 @@ def _declare_quantities() -> None:
         for prefix, sign in (("", 1), ("-", -1)):
 
             def score(known: Knowledge, group: Group, _: int, q=quantity, s=sign) -> Scores:
-                return over_producers(group, lambda m: axis_scores(known.axes[m.module], q, s))
+                axes = known.hulls if q.startswith("hull") else known.axes
+                return over_producers(group, lambda m: axis_scores(axes[m.module], q, s))
 
             register(prefix + quantity, axis, across, "arXiv:2605.07086")(score)
 

@@ -27,7 +27,8 @@ class Knowledge(Protocol):
 
     model: nn.Module
     graph: ChannelGraph
-    axes: dict[str, ChannelAxes]
+    axes: Mapping[str, ChannelAxes]
+    hulls: Mapping[str, ChannelAxes]
     input_moments: dict[tuple[str, str], InputMoments]
     gradients: Mapping[str, dict[str, Tensor]]
     map_ranks: dict[str, Scores]
