@@ -62,12 +62,21 @@ def phase_cell(setting: Setting) -> Result:
 
 
 def settling_time(time: Float, coupling: Float) -> float:
-    """First recorded time from which |coupling| stays below the threshold; NaN if it does not.
+    """Time from which |coupling| stays below the threshold; NaN if it does not.
 
-    >>> settling_time(np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.5, 0.1, 0.3, 0.1]))
-    3.0
+    Between two records it is interpolated in log time, after the first, at time 0.
+
+    >>> settling_time(np.array([0.0, 1.0, 4.0, 16.0]), np.array([0.5, 0.1, 0.3, 0.1]))
+    8.0
     """
-    outside = np.flatnonzero(~(np.abs(coupling) < THRESHOLD))
+    size = np.abs(coupling)
+    outside = np.flatnonzero(~(size < THRESHOLD))
     if outside.size == 0:
         return float(time[0])
-    return float(time[outside[-1] + 1]) if outside[-1] + 1 < time.size else float("nan")
+    last = int(outside[-1])
+    if last + 1 == time.size or not np.isfinite(size[last]):
+        return float("nan")
+    if time[last] == 0:
+        return float(time[last + 1])
+    share = (size[last] - THRESHOLD) / (size[last] - size[last + 1])
+    return float(time[last] * (time[last + 1] / time[last]) ** share)

@@ -86,7 +86,8 @@ def test_phase_agrees_with_its_prediction_and_marks_what_does_not_separate():
 def test_settling_time_is_when_the_coupling_stays_low():
     time = np.arange(4.0)
     assert settling_time(time, np.array([0.1, 0.1, 0.1, 0.1])) == 0
-    assert settling_time(time, np.array([0.5, -0.5, 0.1, 0.1])) == 2
+    assert settling_time(time, np.array([0.5, 0.1, 0.1, 0.1])) == 1
+    assert np.isclose(settling_time(time, np.array([0.5, -0.3, 0.1, 0.1])), np.sqrt(2))
     assert np.isnan(settling_time(time, np.array([0.1, 0.1, 0.1, 0.5])))
     assert np.isnan(settling_time(time, np.array([0.1, 0.1, 0.1, np.nan])))
 

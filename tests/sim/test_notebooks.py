@@ -1,0 +1,19 @@
+"""Every simulation notebook runs to its end, where it asserts what its figures show."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("simulation_*.py"))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_and_its_assertions_hold(path, capsys):
+    runpy.run_path(str(path))
+    assert "- " in capsys.readouterr().out
+
+
+def test_notebooks_are_found():
+    assert len(NOTEBOOKS) == 3
