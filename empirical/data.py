@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -115,6 +116,11 @@ def _cifar(name: str, root: Path, download: bool) -> tuple[ImageSet, ImageSet]:
     try:
         # torchvision unpickles these files, after it has compared their checksums with its own.
         sets = [kind(str(root), train=train, download=download) for train in (True, False)]
+    except URLError as error:
+        raise ConnectionError(
+            f"{name} could not be downloaded into root={str(root)!r} ({error.reason}). Check the "
+            "network and start again; a part that arrived is checked and replaced."
+        ) from error
     except RuntimeError as error:
         raise FileNotFoundError(
             f"{name} was not found, or is incomplete, under root={str(root)!r} ({error}). Pass "

@@ -1,3 +1,5 @@
+from urllib.error import URLError
+
 import numpy as np
 import pytest
 import torch
@@ -280,3 +282,12 @@ def test_imagenet_100_is_read_in_pieces(tmp_path):
 def test_cifar_that_is_not_there_says_how_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"cifar10 was not found.*--download"):
         load_data("cifar10", root=tmp_path)
+
+
+def test_an_interrupted_download_is_said_with_its_remedy(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise URLError("connection reset")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", broken)
+    with pytest.raises(ConnectionError, match=r"could not be downloaded .*reset.*start again"):
+        load_data("cifar10", root=tmp_path, download=True)
