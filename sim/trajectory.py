@@ -209,22 +209,24 @@ def measured_trajectory(
     """A trajectory from recorded maps (filters, readout), these in the eigenbasis of the task."""
     task, network = task_from_config(config["task"]), network_from_config(config["network"])
     filters, readout = maps
-    layers = [
-        layer_moments(filters[:, r], readout[:, r], task.population, network.nonlinearity)
-        for r in range(steps.size)
-    ]
+    loss = np.empty(filters.shape[:2])
+    cosines = {target: np.empty(filters.shape[:3]) for target in TARGETS}
+    for record in range(steps.size):  # one at a time: covariances are larger than all else
+        layer = layer_moments(
+            filters[:, record], readout[:, record], task.population, network.nonlinearity
+        )
+        loss[:, record] = layer.loss
+        for target in TARGETS:
+            cosines[target][:, record] = gradient_cosine(layer, target)
     return Trajectory(
         config=config,
         steps=steps,
         filters=filters @ task.population.basis.T,
         readout=readout,
-        loss=np.stack([layer.loss for layer in layers], axis=1),
+        loss=loss,
         drift=balance_drift(filters, readout, network),
         diverged=diverged,
-        cosines={
-            target: np.stack([gradient_cosine(layer, target) for layer in layers], axis=1)
-            for target in TARGETS
-        },
+        cosines=cosines,
     )
 
 

@@ -66,7 +66,7 @@ def settling_time(time: Float, coupling: Float) -> float:
 
     Between two records it is interpolated in log time, after the first, at time 0.
 
-    >>> settling_time(np.array([0.0, 1.0, 4.0, 16.0]), np.array([0.5, 0.1, 0.3, 0.1]))
+    >>> round(settling_time(np.array([0.0, 1.0, 4.0, 16.0]), np.array([0.5, 0.1, 0.3, 0.1])), 6)
     8.0
     """
     size = np.abs(coupling)
