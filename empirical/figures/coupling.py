@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -49,8 +50,12 @@ def coupling_over_training(couplings: pd.DataFrame, means: pd.DataFrame) -> Figu
 
 @styled
 def axis_scatter(tables: Sequence[tuple[str, AxisTable]], first: str, second: str) -> Figure:
-    """Each channel on two quantities; one row per moment of training, one column per layer."""
-    layers = tables[0][1].layers
+    """Each channel on two quantities; one row per moment of training, one column per layer.
+
+    Of more than four layers, four are drawn, spread over the depth.
+    """
+    names = tables[0][1].layers
+    layers = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, 4).round().astype(int))]
     figure, axes = sheet(len(tables), len(layers), width=max(3.0 * len(layers), 6.0), height=2.8)
     for row, (moment, table) in zip(axes, tables, strict=True):
         for panel, name in zip(row, layers, strict=True):

@@ -3,37 +3,8 @@
 import pandas as pd
 import pytest
 
-from empirical.sections.geometry import geometry_section
 from empirical.sections.grouping import grouping_findings
 from empirical.sections.robustness import robustness_section
-
-
-def cosines(hidden):
-    return pd.DataFrame(
-        [
-            {
-                "layer": layer,
-                "moment": moment,
-                "seed": seed,
-                "mean_absolute_cosine": value,
-                "mean_absolute_cosine_se": 0.01,
-                "dimension": 27,
-                "random_directions": 0.15,
-            }
-            for seed in (0, 1)
-            for moment in ("before", "after")
-            for layer, value in (("conv1", 0.5), ("conv2", hidden), ("conv3", hidden + 0.1))
-        ]
-    )
-
-
-def test_geometry_separates_the_first_layer_from_hidden_ones():
-    section = geometry_section(cosines(0.1))
-    values = section.findings[0].values
-    assert values["hidden"] == pytest.approx(0.15)
-    assert values["first"] == pytest.approx(0.5)
-    assert (values["least"], values["most"]) == pytest.approx((0.1, 0.2))
-    assert "0.15 [0.15, 0.15] over 2 seeds" in str(section.findings[0])
 
 
 @pytest.mark.parametrize(

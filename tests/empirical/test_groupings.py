@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
-from empirical.groupings import layer_groupings
+from empirical.groupings import _chance_agreement, layer_groupings
 from empirical.table import AxisTable
 from theory import QUANTITIES, ChannelAxes
 
@@ -50,3 +51,11 @@ def test_unknown_quantities_are_named():
     table = table_of(np.zeros(CHANNELS), np.zeros(CHANNELS))
     with pytest.raises(ValueError, match="Did you mean 'peer_overlap'"):
         layer_groupings(table, local=["peer_overlaps"])
+
+
+def test_chance_agreement_is_the_adjusted_rand_index_of_permuted_groups():
+    rng = np.random.default_rng(5)
+    first, second = rng.integers(0, 3, 40), rng.integers(0, 4, 40)
+    fast = _chance_agreement(first, second, 6, np.random.default_rng(9))
+    permuted = np.random.default_rng(9).permuted(np.tile(second, (6, 1)), axis=1)
+    np.testing.assert_allclose(fast, [adjusted_rand_score(first, p) for p in permuted])
