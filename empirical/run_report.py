@@ -14,6 +14,7 @@ from empirical.sections.coupling import coupling_section
 from empirical.sections.gradients import gradients_section
 from empirical.sections.grouping import grouping_section
 from empirical.sections.lesion import lesion_section
+from empirical.sections.robustness import robustness_section
 from empirical.sections.training import training_section
 from empirical.table import AxisTable
 
@@ -48,6 +49,9 @@ def run_sections(
         training_section(accuracy, _histories(stages), stages.split, stages.spec, stages.config),
         coupling_section(tables, couplings, subject(stages)),
         grouping_section({seed: tables[seed, last] for seed in stages.config.seeds}),
+        robustness_section(
+            _over_seeds(stages, "variations.csv"), _over_seeds(stages, "sample_counts.csv")
+        ),
     ]
     if stages.config.measure.target in SCALAR_TARGETS:
         sections.append(gradients_section(_gradients(stages)))
@@ -113,6 +117,16 @@ def _gradients(stages: RunStages) -> pd.DataFrame:
             pd.read_csv(stages.gradients_path(seed, step)).assign(seed=seed, step=step)
             for seed in stages.config.seeds
             for step in ends
+        ],
+        ignore_index=True,
+    )
+
+
+def _over_seeds(stages: RunStages, name: str) -> pd.DataFrame:
+    return pd.concat(
+        [
+            pd.read_csv(stages.robustness_folder(seed) / name).assign(seed=seed)
+            for seed in stages.config.seeds
         ],
         ignore_index=True,
     )

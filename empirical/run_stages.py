@@ -9,7 +9,14 @@ from pathlib import Path
 
 import torch
 
-from empirical import distributed, evaluation, gradient_geometry, measurement, training
+from empirical import (
+    distributed,
+    evaluation,
+    gradient_geometry,
+    measurement,
+    robustness,
+    training,
+)
 from empirical.checkpoints import load_model, read_info
 from empirical.config import RunConfig
 from empirical.data import load_data
@@ -87,6 +94,8 @@ class RunStages:
                     self.evaluate(seed, step)
                     if step in (self.steps[0], self.steps[-1]):
                         self.gradients(seed, step)
+                    if step == self.steps[-1]:
+                        self.robustness(seed)
             distributed.barrier()
 
     def _say(self, index: int, seed: int, what: str, share: float) -> None:
@@ -194,6 +203,30 @@ class RunStages:
         if options.target in SCALAR_TARGETS:
             stage(artifact, inputs, make)
 
+    def robustness(self, seed: int) -> None:
+        """Measure the trained network again with one choice of the measurement changed at a time."""
+        checkpoint = self.checkpoint(seed, self.steps[-1])
+        options = self.config.measure
+        settings = {**options.options(), "hull": False, "seed": seed, "device": self.device}
+        names = [name for name, _ in robustness.VARIATIONS]
+        inputs = {
+            "checkpoint": file_hash(checkpoint),
+            "images": self.split.calibration.fingerprint,
+            "options": options.options(),
+            "variations": names,
+        }
+        folder = self.robustness_folder(seed)
+
+        def make() -> None:
+            model, _ = load_model(checkpoint)
+            loader = image_loader(self.split.calibration, batch_size=options.batch_size)
+            variations = robustness.coupling_robustness(model, loader, **settings)
+            write_table(folder / "variations.csv", variations)
+            whole = measurement.measure(model, loader, **settings)
+            write_table(folder / "sample_counts.csv", robustness.sample_count_robustness(whole))
+
+        stage(folder / "sample_counts.csv", inputs, make)
+
     def lesions(self, tables: Mapping[tuple[int, int], AxisTable]) -> list[LesionResult]:
         """Lesion and replace every channel of the trained networks."""
         last = self.steps[-1]
@@ -238,3 +271,7 @@ class RunStages:
     def gradients_path(self, seed: int, step: int) -> Path:
         """Return where the gradients' angles of a checkpoint lie."""
         return self.folder(seed) / "gradients" / f"step-{step:07d}.csv"
+
+    def robustness_folder(self, seed: int) -> Path:
+        """Return the folder of the repeated measurements of a trained network."""
+        return self.folder(seed) / "robustness"
