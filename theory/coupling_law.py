@@ -64,7 +64,9 @@ def initial_coupling_normalized(sigma: ArrayLike, c: ArrayLike) -> float:
     """corr(D, q) of the power with the squared correlation q = b²/(Dτ²), over w ~ N(0, s²I).
 
     (‖c‖² − tr Σ · E[b²/D]) / √(2 tr Σ² · Var[b²/D]), the two moments of b²/D by one-dimensional
-    quadrature. It does not depend on τ², and is exactly 0 for Σ ∝ I, where κ is 1/√d.
+    quadrature. It does not depend on τ², and is exactly 0 for Σ ∝ I, where κ is 1/√d. The
+    quadrature takes a fraction of a second up to d = 4096; a matrix is decomposed first, which is
+    O(d³), so pass eigenvalues where they are known.
 
     Args:
         sigma: (d, d) input covariance, or (d,) its eigenvalues.

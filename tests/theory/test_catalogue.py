@@ -32,6 +32,7 @@ def test_size_and_items() -> None:
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_every_entry_is_complete(form: ClosedForm) -> None:
     assert form.latex.startswith(form.lhs)
+    assert all(isinstance(words, str) for words in (form.source, form.domain, form.title))
     assert form.source
     assert form.domain
     assert form.oracle.route

@@ -146,16 +146,18 @@ def _derive_joint(expr: Any) -> Proof:
     """Two quadratic forms wᵀAw, wᵀCw: cumulants −½ log|I − 2uA − 2vC|, differentiated."""
     steps = Derivation()
     x, y = sympy.symbols("x y", real=True)
-    for size in (2, 3):
+    for size, targets in ((2, 2), (3, 1)):
         first = sympy.diag(*sympy.symbols(f"l1:{size + 1}", positive=True))
-        outputs = sympy.Matrix(size, 2, lambda i, j: sympy.Symbol(f"b{i + 1}{j + 1}", real=True))
+        outputs = sympy.Matrix(
+            size, targets, lambda i, j: sympy.Symbol(f"b{i + 1}{j + 1}", real=True)
+        )
         second = outputs * outputs.T
         generating = -sympy.log((sympy.eye(size) - 2 * x * first - 2 * y * second).det()) / 2
         at = {x: 0, y: 0}
         covariance = generating.diff(x, y).subs(at)
         variances = generating.diff(x, 2).subs(at) * generating.diff(y, 2).subs(at)
         form = explicit(expr, Sigma=first, B=outputs)
-        steps.case(f"squared, d = {size}, two targets", form**2 * variances - covariance**2)
+        steps.case(f"squared, d = {size}, K = {targets}", form**2 * variances - covariance**2)
     return steps.proof()
 
 

@@ -12,8 +12,35 @@ import sympy
 from scipy import integrate, stats
 
 from theory import sampling
-from theory.closed_form import ClosedForm, Oracle, Proof
-from theory.formulas._derivation import Derivation
+from theory.closed_form import ClosedForm, Oracle
+from theory.formulas._estimation_derivations import (
+    ANDERSON,
+    BIAS,
+    CHEN,
+    DELTA,
+    INTENSITY,
+    LARGE,
+    E,
+    J,
+    derive_adjusted,
+    derive_bias,
+    derive_correlation_bias,
+    derive_delta_capture,
+    derive_delta_information,
+    derive_delta_predictability,
+    derive_null_variance,
+    derive_oas,
+    derive_tail,
+    n,
+    p,
+    psi,
+    q,
+    rho,
+    sigma0,
+    square,
+    trace,
+    x,
+)
 from theory.formulas._oracles import (
     DRAWS,
     LINEAR_ALGEBRA,
@@ -22,164 +49,6 @@ from theory.formulas._oracles import (
     mean_and_error,
 )
 from theory.shrinkage import oas_intensity
-
-n, p, q, j = sympy.symbols("n p q j", integer=True, positive=True)
-x, J, sigma0 = sympy.symbols("x J sigma_0", positive=True)
-rho = sympy.Symbol("rho", real=True)
-E = sympy.Symbol("E", nonnegative=True)
-square, trace = sympy.symbols("s_2 s_1", positive=True)
-psi = sympy.digamma
-
-ANDERSON = "Anderson, Multivariate Statistical Analysis, sections 4.4 and 7.5; derived here"
-DELTA = "delta method on the sample covariance, moments by Isserlis; derived here"
-OAS = "Chen, Wiesel, Eldar and Hero (2010), arXiv:0907.4698, equation 23"
-BIAS = sympy.Sum(psi((n - 1 - j + 1) / 2) - psi((n - 1 - p - j + 1) / 2), (j, 1, q)) / 2
-LARGE = 20_000
-"""Sample size of the delta-method oracles, whose relative error is then of order 1/n = 5e-5."""
-
-
-def _log_determinant(size: int, degrees: Any) -> Any:
-    """E log|W| up to size · log 2: by Bartlett a product of χ² with ν, ν − 1, … degrees."""
-    return sum((psi((degrees - i) / 2) for i in range(size)), sympy.Integer(0))
-
-
-def _chi_square_log(steps: Derivation) -> None:
-    """E log χ²_m = ψ(m/2) + log 2, by differentiating E (χ²_m)^s."""
-    m, s, y = sympy.symbols("m s y", positive=True)
-    density = y ** (m / 2 - 1) * sympy.exp(-y / 2) / (2 ** (m / 2) * sympy.gamma(m / 2))
-    moment = sympy.integrate(y**s * density, (y, 0, sympy.oo))
-    mellin = 2**s * sympy.gamma(m / 2 + s) / sympy.gamma(m / 2)
-    steps.general("E(χ²_m)^s = 2^s Γ(m/2 + s)/Γ(m/2)", sympy.gammasimp(moment / mellin) - 1)
-    slope = sympy.log(mellin).diff(s).subs(s, 0)
-    steps.general("its derivative at 0", sympy.simplify(slope) - psi(m / 2) - sympy.log(2))
-
-
-def _derive_bias(expr: Any) -> Proof:
-    steps = Derivation()
-    _chi_square_log(steps)
-    for sizes in ((1, 1), (2, 1), (3, 2)):
-        first, second = sizes
-        parts = [_log_determinant(size, n - 1) for size in (first, second, first + second)]
-        direct = (parts[0] + parts[1] - parts[2]) / 2
-        form = expr.subs({p: first, q: second}).doit()
-        steps.case(f"½E(log|S_x| + log|S_y| − log|S_xy|), p, q = {sizes}", form - direct)
-    return steps.proof()
-
-
-def _derive_correlation_bias(expr: Any) -> Proof:
-    steps = Derivation()
-    _chi_square_log(steps)
-    steps.general("p = q = 1 in the general bias", expr - BIAS.subs({p: 1, q: 1}).doit())
-    return steps.proof()
-
-
-def _beta_density(y: Any, a: Any, b: Any) -> Any:
-    return y ** (a - 1) * (1 - y) ** (b - 1) / sympy.beta(a, b)
-
-
-def _derive_tail(expr: Any) -> Proof:
-    """1 − R² = χ²_ν−p/(χ²_ν−p + χ²_p) is Beta; the tail's slope is minus the density of Î."""
-    a, b = (n - 1 - p) / 2, p / 2
-    u, v, y, r = sympy.symbols("u v y r", positive=True)
-    half_a, half_b = sympy.symbols("alpha beta", positive=True)
-    joint = (
-        u ** (half_a - 1)
-        * v ** (half_b - 1)
-        * sympy.exp(-(u + v) / 2)
-        / (2 ** (half_a + half_b) * sympy.gamma(half_a) * sympy.gamma(half_b))
-    )
-    # u = r y, v = r (1 − y): the Jacobian is r.
-    polar = joint.subs({u: r * y, v: r * (1 - y)}, simultaneous=True) * r
-    polar = sympy.powsimp(sympy.expand_power_base(sympy.simplify(polar), force=True))
-    marginal = sympy.integrate(polar, (r, 0, sympy.oo), conds="none")
-    ratio = marginal / _beta_density(y, half_a, half_b).rewrite(sympy.gamma)
-    steps = Derivation()
-    steps.general("χ²_2α/(χ²_2α + χ²_2β) ~ Beta(α, β)", sympy.gammasimp(sympy.simplify(ratio)) - 1)
-    arrival = _beta_density(y, a, b).subs(y, sympy.exp(-2 * x)) * 2 * sympy.exp(-2 * x)
-    slope = sympy.simplify((expr.diff(x) + arrival) / arrival)
-    steps.general("−d/dx of the tail is the density of Î = −½ log y", slope)
-    steps.general("certain to be at least 0", expr.args[3].subs(x, 0) - 1)
-    return steps.proof()
-
-
-def _derive_null_variance(expr: Any) -> Proof:
-    """Var(−½ log y), y ~ Beta: ¼ of the second derivative of log E y^s."""
-    a, b, s = sympy.symbols("alpha beta s", positive=True)
-    y = sympy.Symbol("y", positive=True)
-    moment = sympy.gamma(a + s) * sympy.gamma(a + b) / (sympy.gamma(a) * sympy.gamma(a + b + s))
-    shifted = _beta_density(y, a, b) * y**s / _beta_density(y, a + s, b)
-    steps = Derivation()
-    steps.general(
-        "E y^s = B(α + s, β)/B(α, β)", sympy.gammasimp(shifted.rewrite(sympy.gamma) / moment) - 1
-    )
-    variance = sympy.log(moment).diff(s, 2).subs(s, 0) / 4
-    at = {a: (n - 1 - p) / 2, b: p / 2}
-    steps.general("¼ (log E y^s)'' at 0", sympy.simplify(variance.subs(at)) - expr)
-    return steps.proof()
-
-
-def _delta_variance(statistic: Any, entries: tuple[Any, ...], cov: Any) -> Any:
-    """n × the delta-method variance of a function of the entries s_ab of a 2 × 2 covariance."""
-    index = ((0, 0), (1, 1), (0, 1))
-    true = {s: cov[i] for s, i in zip(entries, index, strict=True)}
-    slopes = [statistic.diff(s).subs(true) for s in entries]
-    total = sympy.Integer(0)
-    for g, (a, b) in zip(slopes, index, strict=True):
-        for h, (c, d) in zip(slopes, index, strict=True):
-            total += g * h * (cov[a, c] * cov[b, d] + cov[a, d] * cov[b, c])
-    return sympy.simplify(total)
-
-
-_ENTRIES = sympy.symbols("s_yy s_tt s_yt", positive=True)
-_PAIR = sympy.Matrix([[1, rho], [rho, 1]])
-_R2 = _ENTRIES[2] ** 2 / (_ENTRIES[0] * _ENTRIES[1])
-
-
-def _derive_delta_information(expr: Any) -> Proof:
-    variance = _delta_variance(-sympy.log(1 - _R2) / 2, _ENTRIES, _PAIR)
-    return Derivation().general("gradient in (s_yy, s_tt, s_yt)", variance / n - expr).proof()
-
-
-def _derive_delta_capture(expr: Any) -> Proof:
-    cov = sympy.Matrix([[J, 0], [0, 1]])
-    variance = _delta_variance(sympy.log(1 + _ENTRIES[0] / sigma0**2) / 2, _ENTRIES, cov)
-    return Derivation().general("gradient in s_yy", variance / n - expr).proof()
-
-
-def _derive_delta_predictability(expr: Any) -> Proof:
-    variance = _delta_variance(_R2, _ENTRIES, _PAIR)
-    steps = Derivation().case("one peer", variance / n - expr.subs(E, rho**2))
-    r2 = sympy.Symbol("R2", positive=True)
-    # Of several peers only their best combination enters to first order: its R² is E.
-    root = sympy.sqrt(r2)
-    steps.case("in terms of E", variance.subs(rho, root) / n - expr.subs(E, r2))
-    return steps.proof()
-
-
-def _derive_adjusted(expr: Any) -> Proof:
-    a, b = (n - 1 - p) / 2, p / 2
-    mean = a / (a + b)  # of Beta(a, b)
-    y = sympy.Symbol("y", positive=True)
-    steps = Derivation()
-    s, t = sympy.symbols("alpha beta", positive=True)
-    ratio = sympy.gammasimp((sympy.beta(s + 1, t) / sympy.beta(s, t)).rewrite(sympy.gamma))
-    steps.general("mean of Beta(α, β)", ratio - s / (s + t))
-    steps.general("E of the correction at independence is 0", expr.subs(E, 1 - y).subs(y, mean))
-    steps.general("R² = 1 stays 1", expr.subs(E, 1) - 1)
-    return steps.proof()
-
-
-_OAS = ((1 - 2 / p) * square + trace**2) / ((n + 1 - 2 / p) * (square - trace**2 / p))
-
-
-def _derive_oas(expr: Any) -> Proof:
-    """Fixed point of the iteration λ ← f(tr(Σ_λ S), tr Σ_λ), Σ_λ = (1 − λ)S + λ (tr S / p) I."""
-    lam = expr.args[1] if expr.args[0] == 1 else expr.args[0]
-    cross = (1 - lam) * square + lam * trace**2 / p
-    following = ((1 - 2 / p) * cross + trace**2) / (
-        (n + 1 - 2 / p) * cross + (1 - n / p) * trace**2
-    )
-    return Derivation().general("one more iteration changes nothing", following - lam).proof()
 
 
 def _scatters(samples: int, cov: Any) -> tuple[Any, Any, Any]:
@@ -316,7 +185,7 @@ FORMS = (
         BIAS,
         domain="n ≥ p + q + 1, estimated mean",
         source=ANDERSON,
-        derive=_derive_bias,
+        derive=derive_bias,
         point=_sizes,
         oracle=Oracle("sampling data sets", _bias_oracle, SAMPLING, sampling=True),
         stable=sampling.gaussian_information_bias,
@@ -329,7 +198,7 @@ FORMS = (
         (psi((n - 1) / 2) - psi((n - 2) / 2)) / 2,
         domain="n ≥ 3",
         source=ANDERSON,
-        derive=_derive_correlation_bias,
+        derive=derive_correlation_bias,
         point=_n,
         oracle=Oracle("quadrature over the Beta law", _correlation_bias_oracle, QUADRATURE),
         stable=lambda n: sampling.gaussian_information_bias(n, 1, 1),
@@ -342,7 +211,7 @@ FORMS = (
         sympy.betainc_regularized((n - 1 - p) / 2, p / 2, 0, sympy.exp(-2 * x)),
         domain="n ≥ p + 2; p channels, one target; 1 − R² ~ Beta((n−1−p)/2, p/2)",
         source=ANDERSON,
-        derive=_derive_tail,
+        derive=derive_tail,
         point=lambda rng: {**_n_p(rng), "x": float(rng.uniform(0.01, 0.1))},
         oracle=Oracle("sampling χ² ratios", _tail_oracle, SAMPLING, sampling=True),
         stable=lambda n, p, x: float(sampling.null_information_tail(x, n, p)),
@@ -355,7 +224,7 @@ FORMS = (
         (sympy.polygamma(1, (n - 1 - p) / 2) - sympy.polygamma(1, (n - 1) / 2)) / 4,
         domain="n ≥ p + 2",
         source=ANDERSON,
-        derive=_derive_null_variance,
+        derive=derive_null_variance,
         point=_n_p,
         oracle=Oracle("quadrature over the Beta law", _null_variance_oracle, QUADRATURE),
         stable=sampling.null_information_variance,
@@ -368,7 +237,7 @@ FORMS = (
         rho**2 / n,
         domain="|ρ| < 1, n ρ² large",
         source=DELTA,
-        derive=_derive_delta_information,
+        derive=derive_delta_information,
         point=lambda rng: {"rho": float(rng.uniform(0.3, 0.8)), **_n(rng)},
         oracle=Oracle(
             "sampling scatter matrices", _delta_information_oracle, SAMPLING, sampling=True
@@ -383,7 +252,7 @@ FORMS = (
         J**2 / (2 * n * (sigma0**2 + J) ** 2),
         domain="J, σ0 > 0",
         source=DELTA,
-        derive=_derive_delta_capture,
+        derive=derive_delta_capture,
         point=lambda rng: {
             "J": float(rng.uniform(0.3, 2)),
             "sigma_0": float(rng.uniform(0.5, 1.5)),
@@ -400,7 +269,7 @@ FORMS = (
         4 * E * (1 - E) ** 2 / n,
         domain="0 < E < 1",
         source=DELTA,
-        derive=_derive_delta_predictability,
+        derive=derive_delta_predictability,
         point=lambda rng: {"E": float(rng.uniform(0.1, 0.8)), **_n(rng)},
         oracle=Oracle(
             "sampling scatter matrices", _delta_predictability_oracle, SAMPLING, sampling=True
@@ -415,7 +284,7 @@ FORMS = (
         1 - (1 - E) * (n - 1) / (n - 1 - p),
         domain="n ≥ p + 2",
         source="Ezekiel (1930); derived here",
-        derive=_derive_adjusted,
+        derive=derive_adjusted,
         point=lambda rng: {"E": float(rng.uniform(0.05, 0.9)), **_n_p(rng)},
         oracle=Oracle("ratio of unbiased variances", _adjusted_oracle, LINEAR_ALGEBRA),
         stable=lambda E, n, p: float(sampling.adjusted_predictability(E, n, p)),
@@ -425,10 +294,10 @@ FORMS = (
         "Oracle-approximating shrinkage: s1 = tr S, s2 = tr S².",
         r"\lambda_{\text{OAS}}",
         (n, p, trace, square),
-        sympy.Min(1, _OAS),
+        sympy.Min(1, INTENSITY),
         domain="p ≥ 2, S not a multiple of I, where it is 1",
-        source=OAS,
-        derive=_derive_oas,
+        source=CHEN,
+        derive=derive_oas,
         point=_oas_point,
         oracle=Oracle("the iteration to its fixed point", _oas_oracle, LINEAR_ALGEBRA),
         stable=_stable_oas,

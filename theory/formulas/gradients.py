@@ -11,160 +11,41 @@ from typing import Any
 import numpy as np
 import sympy
 
-from theory.closed_form import ClosedForm, Oracle, Proof
+from theory.closed_form import ClosedForm, Oracle
 from theory.formulas import _points
 from theory.formulas._derivation import (
-    Derivation,
-    explicit,
-    gradient,
     scalar,
-    symmetric_of,
-    vector_of,
+)
+from theory.formulas._gradients_derivations import (
+    CAPTURE,
+    HERE,
+    OVERLAP,
+    PAIR,
+    POINT,
+    RESIDUALIZED,
+    TASK,
+    D,
+    Sigma,
+    _b_v,
+    b,
+    c,
+    derive_capture,
+    derive_cosine,
+    derive_excess,
+    derive_overlap,
+    derive_pair,
+    derive_precision_product,
+    derive_residual_norm,
+    derive_residualized,
+    derive_task,
+    derive_weight_product,
+    power_v,
+    sigma0,
+    tau,
+    v,
+    w,
 )
 from theory.formulas._oracles import DIFFERENTIATION, LINEAR_ALGEBRA, complex_step, data_set
-
-d = sympy.Symbol("d", integer=True, positive=True)
-Sigma = sympy.MatrixSymbol("Sigma", d, d)
-w, v, c = (sympy.MatrixSymbol(letter, d, 1) for letter in "wvc")
-tau, sigma0 = sympy.symbols("tau sigma_0", positive=True)
-D, b = scalar(w.T * Sigma * w), scalar(w.T * c)
-RESIDUALIZED = c - (b / D) * Sigma * w
-CAPTURE = Sigma * w / (sigma0**2 + D)
-TASK = (b / (D * tau**2 - b**2)) * RESIDUALIZED
-POINT = "Σ positive semidefinite, wᵀΣw > 0, b² < Dτ²"
-HERE = "differentiated here with sympy's matrix calculus"
-
-
-def _cases(steps: Derivation, expr: Any, function: Any, **numbers: Any) -> None:
-    """∇ of the function, entry by entry: d = 2, and d = 3 in the eigenbasis of Σ (no loss)."""
-    for size in (2, 3):
-        full = symmetric_of("s", size)
-        at = {
-            "Sigma": full if size == 2 else sympy.diag(*full.diagonal()),
-            "w": vector_of("w", size),
-            "v": vector_of("v", size),
-            "c": vector_of("c", size),
-            **numbers,
-        }
-        plain = explicit(function, **at)
-        slopes = sympy.Matrix([plain.diff(x) for x in at["w"]])
-        steps.case(f"entry by entry, d = {size}", slopes - explicit(expr, **at))
-
-
-def _derive_capture(expr: Any) -> Proof:
-    function = sympy.log(1 + D / sigma0**2) / 2
-    steps = Derivation().general("chain rule and ∂(wᵀΣw)/∂w, any d", gradient(function, w) - expr)
-    _cases(steps, expr, function)
-    return steps.proof()
-
-
-def _derive_task(expr: Any) -> Proof:
-    function = -sympy.log(1 - b**2 / (D * tau**2)) / 2
-    steps = Derivation().general("chain rule, any d", gradient(function, w) - expr)
-    _cases(steps, expr, function)
-    return steps.proof()
-
-
-def _derive_residualized(expr: Any) -> Proof:
-    s, power, cross = sympy.symbols("s D b", positive=True)
-    slope = sympy.solve((tau**2 - 2 * s * cross + s**2 * power).diff(s), s)[0]
-    regressed = c - slope.subs({power: D, cross: b}) * Sigma * w
-    return (
-        Derivation()
-        .general("Cov(X, T − sY) at the least-squares s", regressed - expr)
-        .general("orthogonal to w, any d", scalar(w.T * expr))
-        .general("orthogonal to Σw in the Σ⁻¹ inner product", scalar(w.T * Sigma * Sigma.I * expr))
-        .general("∇I_T is b/(Dτ² − b²) times it", TASK - (b / (D * tau**2 - b**2)) * expr)
-        .proof()
-    )
-
-
-def _derive_weight_product(expr: Any) -> Proof:
-    steps = Derivation().general("wᵀ(c − (b/D) Σw), any d", expr - scalar(w.T * RESIDUALIZED))
-    steps.general("b − (b/D) D = 0", expr)
-    for size in (2, 3):
-        at = {
-            "Sigma": symmetric_of("s", size),
-            "w": vector_of("w", size),
-            "c": vector_of("c", size),
-        }
-        steps.case(f"d = {size}", (at["w"].T * explicit(RESIDUALIZED, **at))[0])
-    return steps.proof()
-
-
-def _derive_precision_product(expr: Any) -> Proof:
-    steps = Derivation()
-    steps.general("(Σw)ᵀΣ⁻¹(c − (b/D) Σw) = b − (b/D) D = 0, any d", expr)
-    for size in (2, 3):
-        at = {
-            "Sigma": symmetric_of("s", size),
-            "w": vector_of("w", size),
-            "c": vector_of("c", size),
-        }
-        capture = at["Sigma"] * at["w"]
-        residual = explicit(RESIDUALIZED, **at)
-        steps.case(f"d = {size}", (capture.T * at["Sigma"].inv() * residual)[0])
-    return steps.proof()
-
-
-def _derive_cosine(expr: Any) -> Proof:
-    inner = scalar(w.T * Sigma * RESIDUALIZED)
-    lengths = scalar(w.T * Sigma * Sigma * w) * scalar(RESIDUALIZED.T * RESIDUALIZED)
-    steps = Derivation()
-    steps.general(
-        "its square is (g_Xᵀg_T)² / (‖g_X‖² ‖g_T‖²)",
-        expr**2 / sympy.sign(b) ** 2 - inner**2 / lengths,
-    )
-    at = {"Sigma": sympy.eye(2), "w": vector_of("w", 2), "c": vector_of("c", 2)}
-    steps.case("zero where Σ = I, d = 2", explicit(inner, **at))
-    return steps.proof()
-
-
-def _derive_residual_norm(expr: Any) -> Proof:
-    steps = Derivation()
-    steps.general(
-        "expanding ‖c − (b/D)Σw‖² in the Σ⁻¹ norm",
-        expr - scalar(RESIDUALIZED.T * Sigma.I * RESIDUALIZED),
-    )
-    return steps.proof()
-
-
-_power_v, _cross_wv, _b_v = scalar(v.T * Sigma * v), scalar(w.T * Sigma * v), scalar(v.T * c)
-OVERLAP = (_cross_wv / (D * _power_v - _cross_wv**2)) * (Sigma * v - (_cross_wv / D) * Sigma * w)
-_delta = D * _power_v - _cross_wv**2
-_a_w = (b * _power_v - _b_v * _cross_wv) / _delta
-_a_v = (_b_v * D - b * _cross_wv) / _delta
-_rest = tau**2 - _a_w * b - _a_v * _b_v
-PAIR = (_a_w / _rest) * (c - _a_w * Sigma * w - _a_v * Sigma * v)
-
-
-def _derive_overlap(expr: Any) -> Proof:
-    function = -sympy.log(1 - _cross_wv**2 / (D * _power_v)) / 2
-    steps = Derivation().general("chain rule, any d", gradient(function, w) - expr)
-    _cases(steps, expr, function)
-    return steps.proof()
-
-
-def _derive_pair(expr: Any) -> Proof:
-    function = sympy.log(tau**2 / _rest) / 2
-    return Derivation().general("chain rule, any d", gradient(function, w) - expr).proof()
-
-
-def _derive_excess(expr: Any) -> Proof:
-    pair, alone = sympy.log(tau**2 / _rest) / 2, -sympy.log(1 - b**2 / (D * tau**2)) / 2
-    step = next(iter(expr.atoms(sympy.Heaviside)))
-    return (
-        Derivation()
-        .general(
-            "branch I_i > I_j: ∇[I(T; Y_i, Y_j) − I_T(i)]",
-            gradient(pair - alone, w) - expr.xreplace({step: sympy.Integer(1)}),
-        )
-        .general(
-            "branch I_i < I_j: ∇I(T; Y_i, Y_j), I_T(j) being constant",
-            gradient(pair, w) - expr.xreplace({step: sympy.Integer(0)}),
-        )
-        .proof()
-    )
 
 
 def _point(rng: np.random.Generator) -> dict[str, Any]:
@@ -244,7 +125,7 @@ FORMS = (
         expr=CAPTURE,
         domain="Σ positive semidefinite, σ0 > 0",
         source=HERE,
-        derive=_derive_capture,
+        derive=derive_capture,
         point=_without("c", "tau", sigma_0=lambda rng: float(rng.uniform(0.5, 2))),
         oracle=Oracle("complex-step differentiation", _capture_oracle, DIFFERENTIATION),
     ),
@@ -257,7 +138,7 @@ FORMS = (
         expr=TASK,
         domain=POINT,
         source=HERE,
-        derive=_derive_task,
+        derive=derive_task,
         point=_point,
         oracle=Oracle(
             "complex-step differentiation",
@@ -274,7 +155,7 @@ FORMS = (
         expr=RESIDUALIZED,
         domain="wᵀΣw > 0; any distribution",
         source=HERE,
-        derive=_derive_residualized,
+        derive=derive_residualized,
         point=_without("tau"),
         oracle=Oracle("regression on a data set", _residual_oracle, LINEAR_ALGEBRA),
     ),
@@ -287,7 +168,7 @@ FORMS = (
         expr=scalar(w.T * RESIDUALIZED),
         domain="wᵀΣw > 0",
         source=HERE,
-        derive=_derive_weight_product,
+        derive=derive_weight_product,
         point=_without("tau"),
         oracle=Oracle("zero", lambda Sigma, w, c: 0.0, LINEAR_ALGEBRA),
     ),
@@ -300,7 +181,7 @@ FORMS = (
         expr=scalar(w.T * Sigma * Sigma.I * RESIDUALIZED),
         domain="Σ positive definite, w ≠ 0; in the Euclidean product only where Σ ∝ I",
         source=HERE,
-        derive=_derive_precision_product,
+        derive=derive_precision_product,
         point=_without("tau"),
         oracle=Oracle("zero", lambda Sigma, w, c: 0.0, LINEAR_ALGEBRA),
     ),
@@ -315,7 +196,7 @@ FORMS = (
         / sympy.sqrt(scalar(w.T * Sigma * Sigma * w) * _NORM),
         domain="b ≠ 0 and c not along Σw; σ0 and τ do not enter",
         source=HERE,
-        derive=_derive_cosine,
+        derive=derive_cosine,
         point=_without("tau"),
         oracle=Oracle("complex-step differentiation", _cosine_oracle, LINEAR_ALGEBRA),
     ),
@@ -328,7 +209,7 @@ FORMS = (
         expr=scalar(c.T * Sigma.I * c) - b**2 / D,
         domain="Σ positive definite",
         source=HERE,
-        derive=_derive_residual_norm,
+        derive=derive_residual_norm,
         point=_without("tau"),
         oracle=Oracle(
             "norm of the regression's direction",
@@ -347,7 +228,7 @@ FORMS = (
         expr=OVERLAP,
         domain="|corr(Y_w, Y_v)| < 1",
         source=HERE,
-        derive=_derive_overlap,
+        derive=derive_overlap,
         point=_without("c", "tau", v=_vector),
         oracle=Oracle("complex-step differentiation", _overlap_oracle, DIFFERENTIATION),
     ),
@@ -360,7 +241,7 @@ FORMS = (
         expr=PAIR,
         domain="the covariance of (Y_w, Y_v, T) positive definite",
         source=HERE,
-        derive=_derive_pair,
+        derive=derive_pair,
         point=_without(v=_vector),
         oracle=Oracle(
             "complex-step differentiation",
@@ -374,10 +255,10 @@ FORMS = (
         title="Gradient of the pairwise excess, on either side of I_T(w) = I_T(v).",
         lhs=r"\nabla_w S_{wv}",
         symbols=(Sigma, w, v, c, tau),
-        expr=PAIR - sympy.Heaviside(b**2 / D - _b_v**2 / _power_v) * TASK,
+        expr=PAIR - sympy.Heaviside(b**2 / D - _b_v**2 / power_v) * TASK,
         domain="I_T(w) ≠ I_T(v), where the excess has a kink",
         source=HERE,
-        derive=_derive_excess,
+        derive=derive_excess,
         point=_without(v=_vector),
         oracle=Oracle("complex-step differentiation", _excess_oracle, DIFFERENTIATION),
     ),

@@ -13,6 +13,7 @@ import sympy
 from theory.closed_form import ClosedForm, Oracle, Proof
 from theory.formulas import _points
 from theory.formulas._derivation import Derivation, same_log
+from theory.formulas._information_derivations import ENTROPY, PAPER
 from theory.formulas._oracles import (
     LINEAR_ALGEBRA,
     QUADRATURE,
@@ -20,7 +21,6 @@ from theory.formulas._oracles import (
     residual_variance,
     triple_covariance,
 )
-from theory.formulas.information import ENTROPY, PAPER
 
 r, a, b = sympy.symbols("r a b", real=True)
 
