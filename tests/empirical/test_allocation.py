@@ -34,7 +34,7 @@ def test_exactly_so_many_stay_and_ties_go_by_index(scores: list[int], data: st.D
     assert kept.tolist() == sorted(by_hand)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg16", "mobilenetv2"])
+@pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("share", [0.9, 0.7, 0.5, 0.3, 0.2, 0.1])
 def test_every_allocation_meets_the_request(name: str, share: float) -> None:
     graph = graph_of(name)
