@@ -69,16 +69,10 @@ def _boundary(axes: Axes, phase: Phase, values: Float, threshold: float) -> None
     """Hatch what does not separate, and draw the line between."""
     if min(values.shape) < 2:
         return
-    size = np.abs(np.nan_to_num(values, nan=1.0))
-    axes.contourf(
-        phase.x_values,
-        phase.y_values,
-        size,
-        levels=[threshold, 2.0],
-        colors="none",
-        hatches=["////"],
-    )
-    if size.min() < threshold < size.max():
-        axes.contour(
-            phase.x_values, phase.y_values, size, levels=[threshold], colors="white", linewidths=1.5
-        )
+    known = np.nan_to_num(values, nan=1.0)
+    grid = phase.x_values, phase.y_values
+    for levels in ((-2.0, -threshold), (threshold, 2.0)):
+        axes.contourf(*grid, known, levels=levels, colors="none", hatches=["////"])
+    lines = [level for level in (-threshold, threshold) if known.min() < level < known.max()]
+    if lines:
+        axes.contour(*grid, known, levels=lines, colors="white", linewidths=1.5, linestyles="solid")
