@@ -204,7 +204,7 @@ class RunStages:
             stage(artifact, inputs, make)
 
     def robustness(self, seed: int) -> None:
-        """Measure the trained network again with one choice of the measurement changed at a time."""
+        """Measure the trained network again, one choice of the measurement changed at a time."""
         checkpoint = self.checkpoint(seed, self.steps[-1])
         options = self.config.measure
         settings = {**options.options(), "hull": False, "seed": seed, "device": self.device}
