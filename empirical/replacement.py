@@ -8,11 +8,9 @@ trained network is not there, and only approximately linear: `ReplacementTable` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -23,7 +21,6 @@ from empirical.lesion_calibration import calibrate
 from empirical.lesion_execution import Progress, execute
 from empirical.lesion_plan import METHODS, plan_runs
 from empirical.lesion_scores import Loss, cross_entropy
-from empirical.lesion_table import Float, LesionTable
 from empirical.lesions import (
     MEMORY,
     Sets,
@@ -33,129 +30,8 @@ from empirical.lesions import (
     tabulate,
 )
 from empirical.peers import PEERS, regress_on_peers
-from theory._validation import count, one_of, positive
-
-CLEAR = 2.0
-"""A mean lesion whose damage is below this many standard errors has no fraction to recover."""
-
-
-@dataclass(frozen=True, eq=False)
-class ReplacementTable(LesionTable):
-    """What `replace` measured: rows of kind "mean", and one kind for each peer set.
-
-    Parameters
-    ----------
-    predicted
-        (R,) share of the channel's variance that the peers supply, on calibration data: T5's
-        prediction of the recovered fraction. E_i for all peers without ridge. 0 for "mean".
-    n_peers
-        (R,)
-    draw
-        (R,) number of the random draw; 0 elsewhere.
-    """
-
-    predicted: Float
-    n_peers: NDArray[np.intp]
-    draw: NDArray[np.intp]
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per layer, channel and kind, as `LesionTable.to_frame`, and what was recovered.
-
-        `recovered` is 1 - loss_increase / loss_increase of the channel's mean lesion, and
-        `recovered_se` its standard error over images (delta method). Both are NaN where the mean
-        lesion does not clearly hurt (its damage is within two standard errors of 0).
-        """
-        frame = super().to_frame()
-        frame["n_peers"], frame["draw"], frame["predicted"] = (
-            self.n_peers,
-            self.draw,
-            self.predicted,
-        )
-        frame["recovered"], frame["recovered_se"] = self.recovered()
-        return frame
-
-    def recovered(self, name: str = "loss_increase") -> tuple[Float, Float]:
-        """Return (R,) recovered fraction of the mean lesion's damage and its standard error."""
-        average, error = self.mean_and_error(name)
-        fraction, spread = np.full(len(average), np.nan), np.full(len(average), np.nan)
-        control = self._mean_rows()
-        for row, mean_row in enumerate(control):
-            if average[mean_row] > CLEAR * error[mean_row]:
-                fraction[row], spread[row] = _recovered(
-                    self.damage[name][row], self.damage[name][mean_row]
-                )
-        return fraction, spread
-
-    def pooled(self, kind: str, name: str = "loss_increase") -> tuple[float, float]:
-        """Return the recovered fraction of the summed damage of all channels, and its error.
-
-        Layers weigh by the damage of their channels; nothing is divided by a small number.
-        """
-        return _recovered(*self._summed(kind, name))
-
-    def pooled_difference(
-        self, kind: str, other: str, name: str = "loss_increase"
-    ) -> tuple[float, float]:
-        """Return how much more of the summed damage `kind` recovers than `other`, and its error.
-
-        Paired, image by image: both replace the same channels on the same images.
-        """
-        replaced, lesioned = self._summed(kind, name)
-        fraction, error = _recovered(lesioned + replaced - self._summed(other, name)[0], lesioned)
-        return fraction, error
-
-    def by_layer(self, name: str = "loss_increase") -> pd.DataFrame:
-        """One row per layer and peer set: recovered fraction of the layer's summed damage.
-
-        `predicted` is the share of variance that the peers supply, channels weighted by the damage
-        of their mean lesion, as they are in `recovered`.
-        """
-        rows = []
-        average, _ = self.mean_and_error(name)
-        for layer in dict.fromkeys(self.layer):
-            part = self.select(self.layer == layer)
-            weight = average[self.layer == layer][part._mean_rows()]
-            for kind in dict.fromkeys(part.kind[part.kind != "mean"]):
-                chosen = part.kind == kind
-                known = chosen & ~np.isnan(part.predicted)
-                recovered, error = part.pooled(kind, name)
-                rows.append(
-                    {
-                        "layer": layer,
-                        "peers": kind,
-                        "mean_lesion": float(weight[chosen].mean()),
-                        "recovered": recovered,
-                        "recovered_se": error,
-                        "predicted": float(
-                            (part.predicted * weight)[known].sum() / weight[known].sum()
-                        ),
-                    }
-                )
-        return pd.DataFrame(rows)
-
-    def _summed(self, kind: str, name: str) -> tuple[Float, Float]:
-        """(N,) damage of the replacements and of their mean lesions, summed over channels."""
-        rows = np.flatnonzero(self.kind == one_of("kind", kind, sorted(set(self.kind))))
-        draws = int(self.draw[rows].max()) + 1
-        damage = self.damage[name].astype(np.float64)
-        lesioned = damage[self._mean_rows()[rows]].sum(axis=0)
-        return damage[rows].sum(axis=0) / draws, lesioned / draws
-
-    def _mean_rows(self) -> NDArray[np.intp]:
-        """(R,) the row of each row's own mean lesion."""
-        keys = list(zip(self.layer, self.channels, strict=True))
-        where = {key: i for i, key in enumerate(keys) if self.kind[i] == "mean"}
-        return np.array([where[key] for key in keys])
-
-
-def _recovered(replaced: NDArray[Any], lesioned: NDArray[Any]) -> tuple[float, float]:
-    """1 - mean(replaced) / mean(lesioned), paired by image, with its delta-method error."""
-    a, b = replaced.astype(np.float64), lesioned.astype(np.float64)
-    if b.mean() == 0:
-        return np.nan, np.nan
-    ratio = a.mean() / b.mean()
-    spread = (a - ratio * b).std(ddof=1) / np.sqrt(len(a)) / abs(b.mean()) if len(a) > 1 else np.nan
-    return float(1 - ratio), float(spread)
+from empirical.replacement_table import ReplacementTable
+from theory._validation import Float, count, one_of, positive
 
 
 def replace(

@@ -104,6 +104,32 @@ def damage_by_depth(depth: pd.DataFrame, tested: str) -> Figure:
 
 
 @styled
+def recovery_by_layer(by_layer: pd.DataFrame) -> Figure:
+    """Recovered and predicted share along the network, one panel per peer set."""
+    kinds = list(dict.fromkeys(by_layer["peers"]))
+    figure, axes = sheet(1, len(kinds), width=3.4 * len(kinds), height=3.6, sharey=True)
+    for panel, kind in zip(axes[0], kinds, strict=True):
+        rows = by_layer[by_layer["peers"] == kind]
+        place = np.arange(len(rows))
+        panel.plot(place, rows["predicted"], "s--", color="C1", markerfacecolor="white")
+        panel.errorbar(
+            place, rows["recovered"], yerr=1.96 * rows["recovered_se"], fmt="o", color="C0"
+        )
+        panel.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
+        _name_layers(panel, rows["layer"].tolist())
+        label(panel, "layer", "", f"peers: {kind}")
+    seen = by_layer["recovered"].dropna()
+    # One layer with a wide interval would flatten all others.
+    axes[0, 0].set_ylim(min(-0.1, seen.min() - 0.1), max(1.1, seen.max() + 0.1))
+    axes[0, 0].set_ylabel("share")
+    axes[0, 0].legend(
+        axes[0, 0].get_lines()[:1] + axes[0, 0].containers[:1],
+        ["variance that peers explain", "damage recovered"],
+    )
+    return figure
+
+
+@styled
 def pair_interactions(pairs: pd.DataFrame) -> Figure:
     """Interaction of lesioned pairs against S_ij, and the matching of single damage."""
     figure, axes = sheet(1, 2, width=9.0, height=3.4)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from empirical.figures.damage import recovered_against_predicted
+import numpy as np
+
+from empirical.figures.lesion import recovery_by_layer
 from empirical.replacement import ReplacementTable
 from empirical.report import Section
 from theory.finding import Finding
@@ -24,9 +26,10 @@ def replacement_section(table: ReplacementTable) -> Section:
         findings=replacement_findings(table),
         figures={
             "replacement_by_layer": (
-                recovered_against_predicted(by_layer),
-                "Recovered share of each layer's summed damage against the variance that the peers "
-                "explain; on the line the prediction is exact.",
+                recovery_by_layer(by_layer),
+                "Recovered share of each layer's summed damage (markers, 95 % over images) and the "
+                "share of variance that the peers explain (open line). Layers whose lesions do not "
+                "clearly hurt have no marker.",
             )
         },
         tables={"replacement_by_layer": by_layer, "replacement_channels": table.to_frame()},
@@ -37,6 +40,16 @@ def replacement_section(table: ReplacementTable) -> Section:
 def replacement_findings(table: ReplacementTable) -> list[Finding]:
     """Sentences on each peer set, on chosen against random peers, and on the prediction."""
     kinds = [kind for kind in dict.fromkeys(table.kind) if kind != "mean"]
+    if np.isnan(table.pooled(kinds[0])[0]):
+        average, error = table.summed_mean_lesions()
+        return [
+            Finding(
+                "The mean lesions of all channels together change the loss by {damage:+.3g} ± "
+                "{error:.2g} nats (standard error over images): not clearly a damage, so there is "
+                "nothing for peers to win back. Use more images, or a network trained further.",
+                {"damage": average, "error": error},
+            )
+        ]
     findings = [_shares(table, kinds)]
     findings += [
         _against_random(table, kind)
@@ -81,9 +94,8 @@ def _prediction(table: ReplacementTable) -> Finding:
     share, error = table.pooled("all")
     layers = table.by_layer()
     everyone = layers[layers["peers"] == "all"]
-    predicted = float(
-        (everyone["predicted"] * everyone["mean_lesion"]).sum() / everyone["mean_lesion"].sum()
-    )
+    weight = (everyone["mean_lesion"] * everyone["channels"]).clip(lower=0)
+    predicted = float((everyone["predicted"] * weight).sum() / weight.sum())
     gap = share - predicted
     low, high = gap - WIDTH * error, gap + WIDTH * error
     verdict = (

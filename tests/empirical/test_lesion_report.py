@@ -91,6 +91,16 @@ def test_chosen_peers_are_compared_with_random_ones_image_by_image() -> None:
     np.testing.assert_allclose(by_layer["predicted"], by_layer["recovered"], atol=0.02)
 
 
+def test_nothing_is_recovered_of_a_damage_that_is_not_there() -> None:
+    table = replaced(hull=0.8, random=0.5)
+    noise = np.random.default_rng(0).standard_normal((8, 400)).astype(np.float32)
+    table.damage["loss_increase"][:] = noise - noise.mean(axis=1, keepdims=True)
+    assert np.isnan(table.pooled("hull")).all()
+    assert np.isnan(table.recovered()[0]).all()
+    (finding,) = replacement_findings(table)
+    assert "nothing for peers to win back" in str(finding)
+
+
 def pairs(effect: float) -> PairAnalysis:
     rng = np.random.default_rng(3)
     rows = [
@@ -150,4 +160,4 @@ def test_command_writes_tables_and_a_report(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 50_000
     assert "What was found" in result.output
     findings = pd.read_csv(tmp_path / "tables" / "findings.csv")
-    assert {"partial", "bins_p", "strongest", "hull_low"} <= set(findings["name"])
+    assert {"partial", "bins_p", "strongest"} <= set(findings["name"])
