@@ -107,13 +107,16 @@ class GroupedMoments:
 
     def _group(self, group: int) -> Moments:
         """Turn sums of deviations from the shift into mean and covariance."""
+        # in NumPy: these matrices are too small for torch's threads to be worth waking
         n, c = int(self._counts[group]), self.n_channels
-        joint = torch.zeros(len(self._sums[group]), len(self._sums[group]), dtype=torch.float64)
-        joint[:c, :c] = self._channels[group]
-        joint[:c, c:] = self._cross[group]
-        joint[c:, c:] = self._targets[group]
-        mean = (self._sums[group] / n).cpu()
-        joint.addr_(mean, mean, alpha=-float(n)).div_(max(n - 1, 1))
-        cov = joint.triu_()
-        cov += torch.triu(cov, 1).T
-        return Moments((self._shift.cpu() + mean).numpy(), cov.numpy(), self.n_targets, n)
+        sums, shift = self._sums[group].cpu().numpy(), self._shift.cpu().numpy()
+        mean = sums / n
+        cov = np.zeros((sums.size, sums.size))  # only its upper triangle is filled
+        cov[:c, :c] = self._channels[group].cpu().numpy()
+        cov[:c, c:] = self._cross[group].cpu().numpy()
+        cov[c:, c:] = self._targets[group].cpu().numpy()
+        cov -= np.outer(mean, sums)
+        cov /= max(n - 1, 1)
+        upper = np.triu(cov)
+        upper += np.triu(cov, 1).T
+        return Moments(shift + mean, upper, self.n_targets, n)
