@@ -17,7 +17,7 @@ from sim.cli import app as simulations
 from theory.cli import app as theory_commands
 
 if TYPE_CHECKING:
-    from empirical.report import Section
+    from empirical.report.page import Section
 
 _PACKAGES = ("theory", "sim", "empirical")
 
@@ -63,7 +63,7 @@ def demo(
     started = time.time()
     sections = _demo_sections(out, seeds, small, started)
     from empirical.demo import headline
-    from empirical.report import write_report
+    from empirical.report.page import write_report
 
     page = write_report(
         out,
@@ -104,7 +104,7 @@ def _demo_sections(out: Path, seeds: int, small: bool, started: float) -> list[S
 
 def _simulation_section(small: bool) -> Section:
     """Ensembles of linear networks trained from a coupled start, with theory's curves over them."""
-    from empirical.report import Section
+    from empirical.report.page import Section
     from sim.experiments import separate
 
     sizes = {"width": 32, "dimension": 8, "seeds": 3, "steps": 500, "records": 6}
@@ -134,7 +134,7 @@ def report(
     folder: Annotated[Path, typer.Argument(help="A folder written by demo or run.")],
 ) -> None:
     """Render report.html again from a folder's findings, figures and tables."""
-    from empirical.report import render
+    from empirical.report.page import render
 
     typer.echo(render(folder))
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical import measure
-from empirical.activations import evaluating
+from empirical.measuring.activations import evaluating
 from empirical.models import create_model
 
 IMAGE_SIZE = {

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from empirical.activations import evaluating
-from empirical.interventions import Job, ToConstant
-from empirical.layers import find_layers
-from empirical.lesion_plan import plan_runs
+from empirical.lesions.interventions import Job, ToConstant
+from empirical.lesions.plan import plan_runs
+from empirical.measuring.activations import evaluating
+from empirical.measuring.layers import find_layers
 from empirical.models import create_model
 
 MEMORY = 2 << 30

@@ -17,11 +17,11 @@ import time
 import numpy as np
 import torch
 
-from empirical.calibration import Calibration
-from empirical.comparison import Factorial, run_factorial
 from empirical.models import create_model
-from empirical.pruning import prune
-from empirical.replaceability import removal_order
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.comparison import Factorial, run_factorial
+from empirical.pruning.pruner import prune
+from empirical.pruning.replaceability import removal_order
 
 NETWORKS = 9
 """Three architectures of three seeds each."""

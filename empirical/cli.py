@@ -47,8 +47,8 @@ def run(
     from rich.console import Console
     from rich.table import Table
 
-    from empirical import pipeline
-    from empirical.folders import DEFAULT_CACHE
+    from empirical.data.folders import DEFAULT_CACHE
+    from empirical.runs import pipeline
 
     overrides = list(override or [])
     if data is not None:
@@ -120,8 +120,8 @@ def measure(
     """Measure both axes of every channel of one network."""
     from rich.console import Console
 
-    from empirical.folders import DEFAULT_CACHE
-    from empirical.measure_one import measure_one, summary_table
+    from empirical.data.folders import DEFAULT_CACHE
+    from empirical.measuring.measure_one import measure_one, summary_table
 
     _import_from_here()
     table = measure_one(

@@ -61,8 +61,8 @@ def lesion(
     from rich.console import Console
     from rich.table import Table
 
-    from empirical.folders import DEFAULT_CACHE
-    from empirical.lesion_one import lesion_one
+    from empirical.data.folders import DEFAULT_CACHE
+    from empirical.lesions.one_network import lesion_one
 
     _import_from_here()
     wanted = list(peers or ["all", "hull", "random"])

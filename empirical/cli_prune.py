@@ -12,7 +12,7 @@ import typer
 from theory._validation import one_of
 
 if TYPE_CHECKING:
-    from empirical.prune_one import PruneOutcome
+    from empirical.pruning.one_network import PruneOutcome
 
 
 def prune(
@@ -70,13 +70,13 @@ def prune(
     cache: Annotated[Path | None, typer.Option(help="Where decoded images are kept.")] = None,
 ) -> None:
     """Make one network smaller by removing channels, save it, and say what it cost."""
-    from empirical.criteria import criterion_names
+    from empirical.pruning.criteria import criterion_names
 
     if criterion == "list":
         typer.echo("\n".join(criterion_names()))
         return
-    from empirical.folders import DEFAULT_CACHE
-    from empirical.prune_one import EXPORTS, prune_one
+    from empirical.data.folders import DEFAULT_CACHE
+    from empirical.pruning.one_network import EXPORTS, prune_one
 
     for kind in export or ():
         one_of("--export", kind, EXPORTS)

@@ -14,27 +14,32 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from empirical.calibration import Calibration
-from empirical.couplings import training_couplings
-from empirical.data import load_data
-from empirical.evaluation import evaluate
+from empirical.analysis.couplings import training_couplings
+from empirical.analysis.patches import (
+    natural_images,
+    patch_covariance,
+    spectrum_summary,
+    spectrum_table,
+)
+from empirical.data.images import ImageSet, image_loader
+from empirical.data.loading import load_data
+from empirical.data.splits import split_data
 from empirical.figures.coupling import patch_spectra
-from empirical.images import ImageSet, image_loader
-from empirical.lesions import lesion
-from empirical.measurement import measure
+from empirical.lesions.lesioning import lesion
+from empirical.lesions.replacement import replace
+from empirical.measuring.measurement import measure
+from empirical.measuring.table import AxisTable
 from empirical.models import create_model
-from empirical.patches import natural_images, patch_covariance, spectrum_summary, spectrum_table
-from empirical.pruning import prune
-from empirical.recipes import DIGITS, Recipe
-from empirical.replacement import replace
-from empirical.report import Section
-from empirical.schedules import checkpoint_steps
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.pruner import prune
+from empirical.report.page import Section
 from empirical.sections.coupling import coupling_section
 from empirical.sections.lesion import SCORES, lesion_section
 from empirical.sections.pruning import pruning_section
-from empirical.splits import split_data
-from empirical.table import AxisTable
-from empirical.training import train
+from empirical.training.evaluation import evaluate
+from empirical.training.recipes import DIGITS, Recipe
+from empirical.training.schedules import checkpoint_steps
+from empirical.training.trainer import train
 from theory.finding import Finding
 
 LOCAL, TARGET = "-peer_predictability", "task_information"

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from empirical.figures.style import MARKERS, label, sheet, styled
-from empirical.table import AxisTable
+from empirical.measuring.table import AxisTable
 
 
 @styled

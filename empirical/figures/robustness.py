@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from empirical.couplings import BETWEEN, of_pair
+from empirical.analysis.couplings import BETWEEN, of_pair
 from empirical.figures.style import label, sheet, styled
 
 

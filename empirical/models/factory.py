@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from empirical.devices import own_generators, seed_generators
+from empirical.training.devices import own_generators, seed_generators
 from theory._validation import count, one_of, positive
 
 MODELS: dict[str, str] = {

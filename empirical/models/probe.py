@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from empirical.images import ImageSet
+from empirical.data.images import ImageSet
 
 
 @torch.no_grad()

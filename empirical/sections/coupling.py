@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from empirical.couplings import BETWEEN, WITHIN, Pair, mean_couplings, of_pair, t_interval
+from empirical.analysis.couplings import BETWEEN, WITHIN, Pair, mean_couplings, of_pair, t_interval
 from empirical.figures.coupling import axis_scatter, coupling_over_training, depth_profile
-from empirical.report import Section
-from empirical.table import AxisTable
+from empirical.measuring.table import AxisTable
+from empirical.report.page import Section
 from theory.finding import Finding
 
 

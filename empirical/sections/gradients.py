@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from empirical.couplings import t_interval
+from empirical.analysis.couplings import t_interval
 from empirical.figures.gradients import gradient_profile
-from empirical.report import Section
+from empirical.report.page import Section
 from theory.finding import Finding
 
 PUBLISHED = (0.05, 0.18)

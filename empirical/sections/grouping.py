@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from empirical.couplings import t_interval
+from empirical.analysis.couplings import t_interval
+from empirical.analysis.groupings import layer_groupings
 from empirical.figures.grouping import grouping_agreement
-from empirical.groupings import layer_groupings
-from empirical.report import Section
-from empirical.table import AxisTable
+from empirical.measuring.table import AxisTable
+from empirical.report.page import Section
 from theory.finding import Finding
 
 

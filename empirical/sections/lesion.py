@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from empirical.couplings import t_interval
+from empirical.analysis.couplings import t_interval
 from empirical.figures.damage import damage_against_axes, recovered_against_predicted
-from empirical.report import Section
+from empirical.report.page import Section
 from theory import spearman
 from theory.finding import Finding
 

@@ -13,9 +13,9 @@ from empirical.figures.lesion import (
     support_beyond_controls,
     words,
 )
-from empirical.lesion_analysis import LesionAnalysis
-from empirical.pair_lesions import PairAnalysis
-from empirical.report import Section
+from empirical.lesions.analysis import LesionAnalysis
+from empirical.lesions.pairs import PairAnalysis
+from empirical.report.page import Section
 from theory.finding import Finding
 
 

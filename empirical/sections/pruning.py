@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from empirical.couplings import t_interval
+from empirical.analysis.couplings import t_interval
 from empirical.figures.curves import pruning_curves
-from empirical.report import Section
+from empirical.report.page import Section
 from theory.finding import Finding
 
 

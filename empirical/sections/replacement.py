@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from empirical.figures.lesion import recovery_by_layer
-from empirical.replacement import ReplacementTable
-from empirical.report import Section
+from empirical.lesions.replacement import ReplacementTable
+from empirical.report.page import Section
 from theory.finding import Finding
 
 WIDTH = 1.96

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from empirical.couplings import BETWEEN, of_pair
+from empirical.analysis.couplings import BETWEEN, of_pair
 from empirical.figures.robustness import robustness_bars
-from empirical.report import Section
+from empirical.report.page import Section
 from theory.finding import Finding
 
 

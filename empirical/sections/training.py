@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from empirical.config import RunConfig
+from empirical.data.splits import DataSplit
 from empirical.figures.training import training_curves
 from empirical.models import ModelSpec
-from empirical.report import Section
-from empirical.splits import DataSplit
+from empirical.report.page import Section
+from empirical.runs.config import RunConfig
 from theory.finding import Finding
 
 

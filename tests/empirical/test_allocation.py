@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from empirical.allocation import (
+from empirical.pruning.allocation import (
     NEAR,
     best_units,
     by_sensitivity,
@@ -17,7 +17,7 @@ from empirical.allocation import (
     target_macs,
     uniform,
 )
-from empirical.channel_graph import ChannelGraph, trace_channels
+from empirical.pruning.channel_graph import ChannelGraph, trace_channels
 from tests.empirical.pruning_networks import SIZES, network, plain
 
 

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from empirical.checkpoints import (
+from empirical.models import ModelSpec
+from empirical.training.checkpoints import (
     CheckpointInfo,
     checkpoint_path,
     list_checkpoints,
@@ -17,7 +18,6 @@ from empirical.checkpoints import (
     read_info,
     save_checkpoint,
 )
-from empirical.models import ModelSpec
 
 SPEC = ModelSpec("small_convnet", classes=10, image_size=8, channels=1)
 NAMES = tuple("0123456789")

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from torch import nn
 
-from empirical.calibration import Calibration
-from empirical.comparison import Factorial, read_rows, run_factorial
-from empirical.comparison_analysis import (
+from empirical.figures.pruning import accuracy_curves, agreement_map, axis_differences
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.comparison import Factorial, read_rows, run_factorial
+from empirical.pruning.comparison_analysis import (
     Arm,
     agreement,
     areas,
@@ -21,7 +22,6 @@ from empirical.comparison_analysis import (
     paired,
     rank_stability,
 )
-from empirical.figures.pruning import accuracy_curves, agreement_map, axis_differences
 from tests.empirical.pruning_networks import batches, plain
 
 SMALL = Factorial(
@@ -63,7 +63,7 @@ def test_a_finished_run_computes_nothing(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("empirical.comparison._run_cell", refuse)
+    monkeypatch.setattr("empirical.pruning.comparison._run_cell", refuse)
     assert len(run(known, tmp_path)) == 21
 
 

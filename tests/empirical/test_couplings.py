@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy import stats
 
-from empirical.couplings import BETWEEN, Pair, layer_couplings, mean_couplings, t_interval
-from empirical.measurement import measure
+from empirical.analysis.couplings import BETWEEN, Pair, layer_couplings, mean_couplings, t_interval
+from empirical.measuring.measurement import measure
 from empirical.sections.coupling import coupling_findings, separation_step
 from theory import jackknife, spearman
 
@@ -42,7 +42,7 @@ def test_layer_couplings_are_spearman_with_a_jackknife_over_images(table):
 
 
 def test_unknown_quantities_are_named(table):
-    with pytest.raises(ValueError, match="pairs must be one of .* Did you mean 'input_capture'"):
+    with pytest.raises(ValueError, match=r"pairs must be one of .* Did you mean 'input_capture'"):
         layer_couplings(table, pairs=[Pair("input_captur", "task_information", "between")])
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from empirical.calibration import Calibration
-from empirical.criteria import comparable, criterion_names, scores
-from empirical.criteria_gradients import loss_gradients
-from empirical.criteria_information import COMBINATIONS, axis_scores
-from empirical.criteria_maps import average_rank, channel_independence
-from empirical.criterion import REGISTRY, ranks
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.criteria import comparable, criterion_names, scores
+from empirical.pruning.criteria_gradients import loss_gradients
+from empirical.pruning.criteria_information import COMBINATIONS, axis_scores
+from empirical.pruning.criteria_maps import average_rank, channel_independence
+from empirical.pruning.criterion import REGISTRY, ranks
 from tests.empirical.pruning_networks import batches, plain
 from theory import Moments, channel_axes
 

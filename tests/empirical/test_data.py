@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from empirical.data import load_data
-from empirical.images import ImageSet, channel_statistics, image_loader
-from empirical.splits import split_data, stratified_draw
+from empirical.data.images import ImageSet, channel_statistics, image_loader
+from empirical.data.loading import load_data
+from empirical.data.splits import split_data, stratified_draw
 
 
 def paint(folder, part, classes, per_class=3, size=(6, 6), mode="RGB", seed=0):
@@ -195,7 +195,8 @@ def test_second_load_reads_the_cache_and_a_changed_file_is_read_again(
     cache = tmp_path / "cache"
     first, _ = load_data(folder, cache=cache)
     with monkeypatch.context() as patched:
-        patched.setattr("empirical.folders._decode_parts", lambda *_: pytest.fail("decoded again"))
+        decode = "empirical.data.folders._decode_parts"
+        patched.setattr(decode, lambda *_: pytest.fail("decoded again"))
         second, _ = load_data(folder, cache=cache)
     assert second.fingerprint == first.fingerprint
     changed = np.zeros((6, 6, 3), dtype=np.uint8)

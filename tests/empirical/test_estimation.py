@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from empirical import measure
-from empirical.estimation import merge_tables, without
+from empirical.measuring.estimation import merge_tables, without
 from theory import Moments, merge
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from empirical.activations import evaluating
-from empirical.gradient_geometry import gradient_cosines, input_patches
+from empirical.measuring.activations import evaluating
+from empirical.measuring.gradient_geometry import gradient_cosines, input_patches
 
 LAYERS = {
     "plain": nn.Conv2d(4, 6, 3, padding=1),

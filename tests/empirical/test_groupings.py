@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from empirical.groupings import _chance_agreement, layer_groupings
-from empirical.table import AxisTable
+from empirical.analysis.groupings import _chance_agreement, layer_groupings
+from empirical.measuring.table import AxisTable
 from theory import QUANTITIES, ChannelAxes
 
 CHANNELS = 60

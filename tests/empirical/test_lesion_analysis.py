@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from empirical.lesion_analysis import CONTROLS, PREDICTORS, LesionAnalysis, analyze_lesions
-from empirical.lesion_statistics import Stratum, bootstrap_pooled, holm, partial_test, ranks
-from empirical.lesion_table import DAMAGES, LesionTable
+from empirical.lesions.analysis import CONTROLS, PREDICTORS, LesionAnalysis, analyze_lesions
+from empirical.lesions.statistics import Stratum, bootstrap_pooled, holm, partial_test, ranks
+from empirical.lesions.table import DAMAGES, LesionTable
 
 LAYERS, CHANNELS, IMAGES = 6, 40, 150
 SMALL = {"permutations": 499, "draws": 300}

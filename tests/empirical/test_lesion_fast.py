@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import empirical.lesion_plan as lesion_plan
+import empirical.lesions.plan as lesion_plan
 from empirical import lesion, replace
-from empirical.lesion_execution import float32_products
+from empirical.lesions.execution import float32_products
 from empirical.models import create_model
 
 ROUNDING = {"rtol": 1e-3, "atol": 2e-5}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical import measure
-from empirical.pair_lesions import choose_pairs, contrast, lesion_pairs, pair_relations
+from empirical.lesions.pairs import choose_pairs, contrast, lesion_pairs, pair_relations
 from theory import Moments
 
 

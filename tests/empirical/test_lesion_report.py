@@ -11,9 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from empirical.cli_lesion import lesion as command
-from empirical.lesion_analysis import analyze_lesions
-from empirical.pair_lesions import PairAnalysis, contrast, relation
-from empirical.replacement import ReplacementTable
+from empirical.lesions.analysis import analyze_lesions
+from empirical.lesions.pairs import PairAnalysis, contrast, relation
+from empirical.lesions.replacement import ReplacementTable
 from empirical.sections.lesion_analysis import analysis_findings, lesion_analysis_section
 from empirical.sections.replacement import replacement_findings
 

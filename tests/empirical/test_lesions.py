@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from empirical import lesion, measure
-from empirical.lesion_table import DAMAGES
+from empirical.lesions.table import DAMAGES
 
 
 class Counter(nn.Module):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from empirical.data import load_data
+from empirical.data.loading import load_data
 from empirical.models import ModelSpec, create_model
 from empirical.models.factory import MODELS, scaled
 from empirical.models.probe import check_logits

@@ -12,13 +12,13 @@ import torch
 from typer.testing import CliRunner
 
 from empirical.cli import app
-from empirical.config import read_config
-from empirical.devices import chosen_device, halving_batches
-from empirical.pipeline import run
-from empirical.run_report import read_accuracy, read_tables, run_couplings
-from empirical.run_stages import RunStages
-from empirical.stages import is_current, stage
-from empirical.table import AxisTable
+from empirical.measuring.table import AxisTable
+from empirical.runs.chapters import read_accuracy, read_tables, run_couplings
+from empirical.runs.config import read_config
+from empirical.runs.pipeline import run
+from empirical.runs.stages import is_current, stage
+from empirical.runs.steps import RunStages
+from empirical.training.devices import chosen_device, halving_batches
 
 SMALL = {
     "seeds": [0, 1],
@@ -84,15 +84,15 @@ def test_a_run_measures_every_seed_at_every_checkpoint_from_step_0(finished):
 
 def test_a_second_start_repeats_nothing(finished, monkeypatch):
     before = tables_of(finished.out)
-    monkeypatch.setattr("empirical.measurement.measure", lambda *_, **__: pytest.fail("measured"))
-    monkeypatch.setattr("empirical.evaluation.evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    for again in ("measuring.measurement.measure", "training.evaluation.evaluate"):
+        monkeypatch.setattr(f"empirical.{again}", lambda *_, **__: pytest.fail("done again"))
     run(SMALL, out=finished.out)
     assert tables_of(finished.out) == before
 
 
 def test_changed_measurement_settings_measure_again_but_do_not_train(finished, monkeypatch):
     monkeypatch.setattr(
-        "empirical.training_loop.TrainingLoop._step", lambda _: pytest.fail("trained")
+        "empirical.training.loop.TrainingLoop._step", lambda _: pytest.fail("trained")
     )
     settings = {**SMALL, "measure": {**SMALL["measure"], "positions": 5}}
     stages = stages_of(settings, finished.out)
@@ -105,9 +105,9 @@ KILLED = """
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
-from empirical.pipeline import run
-from empirical.run_report import read_accuracy, read_tables, run_couplings
-from empirical.run_stages import RunStages
+from empirical.runs.pipeline import run
+from empirical.runs.chapters import read_accuracy, read_tables, run_couplings
+from empirical.runs.steps import RunStages
 
 def progress(what, share):
     if sys.argv[3] in what:
@@ -326,7 +326,7 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("empirical.training.train", interrupted)
+    monkeypatch.setattr("empirical.training.trainer.train", interrupted)
     config = tmp_path / "small.toml"
     config.write_text(TOML)
     result = CliRunner().invoke(app, ["run", str(config), "--out", str(tmp_path / "run")])

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from empirical import PrunedModel, prune
-from empirical.export import export_onnx, export_program
-from empirical.latency import latencies
 from empirical.models import ModelSpec
-from empirical.pruned_file import load_pruned, save_pruned
+from empirical.pruning.export import export_onnx, export_program
+from empirical.pruning.latency import latencies
+from empirical.pruning.pruned_file import load_pruned, save_pruned
 from tests.empirical.pruning_networks import awakened, batches, plain
 from tests.empirical.test_removal import Grouped
 
@@ -42,7 +42,7 @@ def test_a_new_process_computes_the_same(
     np.save(tmp_path / "images.npy", images.numpy())
     script = (
         "import sys, numpy as np, torch\n"
-        "from empirical.pruned_file import load_pruned\n"
+        "from empirical.pruning.pruned_file import load_pruned\n"
         "folder = sys.argv[1]\n"
         "model = load_pruned(folder + '/p.safetensors').model\n"
         "images = torch.from_numpy(np.load(folder + '/images.npy'))\n"
@@ -89,7 +89,7 @@ def test_foreign_and_truncated_files_are_refused(tmp_path: Path, pruned: PrunedM
 
 
 def test_a_checkpoint_is_no_pruned_file(tmp_path: Path) -> None:
-    from empirical.checkpoints import write_tensors
+    from empirical.training.checkpoints import write_tensors
 
     write_tensors(tmp_path / "c.safetensors", {"a": torch.ones(1)}, {"info": {}})
     with pytest.raises(ValueError, match="is not a pruned network of save_pruned"):

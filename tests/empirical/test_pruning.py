@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from empirical import Calibration, prune
-from empirical.criteria import criterion_names
-from empirical.macs import count_macs
+from empirical.pruning.criteria import criterion_names
+from empirical.pruning.macs import count_macs
 from tests.empirical.pruning_networks import SIZES, batches, network, plain
 
 FLOAT32_TOLERANCE = 1e-5

@@ -139,7 +139,7 @@ def test_memory_needed_is_checked_before_the_start(monkeypatch):
     class Little:
         available = 1000
 
-    monkeypatch.setattr("empirical.memory.psutil.virtual_memory", lambda: Little)
+    monkeypatch.setattr("empirical.measuring.memory.psutil.virtual_memory", lambda: Little)
     with pytest.raises(MemoryError, match=r"needs up to .* GB .*Measure fewer layers at a time"):
         measure(net(), [(IMAGES, LABELS)])
 

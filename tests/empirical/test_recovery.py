@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from empirical import prune
-from empirical.calibration import Calibration
-from empirical.channel_graph import trace_channels
-from empirical.compensation import merge, regression
-from empirical.criteria_compensated import outgoing_gram
-from empirical.folding import fold
-from empirical.input_moments import input_moments
-from empirical.recovery import recalibrate
-from empirical.removal import mask
-from empirical.replaceability import BLOCK, removal_order, scores_from_order
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.channel_graph import trace_channels
+from empirical.pruning.compensation import merge, regression
+from empirical.pruning.criteria_compensated import outgoing_gram
+from empirical.pruning.folding import fold
+from empirical.pruning.input_moments import input_moments
+from empirical.pruning.recovery import recalibrate
+from empirical.pruning.removal import mask
+from empirical.pruning.replaceability import BLOCK, removal_order, scores_from_order
 from tests.empirical.pruning_networks import batches, network, plain
 from tests.empirical.test_removal import Grouped
 

@@ -10,9 +10,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from empirical.channel_graph import ChannelGraph, trace_channels
-from empirical.macs import count_macs
-from empirical.removal import mask, remove
+from empirical.pruning.channel_graph import ChannelGraph, trace_channels
+from empirical.pruning.macs import count_macs
+from empirical.pruning.removal import mask, remove
 from tests.empirical.pruning_networks import SIZES, awakened, network, plain
 
 FLOAT32_TOLERANCE = 1e-5

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical import replace
-from empirical.peers import regress_on_peers
+from empirical.lesions.peers import regress_on_peers
 from theory import Moments, channel_axes
 
 SAME = 1e-9

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from empirical.report import Section, render, write_report
+from empirical.report.page import Section, render, write_report
 from theory.finding import Finding
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.couplings import BETWEEN, layer_couplings
-from empirical.measurement import measure
-from empirical.robustness import VARIATIONS, coupling_robustness, sample_count_robustness
-from empirical.table import AxisTable
+from empirical.analysis.couplings import BETWEEN, layer_couplings
+from empirical.analysis.robustness import VARIATIONS, coupling_robustness, sample_count_robustness
+from empirical.measuring.measurement import measure
+from empirical.measuring.table import AxisTable
 
 
 @pytest.fixture(scope="module")

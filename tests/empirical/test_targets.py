@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.targets import evaluate_target, first_component, target_function
+from empirical.measuring.targets import evaluate_target, first_component, target_function
 from theory.moments import Moments
 
 LOGITS = torch.tensor([[1.0, 4.0, 2.0], [0.0, -1.0, -5.0]])

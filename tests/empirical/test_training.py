@@ -9,15 +9,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from empirical.augmentation import EpochPlan, shift_and_mirror
-from empirical.checkpoints import read_tensors
-from empirical.data import load_data
-from empirical.evaluation import evaluate
-from empirical.images import ImageSet, image_loader
+from empirical.data.augmentation import EpochPlan, shift_and_mirror
+from empirical.data.images import ImageSet, image_loader
+from empirical.data.loading import load_data
 from empirical.models import ModelSpec
-from empirical.recipes import DIGITS, Recipe
-from empirical.schedules import checkpoint_steps, one_cycle
-from empirical.training import TrainingDivergedError, train
+from empirical.training.checkpoints import read_tensors
+from empirical.training.evaluation import evaluate
+from empirical.training.recipes import DIGITS, Recipe
+from empirical.training.schedules import checkpoint_steps, one_cycle
+from empirical.training.trainer import TrainingDivergedError, train
 
 SPEC = ModelSpec("small_convnet", classes=10, image_size=8, channels=1)
 SHORT = Recipe(epochs=2, batch_size=100, crop_padding=1, flip=True, label_smoothing=0.1)
@@ -317,7 +317,7 @@ def test_evaluation_equals_the_direct_computation(digits):
 
 TWO_PROCESSES = """
 import sys, torch
-from empirical.pipeline import run
+from empirical.runs.pipeline import run
 torch.set_num_threads(1)
 run({"seeds": [0], "device": "cpu", "training": {"epochs": 6, "batch_size": 64},
      "measure": {"checkpoints": 3}, "lesion": {"enabled": True, "images": 50}}, out=sys.argv[1])
@@ -330,7 +330,7 @@ def test_two_processes_train_one_network(digits, tmp_path):
     script.write_text(TWO_PROCESSES)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     subprocess.run([*launch, str(script), str(tmp_path / "out")], check=True, timeout=250)
-    from empirical.checkpoints import list_checkpoints, load_model
+    from empirical.training.checkpoints import list_checkpoints, load_model
 
     model, info = load_model(list_checkpoints(tmp_path / "out" / "seed-0" / "train")[-1])
     assert info.step == 6 * (1078 // 64)

@@ -1,0 +1,1 @@
+"""What measurements say: couplings, groupings, and how sure one can be of them."""

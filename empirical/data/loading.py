@@ -1,0 +1,136 @@
+"""Where images come from: scikit-learn's digits, torchvision's CIFAR, or a folder of one's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from empirical.data.folders import DEFAULT_CACHE, read_folder
+from empirical.data.images import ImageLoader, ImageSet, channel_statistics, image_loader
+from theory._validation import count
+
+__all__ = ["NAMED", "ImageLoader", "ImageSet", "image_loader", "load_data"]
+
+NAMED = ("digits", "cifar10", "cifar100")
+"""Data sets known by name; everything else is the path of a folder."""
+
+
+def load_data(
+    source: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] = "data",
+    download: bool = False,
+    image_size: int | None = None,
+    seed: int = 0,
+    cache: str | os.PathLike[str] | None = DEFAULT_CACHE,
+) -> tuple[ImageSet, ImageSet]:
+    """Return the training set and the test set.
+
+    Parameters
+    ----------
+    source
+        ``"digits"`` (scikit-learn's 1,797 digits of 8 × 8 pixels, a stratified third of them for
+        testing), ``"cifar10"`` or ``"cifar100"`` (torchvision's files under `root`), or the path
+        of a folder ``train/<class>/*`` and ``test/<class>/*`` (or ``val``). The layouts in which
+        Tiny-ImageNet and ImageNet-100 are distributed are read as they are.
+    root, download
+        Where torchvision's data sets lie, and whether they may be downloaded into it.
+    image_size
+        Resize the shorter side to this many pixels and crop the centre. Needed where a folder's
+        images differ in size.
+    seed
+        Which third of the digits is the test set. Nothing else is random.
+    cache
+        Folder of decoded images, so that a folder is decoded once. None keeps none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, its ``train`` or its ``test`` is missing, or torchvision's files are.
+    ValueError
+        If images differ in size, a file is no image, or the two parts' classes differ.
+
+    Examples
+    --------
+    >>> train, test = load_data("digits")
+    >>> len(train), len(test), train.classes, tuple(train.images.shape[1:])
+    (1198, 599, 10, (1, 8, 8))
+    """
+    name = os.fspath(source)
+    if name == "digits":
+        return _digits(seed)
+    if name in ("cifar10", "cifar100"):
+        return _cifar(name, Path(root), download)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"data must be one of {', '.join(NAMED)} or an existing folder; got {name!r}. Unpack "
+            "the images to train/<class>/* and test/<class>/* and name the folder that holds both."
+        )
+    size = None if image_size is None else count("image_size", image_size)
+    parts, class_names = read_folder(folder, image_size=size, cache=cache)
+    label = folder.resolve().name
+    return _pair(label, parts["train"], parts["test"], class_names)
+
+
+def _pair(
+    name: str,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    class_names: tuple[str, ...],
+) -> tuple[ImageSet, ImageSet]:
+    mean, std = channel_statistics(train[0])
+    return (
+        ImageSet(f"{name}/train", *train, class_names, mean, std),
+        ImageSet(f"{name}/test", *test, class_names, mean, std),
+    )
+
+
+def _digits(seed: int) -> tuple[ImageSet, ImageSet]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    # Values 0 .. 16 become 0 .. 255.
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.int64)
+    fit, held_out = train_test_split(
+        np.arange(len(labels)), test_size=1 / 3, stratify=labels, random_state=seed
+    )
+    parts = [
+        (torch.from_numpy(pixels[rows]), torch.from_numpy(labels[rows]))
+        for rows in (np.sort(fit), np.sort(held_out))
+    ]
+    return _pair("digits", parts[0], parts[1], tuple(str(digit) for digit in range(10)))
+
+
+def _cifar(name: str, root: Path, download: bool) -> tuple[ImageSet, ImageSet]:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    try:
+        # torchvision unpickles these files, after it has compared their checksums with its own.
+        sets = [kind(str(root), train=train, download=download) for train in (True, False)]
+    except URLError as error:
+        raise ConnectionError(
+            f"{name} could not be downloaded into root={str(root)!r} ({error.reason}). Check the "
+            "network and start again; a part that arrived is checked and replaced."
+        ) from error
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"{name} was not found, or is incomplete, under root={str(root)!r} ({error}). Pass "
+            "download=True (--download) where there is a network, or name an image folder."
+        ) from error
+    parts = [
+        (
+            torch.from_numpy(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2))),
+            torch.tensor(part.targets, dtype=torch.int64),
+        )
+        for part in sets
+    ]
+    return _pair(name, parts[0], parts[1], tuple(sets[0].classes))

@@ -1,0 +1,1 @@
+"""Channels silenced, or replaced by their peers, and what it costs."""

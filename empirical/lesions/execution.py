@@ -1,0 +1,227 @@
+"""Run every lesion on the same images, each against the dense network.
+
+The naive way, one whole forward pass for each lesion, is the definition; `lesion_graph` computes
+the same logits from what a lesion changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from empirical.lesions.calibration import image_digests
+from empirical.lesions.interventions import Job, apply
+from empirical.lesions.scores import Loss, damage, image_scores
+from empirical.lesions.table import DAMAGES
+from empirical.measuring.activations import edit, evaluating
+from empirical.measuring.batches import batches
+
+Progress = Callable[[int, int], object]
+"""Called with (forward passes asked for so far, their number or 0 where it is not known)."""
+
+
+@dataclass(frozen=True)
+class Lesioned:
+    """Logits of M pairs of a lesion and an image; a pair that no one yields is as in the dense net.
+
+    Parameters
+    ----------
+    lesion, image
+        int64 (M,): index into the job's lesions, and into the batch.
+    logits
+        (M, K)
+    """
+
+    lesion: Tensor
+    image: Tensor
+    logits: Tensor
+
+
+Runner = Callable[[Tensor, Job], Iterator[Lesioned]]
+"""(images, job) -> the logits of its lesions on these images."""
+
+
+def naive_runner(model: nn.Module) -> Runner:
+    """Return the runner that makes one forward pass of the model for each lesion."""
+
+    def run(images: Tensor, job: Job) -> Iterator[Lesioned]:
+        name = edited_module(job)
+        everyone = torch.arange(len(images), device=images.device)
+        for index in range(len(job.channels)):
+            with edit(model, {name: lambda output, index=index: apply(job, output, index)}):
+                logits = model(images)
+            yield Lesioned(torch.full_like(everyone, index), everyone, logits)
+
+    return run
+
+
+def edited_module(job: Job) -> str:
+    """Return the name of the module whose output the job's point is, or precedes."""
+    before_norm = job.point == "pre_norm" or job.layer.norm is None
+    return job.layer.name if before_norm else str(job.layer.norm)
+
+
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """Switch TF32 off on GPUs: its three digits are more than many lesions change."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Damages (R, N) of the lesions of all jobs in order, and the dense network's scores (N,)."""
+
+    damage: dict[str, NDArray[np.float32]]
+    dense: dict[str, NDArray[np.float64]]
+
+
+def execute(
+    model: nn.Module,
+    loader: Iterable[object],
+    jobs: Sequence[Job],
+    runners: Sequence[Runner],
+    *,
+    loss: Loss,
+    images_at_once: int | None = None,
+    calibration_images: frozenset[bytes] | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run `jobs[i]` with `runners[i]`, all jobs on each batch in turn, so that one pass suffices.
+
+    Raises
+    ------
+    ValueError
+        Images shared with calibration; a network that is not deterministic, or not finite; labels
+        beyond the network's outputs.
+    """
+    known = calibration_images or frozenset()
+    blocks: dict[str, list[NDArray[np.float32]]] = {name: [] for name in DAMAGES}
+    dense_blocks: dict[str, list[NDArray[np.float64]]] = {}
+    device = next(model.parameters()).device
+    total = sum(len(job.channels) for job in jobs) * (
+        len(loader) if hasattr(loader, "__len__") else 0
+    )
+    done = 0
+    source = batches(loader, device)
+    with evaluating(model), float32_products():
+        for number, (images, labels) in enumerate(_parts(source, images_at_once)):
+            if known and not known.isdisjoint(image_digests(images)):
+                _refuse_shared(known, images, source)
+            dense = _dense_scores(model, images, labels, loss, number)
+            for name, values in dense.items():
+                dense_blocks.setdefault(name, []).append(values.cpu().numpy())
+            parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in DAMAGES}
+            for job, run in zip(jobs, runners, strict=True):
+                for name, values in _job_damage(run, job, images, labels, dense, loss).items():
+                    parts[name].append(values)
+                done += len(job.channels)
+                if progress is not None:
+                    progress(done, total)
+            for name in DAMAGES:
+                blocks[name].append(np.concatenate(parts[name]))
+    return Outcome(
+        {name: np.concatenate(parts, axis=1) for name, parts in blocks.items()},
+        {name: np.concatenate(parts) for name, parts in dense_blocks.items()},
+    )
+
+
+def _parts(
+    source: Iterator[tuple[Tensor, Tensor]], most: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Split batches evenly into parts of at most `most` images."""
+    for images, labels in source:
+        pieces = 1 if most is None else -(-len(images) // most)
+        yield from zip(images.chunk(pieces), labels.chunk(pieces), strict=True)
+
+
+def _job_damage(
+    run: Runner,
+    job: Job,
+    images: Tensor,
+    labels: Tensor,
+    dense: dict[str, Tensor],
+    loss: Loss,
+) -> dict[str, NDArray[np.float32]]:
+    """Damages (L, N) of one job on one batch."""
+    shape = (len(job.channels), len(images))
+    result = {name: images.new_zeros(shape, dtype=torch.float32) for name in DAMAGES}
+    if dense["accuracy"].isnan().any():
+        for name in DAMAGES[1:]:
+            result[name].fill_(torch.nan)
+    for part in run(images, job):
+        if not bool(torch.isfinite(part.logits).all()):
+            bad = (~torch.isfinite(part.logits)).flatten(1).any(1).nonzero()[0, 0]
+            members = job.channels[int(part.lesion[bad])].tolist()
+            raise ValueError(
+                f"model must stay finite under lesions; kind {job.kind!r} of channels {members} of "
+                f"layer {job.layer.name!r} gives NaN or infinite logits. Run it in float32."
+            )
+        control = {name: values[part.image] for name, values in dense.items()}
+        found = damage(control, image_scores(part.logits, labels[part.image], loss))
+        for name, values in found.items():
+            result[name][part.lesion, part.image] = values.float()
+    return {name: values.cpu().numpy() for name, values in result.items()}
+
+
+def _dense_scores(
+    model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, number: int
+) -> dict[str, Tensor]:
+    logits = model(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"model must return logits of shape ({len(images)}, K), one row per image; got {got}. "
+            "Wrap it in a module that does."
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError(
+            f"model must give finite logits; on batch {number} some are NaN or infinite. "
+            "Check its weights."
+        )
+    if logits.shape[1] > 1 and int(labels.max()) >= logits.shape[1]:
+        raise ValueError(
+            f"loader must yield labels below the model's {logits.shape[1]} outputs; batch {number} "
+            f"has {int(labels.max())}. Use the data that the model was trained on."
+        )
+    if number == 0:
+        _refuse_random(model, images, logits)
+    return image_scores(logits, labels, loss)
+
+
+def _refuse_random(model: nn.Module, images: Tensor, logits: Tensor) -> None:
+    """A paired comparison needs the same network twice, up to the rounding of a parallel sum."""
+    again = model(images)
+    largest = float((again - logits).abs().max())
+    scale = float(logits.abs().max())
+    if largest > 1e-4 * max(scale, 1e-30):
+        raise ValueError(
+            "model must be deterministic in evaluation mode; two passes over the same images "
+            f"differ by up to {largest:.3g} in logits of up to {scale:.3g}. Switch off what is "
+            "random in its forward (dropout by F.dropout without training=self.training, noise)."
+        )
+
+
+def _refuse_shared(
+    known: frozenset[bytes], images: Tensor, rest: Iterable[tuple[Tensor, Tensor]]
+) -> None:
+    """Count what the remaining batches share too, and raise."""
+    digests = image_digests(images)
+    for images, _ in rest:
+        digests += image_digests(images)
+    shared = sum(digest in known for digest in digests)
+    raise ValueError(
+        f"loader must hold images that calibration has not seen; {shared} of its images are among "
+        f"the {len(known)} calibration images. Evaluate on held-out images."
+    )

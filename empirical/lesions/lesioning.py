@@ -1,0 +1,223 @@
+"""Lesions: one channel at a time, or given sets, silenced; damage against the intact network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from empirical.lesions.calibration import LayerMoments, calibrate
+from empirical.lesions.execution import Outcome, Progress, execute
+from empirical.lesions.interventions import FromOtherImage, Intervention, Job, ToConstant
+from empirical.lesions.plan import METHODS, plan_runs
+from empirical.lesions.scores import Loss, cross_entropy
+from empirical.lesions.table import LesionTable
+from empirical.measuring.batches import batches
+from empirical.measuring.layers import Layer, find_layers
+from theory._validation import count, one_of
+
+KINDS = ("mean", "zero", "resample")
+EXAMPLES = 4
+"""Images on which layers are found and the fast way is compared with the naive one."""
+
+MEMORY = 2 << 30
+"""Bytes that the activations of a lesion run may take by default."""
+
+Sets = Sequence[int] | Sequence[Sequence[int]]
+
+
+def lesion(
+    model: nn.Module,
+    loader: Iterable[object],
+    *,
+    layers: Sequence[str] | None = None,
+    channels: Mapping[str, Sets] | None = None,
+    kinds: Sequence[str] = ("mean", "zero"),
+    calibration: Any = None,
+    loss: Loss = cross_entropy,
+    method: str = "fast",
+    memory: int = MEMORY,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LesionTable:
+    """Silence every channel, one at a time, and measure what each image loses by it.
+
+    Kind "mean" sets the layer's own output (before the norm) to the channel's mean over the
+    calibration images; "zero" sets the norm's output to 0 (the layer's own output where no norm
+    follows); "resample" gives each image the channel, before the norm, of another image.
+
+    Parameters
+    ----------
+    model
+        Any module from images to logits. It is left as it was, bit for bit.
+    loader
+        (images, labels) to evaluate on; read once, in any order.
+    layers
+        Dotted names; None means every convolution and hidden linear layer.
+    channels
+        Layer name -> channels, or sets of channels of equal size to lesion together, such as
+        {"conv2": [(0, 3), (1, 4)]}. None means each channel of each layer.
+    kinds
+        Of "mean", "zero", "resample".
+    calibration
+        For "mean": the result of `measure`, layer name -> `Moments`, or a loader of calibration
+        images, which then may not be among the evaluation images.
+    loss
+        (logits (N, K) in float64, labels (N,)) -> loss of each image (N,).
+    method
+        "fast" runs again only what a lesion changes; "naive" makes a forward pass per lesion. Equal
+        up to rounding.
+    memory
+        Bytes that "fast" may use for activations.
+    seed
+        Of the donors of "resample".
+    progress
+        Called with (passes done, passes in all).
+
+    Raises
+    ------
+    ValueError
+        An unknown layer, channel or kind; "mean" without calibration; images shared with
+        calibration; a model that is not deterministic; `memory` too small for one lesion.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+    >>> images = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    >>> table = lesion(model, [(images, torch.arange(6) % 3)], kinds=["zero"])
+    >>> table.to_frame()[["layer", "channel", "kind"]].values.tolist()
+    [['0', 0, 'zero'], ['0', 1, 'zero']]
+    """
+    wanted = _kinds(kinds)
+    one_of("method", method, METHODS)
+    source, example = first_images(model, loader)
+    found = find_layers(model, example, names_of(layers, channels))
+    known = LayerMoments({})
+    if "mean" in wanted:
+        if calibration is None:
+            raise ValueError(
+                "calibration must be given for kind 'mean'; got None. Pass the result of "
+                "measure(), or a loader of calibration images."
+            )
+        known = calibrate(model, calibration, found)
+    sets = {layer.name: channel_sets(layer, channels) for layer in found}
+    jobs = [
+        Job(layer, kind, point, _change(kind, layer, known, seed), sets[layer.name])
+        for layer in found
+        for kind in wanted
+        for point in ["post_norm" if kind == "zero" and layer.norm is not None else "pre_norm"]
+    ]
+    plan = plan_runs(model, example, jobs, method, memory)
+    outcome = execute(
+        model,
+        source,
+        jobs,
+        plan.runners,
+        loss=loss,
+        images_at_once=plan.images_at_once,
+        calibration_images=known.images,
+        progress=progress,
+    )
+    return tabulate(jobs, outcome, plan.fallback)
+
+
+def tabulate(jobs: Sequence[Job], outcome: Outcome, fallback: dict[str, str]) -> LesionTable:
+    """Lay the jobs' lesions out as rows."""
+    sizes = [len(job.channels) for job in jobs]
+    return LesionTable(
+        layer=np.repeat([job.layer.name for job in jobs], sizes),
+        kind=np.repeat([job.kind for job in jobs], sizes),
+        point=np.repeat([job.point for job in jobs], sizes),
+        channels=tuple(tuple(row) for job in jobs for row in job.channels.tolist()),
+        damage=outcome.damage,
+        dense=outcome.dense,
+        fallback=fallback,
+    )
+
+
+def first_images(model: nn.Module, loader: Iterable[object]) -> tuple[Iterable[object], Tensor]:
+    """Return the loader, still whole, and its first images on the model's device.
+
+    Raises
+    ------
+    ValueError
+        A model without parameters, an iterator (which can be read only once).
+    """
+    if next(model.parameters(), None) is None:
+        raise ValueError("model must have parameters; it has none, so it has no channels.")
+    if isinstance(loader, Iterable) and iter(loader) is loader:
+        raise TypeError(
+            f"loader must be readable more than once; got the iterator {type(loader).__name__}. "
+            "Pass a DataLoader or a list of batches."
+        )
+    images, _ = next(batches(loader, next(model.parameters()).device))
+    return loader, images[:EXAMPLES]
+
+
+def names_of(
+    layers: Sequence[str] | None, channels: Mapping[str, Sets] | None
+) -> Sequence[str] | None:
+    """Return the layers asked for, by name or as keys of `channels`; None means all."""
+    if isinstance(layers, str):
+        raise TypeError(
+            f"layers must be a sequence of names; got the text {layers!r}. Pass [{layers!r}]."
+        )
+    if channels is None:
+        return layers
+    if layers is not None and set(layers) != set(channels):
+        raise ValueError(
+            f"layers must name the keys of channels, {sorted(channels)}; got {sorted(layers)}. "
+            "Pass one of the two."
+        )
+    return list(channels)
+
+
+def channel_sets(layer: Layer, channels: Mapping[str, Sets] | None) -> Tensor:
+    """Return int64 (L, k): the sets to lesion in `layer`; each of its channels by default.
+
+    Raises
+    ------
+    ValueError
+        A channel that is not there, or twice in a set; sets of unequal size; no sets.
+    """
+    if channels is None:
+        return torch.arange(layer.n_channels)[:, None]
+    rows = [[item] if np.ndim(item) == 0 else list(item) for item in channels[layer.name]]
+    if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
+        raise ValueError(
+            f"channels[{layer.name!r}] must be channels, or sets of one size; got sets of sizes "
+            f"{sorted({len(row) for row in rows})}. Run each size by itself."
+        )
+    for row in rows:
+        for channel in row:
+            if count("channel", channel, least=0) >= layer.n_channels:
+                raise ValueError(
+                    f"channels[{layer.name!r}] must be in 0 .. {layer.n_channels - 1}; got "
+                    f"{channel}. The layer has {layer.n_channels} channels."
+                )
+        if len(set(row)) != len(row):
+            raise ValueError(
+                f"channels[{layer.name!r}] must hold sets of different channels; got {row}."
+            )
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def _kinds(kinds: Sequence[str]) -> list[str]:
+    listed = [kinds] if isinstance(kinds, str) else list(kinds)
+    if not listed:
+        raise ValueError(
+            f"kinds must name at least one of {', '.join(map(repr, KINDS))}; got none."
+        )
+    return list(dict.fromkeys(one_of("kinds", kind, KINDS) for kind in listed))
+
+
+def _change(kind: str, layer: Layer, calibration: LayerMoments, seed: int) -> Intervention:
+    if kind == "resample":
+        return FromOtherImage(seed)
+    if kind == "zero":
+        return ToConstant(torch.zeros(layer.n_channels))
+    mean, _ = calibration.of(layer)
+    return ToConstant(torch.from_numpy(np.array(mean)))

@@ -1,0 +1,202 @@
+"""From the grouped moments of each layer to a table of quantities with standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from empirical.measuring.table import AxisTable
+from empirical.measuring.targets import first_component
+from theory.axes import ChannelAxes, channel_axes
+from theory.moments import Moments, merge
+
+OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull")
+"""The settings of a measurement that `theory.channel_axes` takes."""
+
+
+def tabulate(
+    groups: Mapping[str, list[Moments]],
+    norms: Mapping[str, str | None],
+    squared_norms: Mapping[str, np.ndarray],
+    settings: Mapping[str, Any],
+    skipped: Mapping[str, str],
+) -> AxisTable:
+    """Evaluate every quantity of every layer, and its delete-one-group replicates.
+
+    Parameters
+    ----------
+    groups : layer name -> moments of each group of images, in order of execution
+    norms : layer name -> name of the normalization that follows
+    squared_norms : layer name -> (C,) squared norm of each channel's filter; a layer that is not
+        in it gets no Rayleigh quotient
+    settings : of the measurement
+    skipped : layer name -> why it was not measured
+    """
+    if settings["standard_errors"]:
+        _check_groups(groups, settings)
+    moments = {name: merge(parts) for name, parts in groups.items()}
+    evaluate = _Evaluation({name: settings[name] for name in OPTIONS}, squared_norms)
+    with _workers() as pool:
+        axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
+        replicates = {}
+        if settings["standard_errors"]:
+            # all layers are submitted before any is awaited: small layers fill the gaps
+            pending = {
+                name: [pool.submit(evaluate.without, name, moments[name], part) for part in parts]
+                for name, parts in groups.items()
+            }
+            replicates = {
+                name: np.stack([task.result() for task in tasks]) for name, tasks in pending.items()
+            }
+    return AxisTable(
+        axes,
+        replicates,
+        moments,
+        dict(groups),
+        dict(norms),
+        dict(settings),
+        dict(squared_norms),
+        skipped=dict(skipped),
+    )
+
+
+def _check_groups(groups: Mapping[str, list[Moments]], settings: Mapping[str, Any]) -> None:
+    fewest = min(len(parts) for parts in groups.values())
+    if fewest < settings["groups"]:
+        raise ValueError(
+            f"loader must yield at least groups = {settings['groups']} images for standard "
+            f"errors; it gave {settings['n_images']}. Pass fewer groups or standard_errors=False."
+        )
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch uses, each with its own single-threaded matrix products.
+
+    The arrays of one layer are small, and most of the work on them is elementwise, which NumPy
+    does in one thread.
+    """
+    threads = torch.get_num_threads()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        try:
+            yield pool
+        except BaseException:
+            # an error or Ctrl-C must not wait for all the layers still in the queue
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class _Evaluation:
+    """Evaluate `theory.channel_axes` with the settings of a measurement."""
+
+    def __init__(self, options: Mapping[str, Any], squared_norms: Mapping[str, np.ndarray]) -> None:
+        self._options = options
+        # a one-entry filter of the same norm: channel_axes reads nothing but norms
+        self._weights = {name: np.sqrt(norms)[:, None] for name, norms in squared_norms.items()}
+
+    def __call__(self, layer: str, moments: Moments) -> ChannelAxes:
+        try:
+            return channel_axes(moments, weights=self._weights.get(layer), **self._options)
+        except ValueError as error:
+            raise ValueError(f"layer {layer!r}: {error}") from error
+
+    def without(self, layer: str, total: Moments, part: Moments) -> np.ndarray:
+        """(Q, C) quantities of all samples that are not in `part`."""
+        return np.stack(list(self(layer, without(total, part)).as_dict().values()))
+
+
+def without(total: Moments, part: Moments) -> Moments:
+    """Moments of the samples of `total` that are not in `part`: the inverse of `+`.
+
+    Removing one of G groups loses a factor G/(G - 1) of precision, no more.
+
+    Examples
+    --------
+    >>> a = Moments.from_samples([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])
+    >>> b = Moments.from_samples([[5.0, 1.0], [1.0, 7.0]])
+    >>> bool(np.allclose(without(a + b, b).cov, a.cov))
+    True
+    """
+    n = total.n - part.n
+    mean = total.mean + (total.mean - part.mean) * (part.n / n)
+    shift = part.mean - mean
+    scatter = (total.n - 1) * total.cov
+    scatter -= (part.n - 1) * part.cov
+    scatter -= np.outer(shift * (n * part.n / total.n), shift)
+    scatter /= max(n - 1, 1)
+    return Moments(mean, scatter, total.n_targets, n)
+
+
+def project_to_first_component(
+    groups: Mapping[str, list[Moments]],
+) -> tuple[dict[str, list[Moments]], np.ndarray]:
+    """Replace the targets, all logits, by their first principal component over all images.
+
+    Returns the projected moments and the (q, 1) weights.
+    """
+    weights = first_component(merge(next(iter(groups.values()))))
+    projected = {
+        name: [part.project_targets(weights) for part in parts] for name, parts in groups.items()
+    }
+    return projected, weights
+
+
+def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
+    """Return the table of all images together, from tables of disjoint shares of them.
+
+    Each share is measured with `first_image`, the index of its first image in the whole, and the
+    same settings otherwise; the result then equals that of one measurement of all images, up to
+    rounding, however they were shared. Standard errors are as asked for in the shares.
+
+    Raises
+    ------
+    ValueError
+        settings that differ; shares with fewer images than groups; tables loaded without the
+        moments of groups; the target "logit_pc1", which depends on all images
+
+    Examples
+    --------
+    Ranks of a `torchrun` job each save their share with ``moments="groups"``; one of them loads
+    all and merges.
+    """
+    if not tables:
+        raise ValueError("tables must hold at least one AxisTable; got none.")
+    first = tables[0]
+    own = ("n_images", "first_image")
+    for table in tables[1:]:
+        for key, value in first.settings.items():
+            if key not in own and table.settings.get(key) != value:
+                raise ValueError(
+                    f"tables to merge must be measured alike; {key} is {value!r} in one and "
+                    f"{table.settings.get(key)!r} in another."
+                )
+        if table.layers != first.layers:
+            raise ValueError("tables to merge must have the same layers.")
+    if first.settings["target"] == "logit_pc1" and len(tables) > 1:
+        raise ValueError(
+            "tables to merge must not have target 'logit_pc1': its direction depends on all "
+            "images. Measure the shares with 'logit_margin' or 'true_logit'."
+        )
+    expected = first.settings["groups"]
+    for table in tables:
+        if any(len(table.groups.get(name, [])) != expected for name in first.layers):
+            raise ValueError(
+                f"tables to merge must keep the moments of their {expected} groups, and so have at "
+                "least as many images each. Save them with moments='groups'."
+            )
+    groups = {
+        name: [merge(parts) for parts in zip(*(t.groups[name] for t in tables), strict=True)]
+        for name in first.layers
+    }
+    settings = {
+        **first.settings,
+        "n_images": sum(table.settings["n_images"] for table in tables),
+        "first_image": min(table.settings["first_image"] for table in tables),
+    }
+    return tabulate(groups, first.norms, first.squared_norms, settings, first.skipped)

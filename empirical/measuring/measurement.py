@@ -1,0 +1,238 @@
+"""Measure both axes of every layer of a network, in one pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from empirical.measuring.activations import capture, evaluating
+from empirical.measuring.batches import batches
+from empirical.measuring.estimation import OPTIONS, project_to_first_component, tabulate
+from empirical.measuring.layers import find_layers
+from empirical.measuring.memory import check_memory, required_bytes
+from empirical.measuring.permutation import permutations, target_null
+from empirical.measuring.points import Tap, taps
+from empirical.measuring.recorder import Recorder
+from empirical.measuring.sampling import Sampler
+from empirical.measuring.table import AxisTable
+from empirical.measuring.targets import TargetFunction, evaluate_target, target_function
+from theory._validation import count, one_of
+
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
+
+
+def measure(
+    model: nn.Module,
+    loader: Iterable[object],
+    *,
+    target: str | TargetFunction = "logit_margin",
+    layers: Sequence[str] | None = None,
+    point: str = "pre_norm",
+    positions: int = 16,
+    sampling: str = "positions",
+    groups: int = 10,
+    noise: str | float = "median",
+    ridge: float = 0.0,
+    peers: int = 50,
+    top: int = 10,
+    bias_correction: bool = False,
+    hull: bool = True,
+    standard_errors: bool = True,
+    null: int = 0,
+    seed: int = 0,
+    first_image: int = 0,
+    device: torch.device | str | None = None,
+    autocast: torch.dtype | None = None,
+    precision: str = "float64",
+    progress: bool = False,
+) -> AxisTable:
+    """Measure both axes of every channel of `model` on the images of `loader`. In nats.
+
+    The model runs once over the loader, in evaluation mode, whatever its mode, which is restored.
+    The outputs of every convolution and hidden linear layer, before normalization, are sampled at
+    random positions; their moments with the target give every quantity.
+
+    Parameters
+    ----------
+    model : any nn.Module from images to logits (n, classes)
+    loader : iterable of (images (n, ...), labels (n,)), such as a DataLoader
+    target : "logit_margin", "true_logit", "logit_pc1", "label" (one-hot), or a function of
+        (logits, labels) that returns (n,) or (n, q). "logit_pc1" is the first principal component
+        of all logits on these images
+    layers : dotted names; None means all that can be measured, the others listed in `skipped`
+    point : "pre_norm", "post_norm" or "post_activation". Layers without that point (a norm or an
+        activation that receives their output directly) are left out
+    positions : how many random positions of each image's map; all where it has no more
+    sampling : "positions", or "pooled" for the mean over each map
+    groups : images are split into this many groups, image i into group i modulo `groups`, for
+        the delete-one-group jackknife: positions of one image are not independent
+    noise, ridge, peers, top, bias_correction, hull : see `theory.channel_axes`
+    standard_errors : False skips the jackknife
+    null : number of permutations of the targets between images, for the null of the target axis
+    seed : of the positions and of the permutations
+    first_image : index of the loader's first image in the whole data, where processes share it
+    device : where to run, the model being moved there; None means where the model is
+    autocast : run the model in torch.bfloat16 or torch.float16; moments are not affected
+    precision : of the products within a batch, "float64", or "float32" for devices slow at
+        float64; totals are float64 and deviations are taken from a first mean in either case
+    progress : show the memory needed and a progress bar
+
+    Raises
+    ------
+    TypeError, ValueError
+        naming the argument, its value and the remedy
+    MemoryError
+        before starting, where the moments would not fit: they grow as groups × channels²
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 5))
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> images = torch.randn(60, 3, 8, 8, generator=generator)
+    >>> labels = torch.randint(5, (60,), generator=generator)
+    >>> table = measure(model, [(images, labels)])
+    >>> table.to_frame()[["layer", "channel"]].values.tolist()
+    [['0', 0], ['0', 1], ['0', 2], ['0', 3]]
+    """
+    place = _place(model, device)
+    settings = {
+        "target": target if isinstance(target, str) else f"function {_name(target)}",
+        "point": point,
+        "positions": count("positions", positions),
+        "sampling": one_of("sampling", sampling, ("positions", "pooled")),
+        "groups": count("groups", groups, least=2 if standard_errors else 1),
+        "seed": count("seed", seed, least=0),
+        "first_image": count("first_image", first_image, least=0),
+        "standard_errors": standard_errors,
+        "noise": noise,
+        "ridge": ridge,
+        "peers": peers,
+        "top": top,
+        "bias_correction": bias_correction,
+        "hull": hull,
+    }
+    one_of("precision", precision, PRECISIONS)
+    count("null", null, least=0)
+    stream = batches(loader, place)
+    first = next(stream)
+    found = find_layers(model, first[0], layers)
+    tapped, skipped = taps(found, point, strict=layers is not None)
+    function = target_function(target)
+    need = _required(model, tapped, first, function, settings, null, loader)
+    sentence = check_memory(need, place)
+    if progress:
+        Console().print(sentence)
+    recorder = Recorder(
+        tapped,
+        Sampler(sampling, positions, groups, seed, place),
+        function,
+        groups,
+        first_image=settings["first_image"],
+        precision=PRECISIONS[precision],
+        autocast=autocast,
+        keep_images=null > 0,
+    )
+    with evaluating(model), capture(model, recorder.readers()), _bar(progress, loader) as advance:
+        for images, labels in chain([first], stream):
+            recorder.run(model, images, labels)
+            advance()
+    settings["n_images"] = recorder.n_images
+    return _evaluate(recorder, tapped, settings, skipped, null)
+
+
+def _evaluate(
+    recorder: Recorder,
+    tapped: Sequence[Tap],
+    settings: dict[str, object],
+    skipped: dict[str, str],
+    null: int,
+) -> AxisTable:
+    """Turn what was recorded into a table."""
+    groups = {tap.layer.name: recorder.sums.pop(tap.layer.name).moments() for tap in tapped}
+    weights = None
+    if settings["target"] == "logit_pc1":
+        groups, weights = project_to_first_component(groups)
+    squared_norms = {}
+    if settings["point"] == "pre_norm":
+        squared_norms = {tap.layer.name: _squared_norms(tap.layer.module) for tap in tapped}
+    norms = {tap.layer.name: tap.layer.norm for tap in tapped}
+    table = tabulate(groups, norms, squared_norms, settings, skipped)
+    if null == 0:
+        return table
+    orders = permutations(recorder.n_images, null, settings["seed"])
+    options = {name: settings[name] for name in OPTIONS}
+    return replace(
+        table,
+        null={
+            name: target_null(
+                table.moments[name], recorder.image_sums(name, weights), orders, options
+            )
+            for name in table.layers
+        },
+    )
+
+
+def _required(
+    model: nn.Module,
+    tapped: Sequence[Tap],
+    batch: tuple[Tensor, Tensor],
+    function: TargetFunction,
+    settings: dict[str, object],
+    null: int,
+    loader: Iterable[object],
+) -> int:
+    """Bytes that the measurement will need; one image is run to see how many targets there are."""
+    images, labels = batch
+    with evaluating(model):
+        logits = model(images[:1])
+    if isinstance(logits, Tensor):
+        # only the shape counts here; what is not finite is reported with its layer and batch
+        logits = torch.nan_to_num(logits)
+    n_targets = evaluate_target(function, logits, labels[:1]).shape[1]
+    n_batches = len(loader) if isinstance(loader, Sized) else 1
+    return required_bytes(
+        tapped,
+        n_targets=n_targets,
+        groups=settings["groups"],
+        batch=len(images),
+        positions=settings["positions"] if settings["sampling"] == "positions" else 1,
+        kept_images=n_batches * len(images) if null else 0,
+    )
+
+
+def _name(function: TargetFunction) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _squared_norms(module: nn.Module) -> np.ndarray:
+    """(C,) squared norms of the filters."""
+    return module.weight.detach().double().flatten(1).square().sum(1).cpu().numpy()
+
+
+def _place(model: nn.Module, device: torch.device | str | None) -> torch.device:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}.")
+    if device is not None:
+        model.to(device)
+        return torch.device(device)
+    anything = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if anything is None else anything.device
+
+
+@contextmanager
+def _bar(shown: bool, loader: Iterable[object]) -> Iterator[Callable[[], None]]:
+    if not shown:
+        yield lambda: None
+        return
+    total = len(loader) if isinstance(loader, Sized) else None
+    with Progress() as progress:
+        task = progress.add_task("measuring, batches", total=total)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,1 @@
+"""Channels removed, by any criterion, and what is left made good."""

@@ -1,0 +1,200 @@
+"""What pruning needs to know about a dense network, each thing computed once, when first asked.
+
+A `Calibration` serves every criterion, allocation and recovery of one network: the trace, the
+two axes, the second moments at the layers' inputs, gradients and feature maps. It reads
+calibration images only; accuracies are reported on other images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import islice
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from empirical.measuring.batches import batches
+from empirical.measuring.measurement import measure
+from empirical.measuring.table import AxisTable
+from empirical.pruning.channel_graph import ChannelGraph, trace_channels, trace_copy
+from empirical.pruning.criteria import scores
+from empirical.pruning.criteria_gradients import loss_gradients
+from empirical.pruning.criteria_maps import average_rank, channel_independence, map_scores
+from empirical.pruning.criterion import Scores
+from empirical.pruning.input_moments import InputMoments, input_moments
+from empirical.pruning.sensitivity import loss_by_share
+from theory.axes import ChannelAxes, channel_axes
+
+
+class Calibration:
+    """A dense network with its calibration images.
+
+    Args:
+        model: any `nn.Module` from images to logits; it is never changed.
+        loader: a re-iterable of (images, labels), training images that no report uses.
+        target: T of the target axis, as in `measure`.
+        batch_limit: use at most so many batches of the loader; all by default.
+        gradient_images: images for Taylor and Hessian; `map_images`: for HRank and CHIP.
+        skip: layers to keep whole. coupled: False also keeps residual streams whole.
+        seed: of the spatial positions that are sampled.
+        device: where to compute; by default where the model's parameters are.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+    >>> loader = [(torch.randn(8, 1, 4, 4), torch.tensor([0, 1] * 4))]
+    >>> Calibration(net, loader).graph.macs()
+    176
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: Iterable[object],
+        *,
+        target: str = "logit_margin",
+        batch_limit: int | None = None,
+        gradient_images: int = 256,
+        map_images: int = 64,
+        skip: tuple[str, ...] = (),
+        coupled: bool = True,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if iter(loader) is loader:
+            raise TypeError(
+                "loader must be re-iterable, since calibration reads it more than once; got an "
+                f"iterator ({type(loader).__name__}). Pass a DataLoader or a list of batches."
+            )
+        self.model = model
+        self.loader = loader
+        self.target = target
+        self.batch_limit = batch_limit
+        self.gradient_images = gradient_images
+        self.map_images = map_images
+        self.skip = tuple(skip)
+        self.coupled = coupled
+        self.seed = seed
+        self._scores: dict[tuple[str, int], dict[str, Scores]] = {}
+        parameter = next(model.parameters(), None)
+        home = torch.device("cpu") if parameter is None else parameter.device
+        self.device = home if device is None else torch.device(device)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Checked calibration batches on the device, at most `batch_limit` of them."""
+        return islice(batches(self.loader, self.device), self.batch_limit)
+
+    @cached_property
+    def example(self) -> Tensor:
+        """One image, (1, ...)."""
+        images, _ = next(self.batches())
+        return images[:1]
+
+    @cached_property
+    def graph(self) -> ChannelGraph:
+        """The removable channel groups."""
+        return trace_channels(self.model, self.example, skip=self.skip, coupled=self.coupled)
+
+    @cached_property
+    def table(self) -> AxisTable:
+        """Both axes and the moments of every layer that produces channels, without the hulls."""
+        return measure(
+            self.model,
+            _Batches(self),
+            target=self.target,
+            layers=self.producers,
+            standard_errors=False,
+            hull=False,
+            seed=self.seed,
+            device=self.device,
+        )
+
+    @property
+    def axes(self) -> Mapping[str, ChannelAxes]:
+        """Every quantity of the two axes but those of the hull, by producing layer."""
+        return self.table.axes
+
+    @cached_property
+    def hulls(self) -> Mapping[str, ChannelAxes]:
+        """The same with the hulls, a greedy search that wide layers take long for."""
+        return {name: channel_axes(moments) for name, moments in self.table.moments.items()}
+
+    @cached_property
+    def input_moments(self) -> dict[tuple[str, str], InputMoments]:
+        """Moments of each group's units at the input of each layer that reads them."""
+        return input_moments(self.model, self.graph, self.batches(), seed=self.seed)
+
+    @cached_property
+    def traced(self) -> tuple[nn.Module, tp.DependencyGraph]:
+        """A copy of the model, and torch-pruning's graph of that copy."""
+        return trace_copy(self.model, self.example)[:2]
+
+    @cached_property
+    def gradients(self) -> Mapping[str, dict[str, Tensor]]:
+        """Mean gradient ("mean") and mean squared gradient ("square") of every parameter."""
+        return _Gradients(self)
+
+    @cached_property
+    def map_ranks(self) -> dict[str, Scores]:
+        """HRank of every producer's channels."""
+        return self._map_scores(average_rank, self.map_images)
+
+    @cached_property
+    def map_independence(self) -> dict[str, Scores]:
+        """CHIP's channel independence of every producer's channels."""
+        return self._map_scores(channel_independence, max(1, self.map_images // 4))
+
+    def _map_scores(self, score: Callable[[Tensor], Tensor], images: int) -> dict[str, Scores]:
+        return map_scores(self.model, self.producers, self.example, self.batches(), images, score)
+
+    @cached_property
+    def sensitivity(self) -> dict[str, list[tuple[float, float]]]:
+        """Loss increase when one group alone keeps a share of its units; pairs per group.
+
+        Units go by the norm of their filters, without recovery, whatever the criterion: the
+        sensitivity allocation gives all criteria the same counts.
+        """
+        return loss_by_share(self.model, self.graph, list(self.batches()))
+
+    def scores(self, criterion: str, *, seed: int = 0) -> dict[str, Scores]:
+        """Scores of every group's units, computed once per criterion and seed."""
+        key = (criterion, seed)
+        if key not in self._scores:
+            self._scores[key] = scores(self, criterion, seed=seed)
+        return self._scores[key]
+
+    @property
+    def producers(self) -> list[str]:
+        """Every layer that produces removable channels."""
+        return [m.module for group in self.graph.groups for m in group.producers]
+
+
+class _Gradients(Mapping[str, dict[str, Tensor]]):
+    """The two kinds of gradients, each computed when first read."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.calibration = calibration
+        self.found: dict[str, dict[str, Tensor]] = {}
+
+    def __getitem__(self, kind: str) -> dict[str, Tensor]:
+        if kind not in self.found:
+            known = self.calibration
+            images = known.gradient_images // (1 if kind == "mean" else 4)
+            self.found[kind] = loss_gradients(known.traced[0], known.batches(), images, kind)
+        return self.found[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("mean", "square"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+class _Batches:
+    """A calibration's batches as a loader."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.calibration = calibration
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.calibration.batches()

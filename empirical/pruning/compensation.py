@@ -1,0 +1,104 @@
+"""Peer compensation: what the kept channels can say about the removed ones, merged into weights.
+
+At the input of a layer that read them, the removed channels x_R are replaced by their regression
+on the kept ones, x_R ≈ μ_R + B (x_K - μ_K) with B = Σ_RK (Σ_KK + rI)⁻¹. Linear as it is, it
+merges into that layer: W_K + W_R B, and W_R (μ_R - B μ_K) into its bias. Closed form, no labels;
+under any selector (GRAIL, arXiv:2602.23795; channel pruning by least squares, He et al. 2017).
+Where a convolution pads with zeros, the bias is off at the border, as the padded channels are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from empirical.pruning.channel_graph import ChannelGraph, Member
+from empirical.pruning.input_moments import InputMoments
+from empirical.pruning.removal import Kept
+
+Float = NDArray[np.float64]
+
+RIDGE = 1e-4
+"""Default ridge, as a share of the kept channels' mean variance."""
+
+
+def regression(cov: Float, kept: NDArray[np.int64], *, ridge: float = RIDGE) -> Float:
+    """B of the removed units on the kept ones, (removed, kept), from cov (units, units).
+
+    A removed unit without variance gets zeros, and so does every unit if no kept one varies.
+
+    >>> regression(np.array([[1.0, 0.5], [0.5, 1.0]]), np.array([0]), ridge=0.0)
+    array([[0.5]])
+    """
+    gone = np.setdiff1d(np.arange(len(cov)), kept)
+    peers = cov[np.ix_(kept, kept)]
+    scale = float(np.trace(peers)) / max(1, len(kept))
+    if scale <= 0:
+        return np.zeros((len(gone), len(kept)))
+    if ridge == 0:
+        return np.asarray(np.linalg.lstsq(peers, cov[np.ix_(kept, gone)], rcond=None)[0].T)
+    peers = peers + ridge * scale * np.eye(len(kept))
+    return np.asarray(np.linalg.solve(peers, cov[np.ix_(kept, gone)]).T)
+
+
+def merge(
+    model: nn.Module,
+    graph: ChannelGraph,
+    kept: Kept,
+    moments: Mapping[tuple[str, str], InputMoments],
+    *,
+    ridge: float = RIDGE,
+) -> None:
+    """Merge every removed unit's regression into the layers that read it, in place.
+
+    `model` has its original shapes; remove or mask the units afterwards. A layer without a bias
+    gets one.
+    """
+    modules = dict(model.named_modules())
+    for group in graph.groups:
+        units = kept[group.name]
+        if len(units) == group.units:
+            continue
+        for member in group.consumers:
+            known = moments[group.name, member.module]
+            for block, (mean, cov) in enumerate(zip(known.mean, known.cov, strict=True)):
+                coefficients = regression(cov, units, ridge=ridge)
+                gone = np.setdiff1d(np.arange(group.units), units)
+                offset = mean[gone] - coefficients @ mean[units]
+                _merge_block(modules[member.module], member, block, units, coefficients, offset)
+
+
+def _merge_block(
+    module: nn.Module,
+    member: Member,
+    block: int,
+    units: NDArray[np.int64],
+    coefficients: Float,
+    offset: Float,
+) -> None:
+    """Add W_R B to W_K and W_R offset to the bias, for the outputs that read this block."""
+    grouped = getattr(module, "groups", 1) > 1
+    outputs = module.weight.shape[0] // (module.groups if grouped else 1)
+    rows = slice(block * outputs, (block + 1) * outputs) if grouped else slice(None)
+    columns = member.index[:, :1] if grouped else member.index
+    gone = np.setdiff1d(np.arange(len(columns)), units)
+    with torch.no_grad():
+        weight = (
+            module.weight[rows].flatten(2).double()
+            if module.weight.ndim > 2
+            else (module.weight[rows, :, None].double())
+        )  # (outputs, inputs, taps)
+        device = weight.device
+        lost = weight[:, torch.as_tensor(columns[gone], device=device)]  # (outputs, R, m, taps)
+        mixing = torch.as_tensor(coefficients, device=device)
+        gained = torch.einsum("ormt,rk->okmt", lost, mixing)
+        weight[:, torch.as_tensor(columns[units], device=device)] += gained
+        module.weight[rows] = weight.reshape(module.weight[rows].shape).to(module.weight.dtype)
+        shift = torch.einsum("ormt,r->o", lost, torch.as_tensor(offset, device=device))
+        if module.bias is None:
+            module.bias = nn.Parameter(module.weight.new_zeros(module.weight.shape[0]))
+        module.bias[rows] += shift.to(module.bias.dtype)

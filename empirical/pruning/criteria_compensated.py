@@ -1,0 +1,67 @@
+"""Criteria that ask what the next layer loses once the kept channels stand in for the removed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from empirical.pruning.channel_graph import Group, Member
+from empirical.pruning.criterion import Knowledge, Scores, register
+from empirical.pruning.replaceability import RIDGE, removal_order, scores_from_order
+
+Float = NDArray[np.float64]
+
+
+def outgoing_gram(module: nn.Module, member: Member) -> list[Float]:
+    """Σ wᵀw over outputs and taps of a consumer's weights on the units; (units, units) per block.
+
+    Units that cover several inputs sum over them; the blocks of a grouped convolution are apart.
+    """
+    weight = module.weight.detach().double().cpu().numpy()
+    flat = weight.reshape(*weight.shape[:2], -1)  # (outputs, inputs, taps)
+    groups = getattr(module, "groups", 1)
+    columns = member.index if groups == 1 else member.index[:, :1]
+    grams = []
+    for block in np.split(flat, groups):
+        rows = block[:, columns].transpose(1, 0, 2, 3).reshape(len(columns), -1)
+        grams.append(rows @ rows.T)
+    return grams
+
+
+def _consumers(known: Knowledge, group: Group) -> tuple[list[Float], list[Float]]:
+    """Covariances and outgoing Gram matrices of a group, one pair per consumer and block."""
+    covariances: list[Float] = []
+    outgoing: list[Float] = []
+    for member in group.consumers:
+        covariances += list(known.input_moments[group.name, member.module].cov)
+        outgoing += outgoing_gram(known.model.get_submodule(member.module), member)
+    return covariances, outgoing
+
+
+@register("replaceability", "local", "raw", "greedy block identity with downdates")
+def replaceability(known: Knowledge, group: Group, _: int) -> Scores:
+    """Relative variance the next layers lose by the time a unit goes, peers standing in."""
+    return scores_from_order(*removal_order(*_consumers(known, group)))
+
+
+@register("replaceability_at_once", "local", "raw", "A_ii / P_ii, without updates")
+def replaceability_at_once(known: Knowledge, group: Group, _: int) -> Scores:
+    """Relative variance the next layers lose by each unit alone: what the updates are worth."""
+    total = np.zeros(group.units)
+    for cov, gram in zip(*_consumers(known, group), strict=True):
+        power = float(np.diag(cov) @ np.diag(gram))
+        if power > 0:
+            regular = cov + RIDGE * np.trace(cov) / len(cov) * np.eye(len(cov))
+            total += np.diag(gram) / np.diag(np.linalg.inv(regular)) / power
+    return total
+
+
+@register("outgoing_power", "local", "raw", "A_ii K_ii: what the next layers lose without peers")
+def outgoing_power(known: Knowledge, group: Group, _: int) -> Scores:
+    """Relative variance the next layers lose if each unit is replaced by its mean."""
+    total = np.zeros(group.units)
+    for cov, gram in zip(*_consumers(known, group), strict=True):
+        power = np.diag(cov) * np.diag(gram)
+        total += power / power.sum() if power.sum() > 0 else 0.0
+    return total

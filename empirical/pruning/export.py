@@ -1,0 +1,99 @@
+"""Hand a network to other runtimes: ONNX, checked by running it, and `torch.export`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from empirical.measuring.activations import evaluating
+from theory._files import write_bytes
+
+TOLERANCE = 1e-4
+"""Largest difference between ONNX Runtime and torch, as a share of the largest logit."""
+
+
+def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor) -> float:
+    """Write `model` as ONNX with a free batch size, run it, and return the largest difference.
+
+    Args:
+        path: the file; weights are inside.
+        example: images (n, ...).
+
+    Raises:
+        ModuleNotFoundError: onnx, onnxscript or onnxruntime is not installed.
+        RuntimeError: ONNX Runtime computes something else. The file is then not written.
+    """
+    missing = [m for m in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(m)]
+    if missing:
+        raise ModuleNotFoundError(
+            f"ONNX export needs {', '.join(missing)}. Install with: pip install 'twoaxis[export]'"
+        )
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "model.onnx"
+        with evaluating(model), _quiet():
+            expected = model(example)
+            torch.onnx.export(
+                model, (example,), draft, dynamo=True, external_data=False,
+                input_names=["images"], output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim.AUTO},),
+            )  # fmt: skip
+        session = onnxruntime.InferenceSession(draft, providers=["CPUExecutionProvider"])
+        found = session.run(None, {"images": example.cpu().numpy()})[0]
+        difference = float(np.abs(found - expected.cpu().numpy()).max())
+        if difference > TOLERANCE * max(1.0, float(expected.abs().max())):
+            raise RuntimeError(
+                f"ONNX Runtime differs from torch by {difference:.3g} on the example; {path} was "
+                "not written. Report the model to torch.onnx, or use export_program."
+            )
+        write_bytes(path, draft.read_bytes())
+    return difference
+
+
+def export_program(path: str | os.PathLike[str], model: nn.Module, example: Tensor) -> None:
+    """Write `model` by `torch.export.save`, with a free batch size where it allows one.
+
+    Raises:
+        RuntimeError: the reloaded program computes something else. The file is then not written.
+    """
+    with evaluating(model):
+        expected = model(example)
+        program = torch.export.export(
+            model, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},)
+        )
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+        buffer.seek(0)
+        found = torch.export.load(buffer).module()(example)
+    difference = float((found - expected).abs().max())
+    if difference > TOLERANCE * max(1.0, float(expected.abs().max())):
+        raise RuntimeError(
+            f"the exported program differs by {difference:.3g}; nothing was written."
+        )
+    write_bytes(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep the exporter's progress lines and deprecation notices to itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

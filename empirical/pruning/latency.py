@@ -1,0 +1,61 @@
+"""Measured time of a forward pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from empirical.measuring.activations import evaluating
+from theory._validation import count
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds per forward pass of one batch: median and quartiles over `repeats`."""
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+    images: int
+
+
+def latencies(
+    models: Sequence[nn.Module], images: Tensor, *, repeats: int = 20, warmup: int = 3
+) -> list[Latency]:
+    """Time several networks on the same batch, in turns, so that a drift hits all alike.
+
+    >>> a, b = latencies([nn.Flatten(), nn.Flatten()], torch.zeros(1, 2, 2), repeats=2)
+    >>> a.repeats, a.median >= 0
+    (2, True)
+    """
+    count("repeats", repeats)
+    seconds: list[list[float]] = [[] for _ in models]
+    for model in models:
+        with evaluating(model):
+            for _ in range(warmup):
+                model(images)
+    for _ in range(repeats):
+        for model, own in zip(models, seconds, strict=True):
+            with evaluating(model):
+                own.append(_once(model, images))
+    found = []
+    for own in seconds:
+        low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
+        found.append(Latency(float(median), float(low), float(high), repeats, len(images)))
+    return found
+
+
+def _once(model: nn.Module, images: Tensor) -> float:
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    started = time.perf_counter()
+    model(images)
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    return time.perf_counter() - started

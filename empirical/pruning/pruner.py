@@ -1,0 +1,209 @@
+"""`prune`: remove the channels that a criterion values least, and say what went."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from empirical.pruning import allocation as alloc
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.compensation import merge
+from empirical.pruning.criteria import comparable
+from empirical.pruning.criterion import REGISTRY
+from empirical.pruning.folding import fold
+from empirical.pruning.recovery import RECOVERIES, recalibrate
+from empirical.pruning.removal import Kept, mask, remove
+from theory._validation import one_of, positive
+
+ALLOCATIONS = ("uniform", "global", "sensitivity")
+PATHS = ("removed", "masked")
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """What was asked, what went, and what is left."""
+
+    criterion: str
+    allocation: str
+    recovery: str
+    path: str
+    requested: float | None
+    macs_before: int
+    macs_after: int
+    parameters_before: int
+    parameters_after: int
+    channels: Mapping[str, tuple[int, int]]
+    kept_whole: Mapping[str, str]
+    seconds: float
+
+    @property
+    def macs_share(self) -> float:
+        """Share of the multiply-accumulates that is left."""
+        return self.macs_after / self.macs_before
+
+    @property
+    def deviation(self) -> float:
+        """(share left - share requested) / share requested; 0 where counts were given instead."""
+        return 0.0 if self.requested is None else self.macs_share / self.requested - 1.0
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per channel group: layer, channels before, channels after."""
+        rows = [(name, before, after) for name, (before, after) in self.channels.items()]
+        return pd.DataFrame(rows, columns=["layer", "before", "after"])
+
+    def __str__(self) -> str:
+        asked = "" if self.requested is None else f" of {self.requested:.2%} requested"
+        lines = [
+            f"criterion {self.criterion}, allocation {self.allocation}, recovery {self.recovery}",
+            f"multiply-accumulates {self.macs_before:,} -> {self.macs_after:,} "
+            f"({self.macs_share:.2%}{asked}, off by {self.deviation:+.2%})",
+            f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
+        ]
+        lines += [f"  {n}: {before} -> {after}" for n, (before, after) in self.channels.items()]
+        lines += [f"  {name}: kept whole, {why}" for name, why in self.kept_whole.items()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PrunedModel:
+    """A pruned network, the report, and the units that stayed (group name -> indices)."""
+
+    model: nn.Module
+    report: PruningReport
+    kept: Kept
+
+
+def prune(
+    model: nn.Module,
+    loader: Iterable[object] | Calibration,
+    *,
+    macs: float = 0.5,
+    criterion: str = "replaceability",
+    allocation: str = "uniform",
+    recovery: str = "compensate",
+    path: str = "removed",
+    floor: float = 0.05,
+    counts: Mapping[str, int] | None = None,
+    seed: int = 0,
+    skip: tuple[str, ...] = (),
+) -> PrunedModel:
+    """Return a smaller copy of `model` that keeps the share `macs` of multiply-accumulates.
+
+    Args:
+        model: any `nn.Module` from images to logits; it is left as it is.
+        loader: calibration batches of (images, labels), never those that accuracy is reported on;
+            or a `Calibration` of this model, so that several calls share its measurements.
+        macs: share of the multiply-accumulates to keep. Met within 1 % where single channels are
+            fine enough; `report.deviation` states by how much it was missed.
+        criterion: one of `criterion_names()`; the channels that score lowest go.
+        allocation: "uniform", "global" or "sensitivity".
+        recovery: "none", "recalibrate" (batch norms), "merge" (peer compensation),
+            "compensate" (both) or "fold" (model folding, recalibrated).
+        path: "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
+        floor: least share of its channels that every layer keeps.
+        counts: group name -> units to keep, instead of `macs`; groups left out stay whole.
+        seed: of criteria that draw at random.
+        skip: layers to keep whole.
+
+    Raises:
+        ValueError: unknown criterion, allocation or recovery; `macs` below what the floors allow;
+            a model that does not trace; scores that are not finite.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+    >>> batch = (torch.randn(8, 1, 4, 4), torch.tensor([0, 1] * 4))
+    >>> prune(net, [batch], macs=0.5, criterion="l2", recovery="none").report.channels
+    {'0': (8, 4)}
+    """
+    started = time.perf_counter()
+    one_of("criterion", criterion, REGISTRY)
+    one_of("allocation", allocation, ALLOCATIONS)
+    one_of("recovery", recovery, RECOVERIES)
+    one_of("path", path, PATHS)
+    positive("floor", floor, zero=True)
+    known = loader if isinstance(loader, Calibration) else Calibration(model, loader, skip=skip)
+    if known.model is not model:
+        raise ValueError("loader is a Calibration of another model. Calibrate this one.")
+    kept = choose(known, macs, criterion, allocation, floor=floor, counts=counts, seed=seed)
+    pruned = apply(known, kept, recovery, path)
+    sizes = {g.name: (g.units, len(kept[g.name])) for g in known.graph.groups}
+    left = known.graph.macs(np.array([after for _, after in sizes.values()]))
+    report = PruningReport(
+        criterion, allocation if counts is None else "given", recovery, path,
+        macs if counts is None else None, known.graph.macs(), left, _parameters(model),
+        _parameters(pruned), sizes, known.graph.kept_whole, time.perf_counter() - started,
+    )  # fmt: skip
+    return PrunedModel(pruned, report, kept)
+
+
+def choose(
+    known: Calibration,
+    macs: float,
+    criterion: str,
+    allocation: str,
+    *,
+    floor: float = 0.05,
+    counts: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> Kept:
+    """Which units of each group stay: group name -> ascending indices."""
+    graph = known.graph
+    found = known.scores(criterion, seed=seed)
+    if counts is not None:
+        keep = _given(graph, counts)
+    else:
+        least = alloc.floors(graph, floor)
+        target = alloc.target_macs(graph, macs, least)
+        if allocation == "uniform":
+            keep = alloc.uniform(graph, target, least)
+        elif allocation == "global":
+            keep = alloc.competing(graph, comparable(criterion, found), target, least)
+        else:
+            keep = alloc.by_sensitivity(graph, known.sensitivity, target, least)
+    return {
+        group.name: alloc.best_units(found[group.name], int(keep[g]))
+        for g, group in enumerate(graph.groups)
+    }
+
+
+def apply(
+    known: Calibration, kept: Kept, recovery: str = "none", path: str = "removed"
+) -> nn.Module:
+    """Remove (or mask) everything but `kept`, then recover."""
+    steps = RECOVERIES[recovery]
+    model = known.model
+    if "merge" in steps:
+        model = copy.deepcopy(model)
+        merge(model, known.graph, kept, known.input_moments)
+    if "fold" in steps:
+        model = copy.deepcopy(model)
+        fold(model, known.graph, kept)
+    if path == "masked":
+        pruned = mask(model, known.graph, kept)
+    else:
+        pruned = remove(model, known.graph, kept, known.example)
+    if "recalibrate" in steps:
+        recalibrate(pruned, known.batches())
+    return pruned
+
+
+def _given(graph: alloc.ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:
+    names = {group.name: group.units for group in graph.groups}
+    for name, wanted in counts.items():
+        one_of("counts", name, names)
+        if not 1 <= wanted <= names[name]:
+            raise ValueError(
+                f"counts[{name!r}] must be from 1 to {names[name]}, its number of channels; got "
+                f"{wanted!r}. A layer cannot be emptied."
+            )
+    return np.array([counts.get(name, units) for name, units in names.items()], dtype=np.int64)
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

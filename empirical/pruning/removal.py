@@ -1,0 +1,182 @@
+"""Removing channels physically, and the mask that is its exact counterpart.
+
+`remove` slices every tensor of a copy, so that the pruned network is smaller and faster.
+`mask` leaves all shapes and silences the same channels where they are *read*: the consumers'
+weight columns are zero, and norms that mix channels take their statistics over the kept ones.
+Masked so, a network equals the pruned one to rounding whatever biases, norms and nonlinearities
+lie between; zeroing at the producer would not, since a bias or a norm's shift revives a zero.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from empirical.pruning.channel_graph import ChannelGraph, Member, is_depthwise
+from empirical.pruning.macs import count_macs
+
+Kept = Mapping[str, NDArray[np.int64]]
+"""Group name -> the units that stay, ascending."""
+
+
+def remove(model: nn.Module, graph: ChannelGraph, kept: Kept, example: Tensor) -> nn.Module:
+    """Return a copy of `model` without the units that `kept` leaves out, checked by a forward.
+
+    Raises ValueError where the smaller network does not run, or does not have the
+    multiply-accumulates that the graph foretells: the model then does something with its
+    channels that tracing did not see.
+    """
+    pruned = copy.deepcopy(model)
+    for (name, role), indices in kept_channels(pruned, graph, kept).items():
+        cut(pruned, name, role, indices)
+    counts = np.array([len(kept[group.name]) for group in graph.groups])
+    try:
+        counted = count_macs(pruned, example)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the pruned model does not run: {error}. Its forward depends on channel numbers in a "
+            "way that tracing does not show; name the layers to keep whole in skip."
+        ) from error
+    if counted != graph.macs(counts):
+        raise ValueError(
+            f"the pruned model has {counted} multiply-accumulates, {graph.macs(counts)} expected: "
+            "tracing missed a dependency. Name the layers to keep whole in skip."
+        )
+    return pruned
+
+
+def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> nn.Module:
+    """Return a copy of `model`, all shapes unchanged, that computes what the pruned one does."""
+    masked = copy.deepcopy(model)
+    modules = dict(masked.named_modules())
+    for (name, role), indices in kept_channels(masked, graph, kept).items():
+        module = modules.get(name)
+        if role == "in":
+            _silence_inputs(module, indices)
+        elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
+            _replace(masked, name, _KeptNorm(module, indices))
+    return masked
+
+
+def kept_channels(
+    model: nn.Module, graph: ChannelGraph, kept: Kept
+) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """Translate kept units into kept channels: (module or parameter, role) -> indices."""
+    staying: dict[tuple[str, str], NDArray[np.bool_]] = {}
+    for group in graph.groups:
+        gone = np.ones(group.units, dtype=bool)
+        gone[kept[group.name]] = False
+        for member in group.members:
+            key = (member.module, member.role)
+            if key not in staying:
+                staying[key] = np.ones(_width(model, member), dtype=bool)
+            staying[key][member.index[gone].ravel()] = False
+    return {key: np.flatnonzero(stays) for key, stays in staying.items()}
+
+
+def cut(model: nn.Module, name: str, role: str, kept: NDArray[np.int64]) -> None:
+    """Keep only the channels `kept` of one module (or bare parameter) on one side, in place."""
+    modules = dict(model.named_modules())
+    if name not in modules:
+        owner, _, attribute = name.rpartition(".")
+        _slice(modules[owner], attribute, _channel_dim(getattr(modules[owner], attribute)), kept)
+    elif role == "in":
+        _cut_inputs(modules[name], kept)
+    else:
+        _cut_outputs(modules[name], kept)
+
+
+def _cut_inputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
+    if isinstance(module, nn.Linear):
+        module.in_features = len(kept)
+        _slice(module, "weight", 1, kept)
+        return
+    block = module.in_channels // module.groups
+    module.in_channels = len(kept)
+    _slice(module, "weight", 1, kept[kept < block])
+
+
+def _cut_outputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
+    if is_depthwise(module):
+        module.in_channels = module.groups = len(kept)
+    for size in ("out_channels", "out_features", "num_features", "num_channels"):
+        if hasattr(module, size):
+            setattr(module, size, len(kept))
+    if isinstance(module, nn.LayerNorm):
+        module.normalized_shape = (len(kept),)
+    if isinstance(module, nn.PReLU):
+        if module.num_parameters == 1:
+            return
+        module.num_parameters = len(kept)
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        if getattr(module, name, None) is not None:
+            _slice(module, name, 0, kept)
+
+
+def _slice(module: nn.Module, name: str, dim: int, kept: NDArray[np.int64]) -> None:
+    old = getattr(module, name)
+    new = old.detach().index_select(dim, torch.as_tensor(kept, device=old.device)).clone()
+    if isinstance(old, nn.Parameter):
+        setattr(module, name, nn.Parameter(new, requires_grad=old.requires_grad))
+    else:
+        setattr(module, name, new)
+
+
+def _width(model: nn.Module, member: Member) -> int:
+    """How many channels a member has on its side of the group."""
+    modules = dict(model.named_modules())
+    module = modules.get(member.module)
+    if module is None:
+        parameter = model.get_parameter(member.module)
+        return parameter.shape[_channel_dim(parameter)]
+    if member.role == "in":
+        return module.in_features if isinstance(module, nn.Linear) else module.in_channels
+    if isinstance(module, nn.LayerNorm):
+        return int(module.normalized_shape[-1])
+    if isinstance(module, nn.PReLU):  # one parameter may serve all channels
+        return max(module.num_parameters, int(member.index.max()) + 1)
+    sizes = ("out_channels", "out_features", "num_features", "num_channels")
+    found = [getattr(module, size) for size in sizes if hasattr(module, size)]
+    return int(found[0]) if found else int(member.index.max()) + 1
+
+
+def _channel_dim(parameter: Tensor) -> int:
+    """The last dimension of a bare parameter that is not 1, as torch-pruning reads it."""
+    return max(d for d, size in enumerate(parameter.shape) if size > 1)
+
+
+def _silence_inputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
+    columns = module.weight.shape[1]
+    gone = np.setdiff1d(np.arange(columns), kept[kept < columns])
+    with torch.no_grad():
+        module.weight[:, torch.as_tensor(gone, device=module.weight.device)] = 0.0
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    owner, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(owner), attribute, module)
+
+
+class _KeptNorm(nn.Module):
+    """A layer or group norm whose statistics run over the kept channels; zero elsewhere."""
+
+    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm, kept: NDArray[np.int64]) -> None:
+        super().__init__()
+        self.dim = 1 if isinstance(norm, nn.GroupNorm) or _channels_first(norm) else -1
+        self.norm = copy.deepcopy(norm)
+        _cut_outputs(self.norm, kept)
+        self.register_buffer("kept", torch.as_tensor(kept))
+
+    def forward(self, images: Tensor) -> Tensor:
+        normed = self.norm(images.index_select(self.dim, self.kept))
+        return torch.zeros_like(images).index_copy(self.dim, self.kept, normed)
+
+
+def _channels_first(norm: nn.Module) -> bool:
+    """Whether a layer norm moves the channels behind itself, as torchvision's LayerNorm2d does."""
+    return type(norm).__name__ == "LayerNorm2d"

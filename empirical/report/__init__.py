@@ -1,0 +1,1 @@
+"""Reports: findings, figures and tables in one self-contained HTML file."""

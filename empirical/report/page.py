@@ -1,0 +1,178 @@
+"""Reports: findings, figures and tables in one self-contained HTML file.
+
+`write_report` writes the figures, the tables and an index, `report.json`; `render` turns a folder
+with such an index into `report.html`. So a report can be rendered again, and read by programs.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from empirical.figures.style import styled
+from theory._files import write_bytes, write_json, write_text
+from theory.finding import Finding
+
+CSV_DIGITS = "%.10g"
+"""Ten digits: more than any estimate has, and free of the last bits that differ by platform."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One chapter of a report.
+
+    Attributes:
+        title: heading.
+        findings: sentences worded from numbers.
+        figures: file stem -> (figure, caption).
+        tables: file stem -> table; all are written, as CSV.
+        shown: stems of the tables that the page shows (small ones), each with its caption.
+        note: what was done, in a few sentences.
+    """
+
+    title: str
+    findings: Sequence[Finding] = ()
+    figures: Mapping[str, tuple[Figure, str]] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    shown: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def write_report(
+    out: str | os.PathLike[str],
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    *,
+    formats: Sequence[str] = ("png",),
+) -> Path:
+    """Write figures, tables, the index and the page; return the path of `report.html`.
+
+    Args:
+        out: folder; `figures/`, `tables/`, `report.json` and `report.html` are written into it.
+        title: of the page.
+        lead: what the reader sees first.
+        sections: in order.
+        formats: of the figure files; "png" is the one that the page shows.
+    """
+    folder = Path(out)
+    _refuse_repeats(sections)
+    for section in sections:
+        for stem, (figure, _) in section.figures.items():
+            for kind in dict.fromkeys(["png", *formats]):
+                write_bytes(folder / "figures" / f"{stem}.{kind}", figure_bytes(figure, kind))
+        for stem, table in section.tables.items():
+            write_table(folder / "tables" / f"{stem}.csv", table)
+    write_table(folder / "tables" / "findings.csv", findings_table(sections))
+    index = {
+        "title": title,
+        "lead": lead,
+        "sections": [
+            {
+                "title": section.title,
+                "note": section.note,
+                "findings": [str(finding) for finding in section.findings],
+                "figures": {stem: caption for stem, (_, caption) in section.figures.items()},
+                "tables": list(section.tables),
+                "shown": dict(section.shown),
+            }
+            for section in sections
+        ],
+    }
+    write_json(folder / "report.json", index)
+    return render(folder)
+
+
+def render(out: str | os.PathLike[str]) -> Path:
+    """Write `report.html` from a folder's `report.json`, figures and tables.
+
+    Raises:
+        FileNotFoundError: the folder holds no report.
+    """
+    folder = Path(out)
+    index_file = folder / "report.json"
+    if not index_file.is_file():
+        raise FileNotFoundError(
+            f"{index_file} does not exist. Name the folder that `twoaxis demo` or `twoaxis run` "
+            "wrote with --out."
+        )
+    index = json.loads(index_file.read_text(encoding="utf-8"))
+    for section in index["sections"]:
+        section["figures"] = [
+            {"stem": stem, "caption": caption, "data": _inline(folder / "figures" / f"{stem}.png")}
+            for stem, caption in section["figures"].items()
+        ]
+        section["shown"] = [
+            {"stem": stem, "caption": caption, "table": _html_table(folder, stem)}
+            for stem, caption in section["shown"].items()
+        ]
+    template = resources.files("empirical.report").joinpath("page.html.jinja")
+    source = template.read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = folder / "report.html"
+    write_text(page, environment.from_string(source).render(**index))
+    return page
+
+
+@styled
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of a file, free of dates, so that the same figure is the same file."""
+    stream = io.BytesIO()
+    undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    figure.savefig(stream, format=kind, metadata=undated.get(kind))
+    return stream.getvalue()
+
+
+def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
+    """Write a table as CSV, atomically."""
+    write_text(path, table.to_csv(index=False, float_format=CSV_DIGITS, lineterminator="\n"))
+
+
+def findings_table(sections: Sequence[Section]) -> pd.DataFrame:
+    """One row per number of every finding, so that each can be traced and reused."""
+    rows = [
+        {"section": section.title, "finding": number, "name": name, "value": value}
+        for section in sections
+        for number, finding in enumerate(section.findings, start=1)
+        for name, value in finding.numbers().items()
+    ]
+    return pd.DataFrame(rows, columns=["section", "finding", "name", "value"])
+
+
+def _refuse_repeats(sections: Sequence[Section]) -> None:
+    for kind in ("figures", "tables"):
+        stems = [stem for section in sections for stem in getattr(section, kind)]
+        repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
+        if repeated:
+            raise ValueError(
+                f"{kind} must have names of their own; {', '.join(repeated)} is used twice."
+            )
+
+
+def _inline(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _html_table(folder: Path, stem: str) -> dict[str, list[object]]:
+    table = pd.read_csv(folder / "tables" / f"{stem}.csv")
+    return {
+        "columns": [str(name).replace("_", " ") for name in table.columns],
+        "rows": [[_cell(value) for value in row] for row in table.itertuples(index=False)],
+    }
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.4g}"
+    return str(value)

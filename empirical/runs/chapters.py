@@ -1,0 +1,132 @@
+"""The report of a run: what its stages left, read, analysed, worded and drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pandas as pd
+
+from empirical.analysis.couplings import training_couplings
+from empirical.measuring.table import AxisTable
+from empirical.report.page import Section
+from empirical.runs.steps import SCALAR_TARGETS, RunStages
+from empirical.sections.coupling import coupling_section
+from empirical.sections.gradients import gradients_section
+from empirical.sections.grouping import grouping_section
+from empirical.sections.lesion import lesion_section
+from empirical.sections.robustness import robustness_section
+from empirical.sections.training import training_section
+
+Tables = Mapping[tuple[int, int], AxisTable]
+"""(seed, step) -> measurement."""
+
+
+def read_tables(stages: RunStages) -> Tables:
+    """Return the measurement of every seed and step."""
+    return {
+        (seed, step): AxisTable.load(stages.table_path(seed, step))
+        for seed in stages.config.seeds
+        for step in stages.steps
+    }
+
+
+def read_accuracy(stages: RunStages) -> pd.DataFrame:
+    """Return one row per seed and step: loss and accuracy on the report images."""
+    return pd.DataFrame(
+        json.loads(stages.accuracy_path(seed, step).read_text("utf-8"))
+        for seed in stages.config.seeds
+        for step in stages.steps
+    )
+
+
+def run_sections(
+    stages: RunStages, tables: Tables, couplings: pd.DataFrame, accuracy: pd.DataFrame
+) -> list[Section]:
+    """Return the report's chapters, in order."""
+    last = stages.steps[-1]
+    sections = [
+        training_section(accuracy, _histories(stages), stages.split, stages.spec, stages.config),
+        coupling_section(tables, couplings, subject(stages)),
+        grouping_section({seed: tables[seed, last] for seed in stages.config.seeds}),
+        robustness_section(
+            _over_seeds(stages, "variations.csv"), _over_seeds(stages, "sample_counts.csv")
+        ),
+    ]
+    if stages.config.measure.target in SCALAR_TARGETS:
+        sections.append(gradients_section(_gradients(stages)))
+    if stages.config.lesion.enabled:
+        found = stages.lesions(tables)
+        sections.append(
+            lesion_section(
+                pd.concat([result.lesions for result in found], ignore_index=True),
+                pd.concat([result.recovered for result in found], ignore_index=True),
+            )
+        )
+    return sections
+
+
+def run_couplings(stages: RunStages, tables: Tables) -> pd.DataFrame:
+    """Return the coupling of every pair of quantities, per seed, step and layer."""
+    return training_couplings(tables, permutations=stages.config.measure.permutations)
+
+
+def title(stages: RunStages) -> str:
+    """Return the report's title: the configuration's, or network and data."""
+    data = stages.split.fit.name.removesuffix("/fit")
+    return stages.config.title or f"{stages.spec.name} on {data}"
+
+
+def lead(stages: RunStages) -> str:
+    """Return the sentence under the title."""
+    return (
+        "What a channel says about the task is one question; whether its peers could replace it is "
+        f"another. This page asks both of {len(stages.config.seeds)} trained networks, at "
+        f"{len(stages.steps)} moments of their training."
+    )
+
+
+def subject(stages: RunStages) -> str:
+    """Return which network on which images with which target and sampling."""
+    options, images = stages.config.measure, stages.split.calibration
+    sampling = (
+        f"{options.positions} random positions per image"
+        if options.sampling == "positions"
+        else "means over each map"
+    )
+    return (
+        f"{stages.spec.name}, width {stages.spec.width:g}, on {len(images)} images of "
+        f"{images.name}; target: {options.target.replace('_', ' ')}; {sampling}, before the norm"
+    )
+
+
+def _histories(stages: RunStages) -> pd.DataFrame:
+    return pd.concat(
+        [
+            pd.read_json(stages.folder(seed) / "train" / "history.json").assign(seed=seed)
+            for seed in stages.config.seeds
+        ],
+        ignore_index=True,
+    )
+
+
+def _gradients(stages: RunStages) -> pd.DataFrame:
+    ends = dict.fromkeys((stages.steps[0], stages.steps[-1]))
+    return pd.concat(
+        [
+            pd.read_csv(stages.gradients_path(seed, step)).assign(seed=seed, step=step)
+            for seed in stages.config.seeds
+            for step in ends
+        ],
+        ignore_index=True,
+    )
+
+
+def _over_seeds(stages: RunStages, name: str) -> pd.DataFrame:
+    return pd.concat(
+        [
+            pd.read_csv(stages.robustness_folder(seed) / name).assign(seed=seed)
+            for seed in stages.config.seeds
+        ],
+        ignore_index=True,
+    )

@@ -1,0 +1,1 @@
+"""Training with checkpoints, resumable to the bit."""

@@ -1,0 +1,72 @@
+"""Loss and accuracy of a network on a set of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy (nats) and accuracy over `images` images, with standard errors."""
+
+    images: int
+    loss: float
+    loss_se: float
+    accuracy: float
+    accuracy_se: float
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    *,
+    device: str | torch.device | None = None,
+) -> Evaluation:
+    """Return loss and accuracy of `model`, in evaluation mode, over all batches of `loader`.
+
+    Examples
+    --------
+    >>> from empirical.data.loading import image_loader, load_data
+    >>> from empirical.models import create_model
+    >>> _, test = load_data("digits")
+    >>> model = create_model("small_convnet", classes=10, image_size=8, channels=1)
+    >>> evaluate(model, image_loader(test)).images
+    599
+    """
+    where = torch.device(device) if device is not None else _device_of(model)
+    was_training = model.training
+    model.eval().to(where)
+    losses, hits = [], []
+    try:
+        for images, labels in loader:
+            logits = model(images.to(where)).float()
+            targets = labels.to(where)
+            losses.append(functional.cross_entropy(logits, targets, reduction="none").cpu())
+            hits.append((logits.argmax(1) == targets).cpu())
+    finally:
+        model.train(was_training)
+    if not losses:
+        raise ValueError(
+            "loader must yield at least one batch of (images, labels); it yielded none."
+        )
+    loss, hit = torch.cat(losses).double().numpy(), torch.cat(hits).double().numpy()
+    root = np.sqrt(len(loss))
+    return Evaluation(
+        images=len(loss),
+        loss=float(loss.mean()),
+        loss_se=float(loss.std() / root),
+        accuracy=float(hit.mean()),
+        accuracy_se=float(hit.std() / root),
+    )
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -1,0 +1,119 @@
+"""How a network is trained: a validated value, and the ready ones."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from empirical.training.schedules import SCHEDULES
+from theory._validation import count, one_of, positive
+
+OPTIMIZERS = ("sgd", "adamw")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimizer, schedule, augmentation and arithmetic of a training.
+
+    Parameters
+    ----------
+    epochs
+        May be fractional. Every epoch leaves out the images that do not fill a batch.
+    learning_rate
+        At the peak of the schedule.
+    momentum
+        Nesterov's, of SGD. AdamW has its usual (0.9, 0.999).
+    weight_decay
+        Of weights; biases and normalization parameters have none.
+    schedule, warmup
+        ``"one_cycle"`` or ``"cosine"``, and the share of steps on which the rate rises.
+    crop_padding, flip
+        Images are shifted by up to so many pixels, reflected at the border, and mirrored.
+    precision
+        ``"bfloat16"`` runs convolutions and matrix products in bfloat16 (autocast); weights stay
+        float32.
+    channels_last, compile
+        Memory layout of images and weights; torch.compile.
+
+    Examples
+    --------
+    >>> Recipe(epochs=2, learning_rate=0.05).batch_size
+    128
+    >>> Recipe(epochs=2, schedule="cosin")
+    Traceback (most recent call last):
+    ValueError: schedule must be one of 'one_cycle', 'cosine'; got 'cosin'. Did you mean 'cosine'?
+    """
+
+    epochs: float
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one_cycle"
+    warmup: float = 0.2
+    label_smoothing: float = 0.0
+    crop_padding: int = 0
+    flip: bool = False
+    precision: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        positive("epochs", self.epochs)
+        count("batch_size", self.batch_size, least=2)
+        positive("learning_rate", self.learning_rate)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        positive("weight_decay", self.weight_decay, zero=True)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("precision", self.precision, PRECISIONS)
+        count("crop_padding", self.crop_padding, least=0)
+        for name in ("momentum", "warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1); got {getattr(self, name)!r}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, for JSON."""
+        return asdict(self)
+
+    def but(self, **changes: Any) -> Recipe:
+        """Return this recipe with some settings changed."""
+        return replace(self, **changes)
+
+    def optimizer_for(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return a new optimizer over the parameters of `model`."""
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(groups, lr=self.learning_rate)
+        return torch.optim.SGD(
+            groups,
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            nesterov=self.momentum > 0,
+        )
+
+
+DIGITS = Recipe(epochs=15, batch_size=32)
+"""small_convnet on the 8 × 8 digits: seconds on a CPU."""
+
+CIFAR = Recipe(
+    epochs=30,
+    batch_size=512,
+    learning_rate=0.8,
+    label_smoothing=0.1,
+    crop_padding=4,
+    flip=True,
+    precision="bfloat16",
+    channels_last=True,
+    compile=True,
+)
+"""32 × 32 colour images on a GPU."""

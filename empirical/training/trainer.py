@@ -1,0 +1,115 @@
+"""Training with checkpoints, resumable to the bit.
+
+Every random choice is a function of (seed, epoch) or (seed, step), so that a position in the
+training needs no generator's state: weights, optimizer state and the step number are all there is
+to keep. The same seed on the same hardware gives the same weights, with or without interruptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from empirical.data.loading import ImageSet
+from empirical.models import ModelSpec
+from empirical.training.checkpoints import list_checkpoints
+from empirical.training.devices import own_generators
+from empirical.training.loop import TrainingDivergedError, TrainingLoop, TrainingProgress
+from empirical.training.recipes import Recipe
+from empirical.training.schedules import checkpoint_steps
+
+__all__ = ["TrainingDivergedError", "TrainingProgress", "TrainingResult", "train"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training leaves: one row per checkpoint, and the checkpoints' files."""
+
+    history: tuple[dict[str, float], ...]
+    checkpoints: tuple[Path, ...]
+
+
+def train(
+    model: nn.Module,
+    image_set: ImageSet,
+    *,
+    recipe: Recipe,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    spec: ModelSpec | None = None,
+    steps: Sequence[int] | None = None,
+    device: str | torch.device = "cpu",
+    on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+) -> TrainingResult:
+    """Train `model` in place, and keep its weights along the way.
+
+    Parameters
+    ----------
+    model
+        Maps (n, C, H, W) to logits (n, K). It is left on `device`, in evaluation mode.
+    image_set
+        Training images, for instance ``split_data(...).fit``.
+    recipe
+        Optimizer, schedule, augmentation, precision.
+    seed
+        Of the order of images, their augmentation, and dropout. Initial weights are the caller's.
+    folder
+        Where checkpoints go. If it already holds a training with the same settings, that one is
+        continued; with other settings it is an error. None keeps nothing.
+    spec
+        How to build the network again. It is written into checkpoints.
+    steps
+        After which steps weights are kept; by default ``checkpoint_steps(total)``: 0, ten steps
+        evenly spaced in the logarithm, and the last.
+    on_checkpoint
+        Called with (step, model in evaluation mode) at every one of `steps`; not for those that a
+        resumed training already has behind it.
+    on_progress
+        Called every few steps.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If the loss is not finite.
+    ValueError
+        If the set is smaller than a batch, or `folder` holds a training with other settings.
+
+    Examples
+    --------
+    >>> from empirical.data.loading import load_data
+    >>> digits, _ = load_data("digits")
+    >>> spec = ModelSpec("small_convnet", classes=10, image_size=8, channels=1)
+    >>> result = train(spec.build(0), digits, recipe=Recipe(epochs=1), steps=[0, 4])
+    >>> [row["step"] for row in result.history]
+    [0, 4, 9]
+    """
+    run = TrainingLoop(model, image_set, recipe, seed, spec, torch.device(device), folder)
+    wanted = checkpoint_steps(run.total_steps) if steps is None else steps
+    run.kept_steps = _checked_steps(wanted, run.total_steps)
+    run.on_checkpoint, run.on_progress = on_checkpoint, on_progress
+    with ExitStack() as stack:
+        stack.enter_context(own_generators(run.device))
+        # cuDNN's autotuner and its atomic kernels would make two runs differ in the last bit.
+        stack.enter_context(
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        )
+        run.resume()
+        run.loop()
+    model.eval()
+    paths = [] if folder is None else list_checkpoints(folder)
+    return TrainingResult(tuple(run.state.history), tuple(paths))
+
+
+def _checked_steps(steps: Sequence[int], total: int) -> frozenset[int]:
+    wrong = [step for step in steps if not 0 <= step <= total]
+    if wrong:
+        raise ValueError(
+            f"steps must be in 0 .. {total}, the number of training steps; got {wrong}."
+        )
+    return frozenset({int(step) for step in steps} | {total})
