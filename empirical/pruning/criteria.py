@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from empirical import (  # noqa: F401  (importing declares their criteria)
+from empirical.pruning import (  # noqa: F401  (importing declares their criteria)
     criteria_compensated,
     criteria_gradients,
     criteria_information,

@@ -9,17 +9,11 @@ from pathlib import Path
 
 import torch
 
-from empirical import (
-    distributed,
-    evaluation,
-    gradient_geometry,
-    measurement,
-    robustness,
-    training,
-)
+from empirical.analysis import robustness
 from empirical.data.images import image_loader
 from empirical.data.loading import load_data
 from empirical.data.splits import DataSplit, split_data
+from empirical.measuring import gradient_geometry, measurement
 from empirical.measuring.table import AxisTable
 from empirical.models import ModelSpec
 from empirical.models.probe import check_logits
@@ -27,6 +21,7 @@ from empirical.report.page import write_table
 from empirical.runs.config import RunConfig
 from empirical.runs.lesion_stage import LesionResult, read_lesions, run_lesions
 from empirical.runs.stages import file_hash, stage
+from empirical.training import distributed, evaluation, trainer
 from empirical.training.checkpoints import load_model, read_info
 from empirical.training.devices import halving_batches
 from empirical.training.loop import TrainingProgress
@@ -114,7 +109,7 @@ class RunStages:
             self._say(index, seed, what, TRAINING_SHARE * now.step / now.total_steps)
 
         self._say(index, seed, "training", 0.0)
-        result = training.train(
+        result = trainer.train(
             model,
             self.split.fit,
             recipe=self.config.training,
