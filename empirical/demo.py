@@ -33,6 +33,7 @@ from empirical.models import create_model
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.pruner import prune
 from empirical.report.page import Section
+from empirical.runs.lesion_stage import beside_mean_lesion
 from empirical.sections.coupling import coupling_section
 from empirical.sections.lesion import SCORES, lesion_section
 from empirical.sections.pruning import pruning_section
@@ -152,24 +153,14 @@ def _one_seed(
     progress("lesions", 0.5)
     damages = lesion(model, held_out, calibration=table).to_frame()
     progress("peer replacement", 0.65)
-    replaced = replace(model, held_out, table, seed=seed, draws=3).to_frame()
+    replaced = beside_mean_lesion(
+        replace(model, held_out, table, seed=seed, draws=3).to_frame()
+    ).assign(seed=seed)
     progress("pruning", 0.8)
     curves = _curves(model, measured, held_out, settings, seed)
     scores = table.to_frame()[["layer", "channel", *SCORES]]
     damages = damages.merge(scores, on=["layer", "channel"]).assign(seed=seed)
-    return _SeedResult(
-        tables, pd.DataFrame(accuracies), damages, _beside_mean_lesion(replaced, seed), curves
-    )
-
-
-def _beside_mean_lesion(replaced: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Each replacement with the damage of the same channel's mean lesion in a column."""
-    lesioned = replaced[replaced["kind"] == "mean"].set_index(["layer", "channel"])
-    beside = replaced[replaced["kind"] != "mean"].join(
-        lesioned["loss_increase"].rename("mean_lesion"), on=["layer", "channel"]
-    )
-    kept = ["layer", "channel", "kind", "draw", "n_peers", "predicted", "mean_lesion"]
-    return beside[[*kept, "loss_increase", "loss_increase_se"]].assign(seed=seed)
+    return _SeedResult(tables, pd.DataFrame(accuracies), damages, replaced, curves)
 
 
 def _curves(

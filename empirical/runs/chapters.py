@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from empirical.analysis.couplings import training_couplings
+from empirical.lesions.analysis import analyze_lesions
 from empirical.measuring.table import AxisTable
 from empirical.report.page import Section
 from empirical.runs.steps import SCALAR_TARGETS, RunStages
@@ -15,6 +16,7 @@ from empirical.sections.coupling import coupling_section
 from empirical.sections.gradients import gradients_section
 from empirical.sections.grouping import grouping_section
 from empirical.sections.lesion import lesion_section
+from empirical.sections.lesion_analysis import lesion_analysis_section
 from empirical.sections.robustness import robustness_section
 from empirical.sections.training import training_section
 
@@ -57,12 +59,14 @@ def run_sections(
         sections.append(gradients_section(_gradients(stages)))
     if stages.config.lesion.enabled:
         found = stages.lesions(tables)
-        sections.append(
-            lesion_section(
-                pd.concat([result.lesions for result in found], ignore_index=True),
-                pd.concat([result.recovered for result in found], ignore_index=True),
-            )
+        lesions, shuffled, recovered = (
+            pd.concat([getattr(result, name) for result in found], ignore_index=True)
+            for name in ("lesions", "shuffled", "recovered")
         )
+        sections += [
+            lesion_section(lesions, recovered),
+            lesion_analysis_section(analyze_lesions(lesions), shuffled=analyze_lesions(shuffled)),
+        ]
     return sections
 
 

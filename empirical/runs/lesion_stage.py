@@ -20,22 +20,26 @@ from empirical.measuring.table import AxisTable
 from empirical.report.page import write_table
 from empirical.runs.config import LesionConfig
 from empirical.runs.stages import stage
-from empirical.sections.lesion import SCORES
+from theory import QUANTITIES
 
 
 @dataclass(frozen=True)
 class LesionResult:
-    """Damage of every lesion with the channel's scores, and what its peers recover."""
+    """Damage of every lesion with the channel's scores, and what its peers recover.
+
+    `shuffled` has each image's damages permuted between the channels of a layer: the control in
+    which an analysis may find nothing.
+    """
 
     lesions: pd.DataFrame
+    shuffled: pd.DataFrame
     recovered: pd.DataFrame
 
 
 def read_lesions(folder: Path) -> LesionResult:
     """Return what `run_lesions` wrote into `folder`."""
-    return LesionResult(
-        pd.read_csv(folder / "lesions.csv"), pd.read_csv(folder / "replacements.csv")
-    )
+    names = ("lesions", "shuffled", "replacements")
+    return LesionResult(*(pd.read_csv(folder / f"{name}.csv") for name in names))
 
 
 def run_lesions(
@@ -59,9 +63,12 @@ def run_lesions(
     loader = image_loader(images, chosen)
 
     def make_lesions() -> None:
-        scores = table.to_frame()[["layer", "channel", *SCORES]]
-        frame = lesion(model, loader, calibration=table).to_frame()
-        write_table(damaged, frame.merge(scores, on=["layer", "channel"]).assign(seed=seed))
+        scores = table.to_frame()[["layer", "channel", *QUANTITIES]]
+        found = lesion(model, loader, calibration=table)
+        control = found.shuffled(np.random.default_rng(seed))
+        for path, damages in ((folder / "shuffled.csv", control), (damaged, found)):
+            frame = damages.to_frame().merge(scores, on=["layer", "channel"])
+            write_table(path, frame.assign(seed=seed))
 
     def make_replacements() -> None:
         frame = replace(model, loader, table, seed=seed, draws=config.random_draws).to_frame()

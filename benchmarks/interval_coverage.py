@@ -5,7 +5,7 @@ estimates, an interval from the delta-method variance at the estimate (normal qu
 from a jackknife over 10 groups (Student quantile with 9 degrees of freedom). Printed: the share of
 intervals that hold the truth. The last line is one JSON object.
 
-    python benchmarks/coverage.py [--sets 2000] [--n 400]
+    python benchmarks/interval_coverage.py [--sets 2000] [--n 400]
 """
 
 from __future__ import annotations
