@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical.measuring.activations import capture, evaluating
-from empirical.measuring.batches import batches
+from empirical.measuring.batches import batches, image_digests
 from empirical.measuring.layers import Layer
 from theory._validation import Float, count
 from theory.moments import Moments
@@ -90,8 +89,7 @@ def calibrate(
                 f"calibration must be measured at point {point!r}; got one measured at "
                 f"{measured_at!r}. Call measure(..., point={point!r})."
             )
-        known = getattr(source, "image_digests", None)
-        return LayerMoments(source.moments, None if known is None else frozenset(known))
+        return LayerMoments(source.moments, getattr(source, "image_digests", None) or None)
     if not isinstance(source, Iterable):
         raise TypeError(
             "calibration must be the result of measure(), a mapping of layer name to Moments, or a "
@@ -147,14 +145,3 @@ def sample_positions(
         maps = maps.gather(2, chosen[:, None].expand(-1, c, -1))
     samples = maps.movedim(1, 2).reshape(-1, c).double().cpu().numpy()
     return np.asarray(samples, dtype=np.float64)
-
-
-def image_digests(images: Tensor) -> list[bytes]:
-    """Return one digest of 16 bytes per image, of its values as float32.
-
-    >>> a, b = image_digests(torch.zeros(2, 1, 2, 2))
-    >>> a == b
-    True
-    """
-    array = images.detach().float().cpu().contiguous().numpy()
-    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in array]

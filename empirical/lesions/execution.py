@@ -15,12 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.lesions.calibration import image_digests
 from empirical.lesions.interventions import Job, apply
 from empirical.lesions.scores import Loss, damage, image_scores
 from empirical.lesions.table import DAMAGES
 from empirical.measuring.activations import edit, evaluating
-from empirical.measuring.batches import batches
+from empirical.measuring.batches import batches, image_digests
 
 Progress = Callable[[int, int], object]
 """Called with (forward passes asked for so far, their number or 0 where it is not known)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,4 +200,5 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
         "n_images": sum(table.settings["n_images"] for table in tables),
         "first_image": min(table.settings["first_image"] for table in tables),
     }
-    return tabulate(groups, first.norms, first.squared_norms, settings, first.skipped)
+    whole = tabulate(groups, first.norms, first.squared_norms, settings, first.skipped)
+    return replace(whole, image_digests=frozenset().union(*(t.image_digests for t in tables)))

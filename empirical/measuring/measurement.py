@@ -14,7 +14,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from empirical.measuring.activations import capture, evaluating
-from empirical.measuring.batches import batches
+from empirical.measuring.batches import batches, image_digests
 from empirical.measuring.estimation import OPTIONS, project_to_first_component, tabulate
 from empirical.measuring.layers import find_layers
 from empirical.measuring.memory import check_memory, required_bytes
@@ -140,12 +140,15 @@ def measure(
         autocast=autocast,
         keep_images=null > 0,
     )
+    digests: set[bytes] = set()
     with evaluating(model), capture(model, recorder.readers()), _bar(progress, loader) as advance:
         for images, labels in chain([first], stream):
+            digests.update(image_digests(images))
             recorder.run(model, images, labels)
             advance()
     settings["n_images"] = recorder.n_images
-    return _evaluate(recorder, tapped, settings, skipped, null)
+    table = _evaluate(recorder, tapped, settings, skipped, null)
+    return replace(table, image_digests=frozenset(digests))
 
 
 def _evaluate(

@@ -40,6 +40,8 @@ class AxisTable:
     settings : the arguments of the measurement, and `n_images`
     squared_norms : layer name -> (C,) squared norm of each channel's filter; empty where the
         activation point is not the layer's own output
+    image_digests : 16 bytes per image that was measured, so that lesions can refuse to evaluate on
+        an image that they were calibrated on
     """
 
     axes: Mapping[str, ChannelAxes]
@@ -51,6 +53,7 @@ class AxisTable:
     squared_norms: Mapping[str, np.ndarray] = field(default_factory=dict)
     null: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    image_digests: frozenset[bytes] = frozenset()
 
     @property
     def layers(self) -> list[str]:
@@ -112,6 +115,8 @@ class AxisTable:
         }
         for index, name in enumerate(self.axes):
             header["layers"].append(self._pack(name, f"{index}/", arrays, moments))
+        digests = b"".join(sorted(self.image_digests))
+        arrays["image_digests"] = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
@@ -216,4 +221,5 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> AxisTable:
         squared,
         null,
         header["skipped"],
+        frozenset(row.tobytes() for row in arrays.get("image_digests", ())),
     )

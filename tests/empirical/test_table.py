@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from empirical import AxisTable, measure
+from empirical import AxisTable, lesion, measure
 from theory import QUANTITIES
 
 
@@ -66,3 +66,19 @@ def test_unknown_layer_names_the_nearest(table):
         table["conv"]
     with pytest.raises(ValueError, match="moments must be one of"):
         table.save("nowhere.npz", moments="all")
+
+
+def test_measured_images_are_remembered_and_refused_in_an_evaluation(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(16, 3)
+    )
+    images, labels = torch.randn(40, 1, 4, 4), torch.arange(40) % 3
+    table = measure(model, [(images[:30], labels[:30])])
+    table.save(tmp_path / "axes.npz")
+    read = AxisTable.load(tmp_path / "axes.npz")
+    assert read.image_digests == table.image_digests
+    assert len(read.image_digests) == 30
+    assert len(lesion(model, [(images[30:], labels[30:])], calibration=read).layer) == 8
+    with pytest.raises(ValueError, match="5 of its images are among the 30 calibration images"):
+        lesion(model, [(images[25:], labels[25:])], calibration=read)
