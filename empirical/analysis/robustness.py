@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from torch import nn
 
-from empirical.analysis.couplings import BETWEEN, WITHIN, Pair, layer_couplings
+from empirical.analysis.couplings import BETWEEN, WITHIN, Pair
+from empirical.measuring.estimation import OPTIONS
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
-from theory import channel_axes, merge, spearman
+from theory import ChannelAxes, channel_axes, merge, spearman
 
 VARIATIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    ("as measured", {}),
     ("noise: mean", {"noise": "mean"}),
     ("noise: lower quartile", {"noise": "quantile:0.25"}),
     ("bias corrected", {"bias_correction": True}),
@@ -25,31 +26,48 @@ VARIATIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 )
 """Name -> arguments of `measure` that differ from the base settings."""
 
+BASE = "as measured"
+
+FAST: Mapping[str, Any] = {"hull": False, "standard_errors": False}
+"""What a repeated measurement can do without."""
+
 
 def coupling_robustness(
     model: nn.Module,
     loader: Iterable[object],
+    base: AxisTable,
     *,
     variations: Sequence[tuple[str, Mapping[str, Any]]] = VARIATIONS,
     pairs: Sequence[Pair] = (BETWEEN, WITHIN),
     **settings: Any,
 ) -> pd.DataFrame:
-    """Measure once per variation; one row per variation and pair.
+    """One row per variation and pair, the base first.
+
+    A variation of the estimator alone is evaluated on the moments of `base`; one of the target or
+    the sampling measures again.
 
     Args:
         model, loader: as for `measure`.
+        base: their measurement with `settings`.
         variations: name and changed arguments of `measure`.
         pairs: whose coupling is reported.
-        **settings: base arguments of `measure`.
+        **settings: arguments of `measure`.
 
     Returns:
         Columns variation, first, second, coupling (mean over layers), lowest, highest (over
         layers). A variation that the layers do not allow is an error of `measure`.
     """
-    frames = []
+    estimator = {name: base.settings[name] for name in OPTIONS} | {"hull": False}
+    frames = [_summary(base.axes, pairs, BASE)]
     for name, changed in variations:
-        table = measure(model, loader, **{**settings, "hull": False, **changed})
-        frames.append(_summary(layer_couplings(table, pairs=pairs, permutations=1), name))
+        if set(changed) <= set(OPTIONS):
+            axes = {
+                layer: channel_axes(moments, **{**estimator, **changed})
+                for layer, moments in base.moments.items()
+            }
+        else:
+            axes = measure(model, loader, **{**settings, **FAST, **changed}).axes
+        frames.append(_summary(axes, pairs, name))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -96,9 +114,20 @@ def sample_count_robustness(
     return pd.DataFrame(rows)
 
 
-def _summary(couplings: pd.DataFrame, name: str) -> pd.DataFrame:
-    by_pair = couplings.groupby(["first", "second"], sort=False)["coupling"]
-    summary = by_pair.agg(["mean", "min", "max"]).reset_index()
-    summary.columns = ["first", "second", "coupling", "lowest", "highest"]
-    summary.insert(0, "variation", name)
-    return summary
+def _summary(axes: Mapping[str, ChannelAxes], pairs: Sequence[Pair], name: str) -> pd.DataFrame:
+    rows = []
+    for pair in pairs:
+        values = [
+            float(spearman(getattr(a, pair.first), getattr(a, pair.second))) for a in axes.values()
+        ]
+        rows.append(
+            {
+                "variation": name,
+                "first": pair.first,
+                "second": pair.second,
+                "coupling": np.nanmean(values),
+                "lowest": np.nanmin(values),
+                "highest": np.nanmax(values),
+            }
+        )
+    return pd.DataFrame(rows)

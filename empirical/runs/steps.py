@@ -202,23 +202,22 @@ class RunStages:
         """Measure the trained network again, one choice of the measurement changed at a time."""
         checkpoint = self.checkpoint(seed, self.steps[-1])
         options = self.config.measure
-        settings = {**options.options(), "hull": False, "seed": seed, "device": self.device}
-        names = [name for name, _ in robustness.VARIATIONS]
+        settings = {**options.options(), **robustness.FAST, "seed": seed, "device": self.device}
         inputs = {
             "checkpoint": file_hash(checkpoint),
             "images": self.split.calibration.fingerprint,
             "options": options.options(),
-            "variations": names,
+            "variations": dict(robustness.VARIATIONS),
         }
         folder = self.robustness_folder(seed)
 
         def make() -> None:
             model, _ = load_model(checkpoint)
             loader = image_loader(self.split.calibration, batch_size=options.batch_size)
-            variations = robustness.coupling_robustness(model, loader, **settings)
+            base = measurement.measure(model, loader, **settings)
+            variations = robustness.coupling_robustness(model, loader, base, **settings)
             write_table(folder / "variations.csv", variations)
-            whole = measurement.measure(model, loader, **settings)
-            write_table(folder / "sample_counts.csv", robustness.sample_count_robustness(whole))
+            write_table(folder / "sample_counts.csv", robustness.sample_count_robustness(base))
 
         stage(folder / "sample_counts.csv", inputs, make)
 

@@ -3,7 +3,12 @@ import pytest
 import torch
 
 from empirical.analysis.couplings import BETWEEN, layer_couplings
-from empirical.analysis.robustness import VARIATIONS, coupling_robustness, sample_count_robustness
+from empirical.analysis.robustness import (
+    BASE,
+    VARIATIONS,
+    coupling_robustness,
+    sample_count_robustness,
+)
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 
@@ -19,12 +24,15 @@ def case():
     return model, [(images, torch.randint(3, (60,), generator=generator))]
 
 
-def test_one_row_per_variation_and_the_base_is_the_measurement_itself(case):
+def test_one_row_per_variation_and_each_equals_a_measurement_of_its_own(case):
     model, loader = case
-    frame = coupling_robustness(model, loader, pairs=[BETWEEN])
-    assert frame["variation"].tolist() == [name for name, _ in VARIATIONS]
-    base = layer_couplings(measure(model, loader), pairs=[BETWEEN], permutations=1)["coupling"]
-    assert frame["coupling"][0] == pytest.approx(base.mean())
+    base = measure(model, loader, hull=False)
+    frame = coupling_robustness(model, loader, base, pairs=[BETWEEN])
+    assert frame["variation"].tolist() == [BASE, *(name for name, _ in VARIATIONS)]
+    for found, (_, changed) in zip(frame["coupling"], [(BASE, {}), *VARIATIONS], strict=True):
+        own = measure(model, loader, hull=False, **changed)
+        expected = layer_couplings(own, pairs=[BETWEEN], permutations=1)["coupling"].mean()
+        assert found == pytest.approx(expected)
     # The reference noise is one number for the layer: it cannot change ranks of input capture.
     np.testing.assert_allclose(frame["coupling"][1:3], frame["coupling"][0])
     assert frame["coupling"].nunique() > 3
