@@ -8,9 +8,11 @@ image; its products with the channels therefore need only the sums over each ima
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.linalg import blas
 from torch import Tensor
 
@@ -19,6 +21,8 @@ from theory.moments import Moments
 BLOCK = 256
 """Width of the column blocks in which the upper triangle of YᵀY is computed where no symmetric
 product is at hand. Above it the triangle saves more than narrower products cost."""
+
+IN_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 class GroupedMoments:
@@ -49,16 +53,23 @@ class GroupedMoments:
         precision: torch.dtype = torch.float64,
     ) -> None:
         c, q = n_channels, n_targets
-        options = {"dtype": torch.float64, "device": device}
         self.n_channels, self.n_targets = c, q
-        self._precision = precision
+        self._device, self._precision = torch.device(device), precision
+        self._on_host = self._device.type == "cpu" and precision is torch.float64
         self._shift: Tensor | None = None
+        self._buffer = np.empty(0)
         self._counts = np.zeros(groups, dtype=np.int64)
-        self._sums = torch.zeros(groups, c + q, **options)
+        self._sums = self._zeros(groups, c + q)
         # only the upper triangle of each YᵀY is filled
-        self._channels = torch.zeros(groups, c, c, **options)
-        self._cross = torch.zeros(groups, c, q, **options)
-        self._targets = torch.zeros(groups, q, q, **options)
+        self._channels = self._zeros(groups, c, c)
+        self._cross = self._zeros(groups, c, q)
+        self._targets = self._zeros(groups, q, q)
+
+    def _zeros(self, *shape: int) -> Any:
+        """Arrays on the host, tensors on a device: their arithmetic reads the same."""
+        if self._on_host:
+            return np.zeros(shape)
+        return torch.zeros(shape, dtype=torch.float64, device=self._device)
 
     def add(self, samples: Tensor, targets: Tensor, images_per_group: Sequence[int]) -> None:
         """Add a batch.
@@ -74,32 +85,50 @@ class GroupedMoments:
             self._shift = torch.cat(
                 [samples.double().mean((0, 1)), targets.double().mean(0)]
             )  # in float64: any finite value serves as a shift
-        # promoted to float64 in one pass over the samples
-        channels = torch.sub(samples, self._shift[:c]).to(self._precision)
-        shifted = targets.double() - self._shift[c:]
-        per_image = channels.sum(1, dtype=torch.float64)
+        shifted: Any = targets.double() - self._shift[c:]
+        if self._on_host:
+            shifted = shifted.numpy()
+        add_channels = self._add_on_host if self._on_host else self._add_on_device
         start = 0
         for group, n in enumerate(images_per_group):
             if n == 0:
                 continue
             part = slice(start, start + n)
             start += n
-            self._add_channels(group, channels[part].reshape(-1, c))
+            per_image = add_channels(group, samples[part])
             self._counts[group] += n * positions
-            self._sums[group, :c] += per_image[part].sum(0)
+            self._sums[group, :c] += per_image.sum(0)
             self._sums[group, c:] += positions * shifted[part].sum(0)
-            self._cross[group].addmm_(per_image[part].T, shifted[part])
-            self._targets[group].addmm_(shifted[part].T, shifted[part], alpha=positions)
+            self._cross[group] += per_image.T @ shifted[part]
+            self._targets[group] += positions * (shifted[part].T @ shifted[part])
 
-    def _add_channels(self, group: int, rows: Tensor) -> None:
-        products = self._channels[group]
-        if products.device.type == "cpu" and rows.dtype is torch.float64:
-            # BLAS writes the lower triangle of the transpose, which is this upper one, in place
-            blas.dsyrk(1.0, rows.numpy().T, beta=1.0, c=products.numpy().T, lower=1, overwrite_c=1)
-            return
+    def _add_on_host(self, group: int, samples: Tensor) -> NDArray[np.float64]:
+        """Add the products of one group's channels; return each image's sums of deviations.
+
+        In NumPy and BLAS, a group at a time: its deviations stay in a core's cache, and torch's
+        threads, which spin for a while after each operation, are not woken beside BLAS's.
+        """
+        # NumPy has no bfloat16
+        values = (samples if samples.dtype in IN_NUMPY else samples.float()).numpy()
+        if self._buffer.shape[0] < values.size:
+            self._buffer = np.empty(values.size)
+        deviations = self._buffer[: values.size].reshape(values.shape)
+        np.subtract(values, self._shift[: self.n_channels].numpy(), out=deviations)
+        rows = deviations.reshape(-1, self.n_channels)
+        # BLAS writes the lower triangle of the transpose, which is this upper one, in place
+        products = self._channels[group].T
+        blas.dsyrk(1.0, rows.T, beta=1.0, c=products, lower=1, overwrite_c=1)
+        total: NDArray[np.float64] = deviations.sum(axis=1)
+        return total
+
+    def _add_on_device(self, group: int, samples: Tensor) -> Tensor:
+        """The same with torch, where the samples are, in the chosen precision."""
+        deviations = torch.sub(samples, self._shift[: self.n_channels]).to(self._precision)
+        rows, products = deviations.reshape(-1, self.n_channels), self._channels[group]
         for left in range(0, self.n_channels, BLOCK):
             right = min(left + BLOCK, self.n_channels)
             products[left:right, left:] += rows[:, left:right].T @ rows[:, left:]
+        return deviations.sum(1, dtype=torch.float64)
 
     def moments(self) -> list[Moments]:
         """Moments of each group, groups without samples left out."""
@@ -109,14 +138,18 @@ class GroupedMoments:
         """Turn sums of deviations from the shift into mean and covariance."""
         # in NumPy: these matrices are too small for torch's threads to be worth waking
         n, c = int(self._counts[group]), self.n_channels
-        sums, shift = self._sums[group].cpu().numpy(), self._shift.cpu().numpy()
+        sums, shift = _host(self._sums[group]), _host(self._shift)
         mean = sums / n
         cov = np.zeros((sums.size, sums.size))  # only its upper triangle is filled
-        cov[:c, :c] = self._channels[group].cpu().numpy()
-        cov[:c, c:] = self._cross[group].cpu().numpy()
-        cov[c:, c:] = self._targets[group].cpu().numpy()
+        cov[:c, :c] = _host(self._channels[group])
+        cov[:c, c:] = _host(self._cross[group])
+        cov[c:, c:] = _host(self._targets[group])
         cov -= np.outer(mean, sums)
         cov /= max(n - 1, 1)
         upper = np.triu(cov)
         upper += np.triu(cov, 1).T
         return Moments(shift + mean, upper, self.n_targets, n)
+
+
+def _host(values: Any) -> NDArray[np.float64]:
+    return values.cpu().numpy() if isinstance(values, Tensor) else values

@@ -77,8 +77,9 @@ def _check_images(index: int, images: Tensor) -> None:
             f"loader must yield images of shape (n, ...) with n >= 1; batch {index} has shape "
             f"{tuple(images.shape)}."
         )
-    finite = torch.isfinite(images)
-    if not bool(finite.all()):
+    # the extremes are finite only if everything between them is; a NaN is its own extreme
+    if not all(torch.isfinite(extreme) for extreme in images.aminmax()):
+        finite = torch.isfinite(images)
         bad = (~finite).flatten(1).any(1).nonzero()[0].item()
         raise ValueError(
             f"loader must yield finite images; batch {index} holds {int((~finite).sum())} NaN or "

@@ -131,7 +131,8 @@ class Recorder:
             targets = evaluate_target(self._target, logits, labels)[self._sampler.order]
             for tap in self._taps:
                 # the uses of a shared module lie side by side, as further positions
-                samples = torch.cat(self._samples.pop(tap.layer.name), dim=1)
+                uses = self._samples.pop(tap.layer.name)
+                samples = uses[0] if len(uses) == 1 else torch.cat(uses, dim=1)
                 self._add(tap.layer.name, samples, targets)
         if self._keep_images:
             self._targets.append(targets.cpu().numpy())
@@ -155,10 +156,10 @@ class Recorder:
                 f"layer {missing[0]!r} did not run on batch {self._batch}. A layer that runs only "
                 "on some inputs cannot be measured; leave it out by passing layers=[...]."
             )
-        # A sum is finite only if every term is: float32 terms cannot overflow a float64 sum. One
+        # The extremes are finite only if everything between them is; a NaN is its own extreme. One
         # transfer for all layers, since on a GPU each would wait for the whole queue.
-        totals = [part.sum(dtype=torch.float64) for part in chain(*self._samples.values())]
-        finite = torch.isfinite(torch.stack(totals))
+        extremes = [torch.stack(part.aminmax()) for part in chain(*self._samples.values())]
+        finite = torch.isfinite(torch.stack(extremes).double()).all(dim=1)
         if not bool(finite.all()):
             names = [name for name, parts in self._samples.items() for _ in parts]
             layer = names[int((~finite).nonzero()[0])]
