@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from empirical.figures.style import MARKERS, label, sheet, styled
@@ -31,7 +32,7 @@ def damage_against_axes(lesions: pd.DataFrame, scores: Sequence[str]) -> Figure:
         panel.set_yscale("symlog", linthresh=0.01)
         label(panel, f"{score.replace('_', ' ')} ({UNITS.get(score, 'nats')})", "")
     axes[0, 0].set_ylabel("increase of loss by lesion (nats)")
-    axes[0, 0].legend(title="layer")
+    _layer_legend(figure, axes[0, 0])
     return figure
 
 
@@ -56,5 +57,13 @@ def recovered_against_predicted(pooled: pd.DataFrame) -> Figure:
         panel.axhline(0, color="0.4", linewidth=0.8, linestyle="-")
         label(panel, "variance explained by peers (share)", "", f"peers: {kind}")
     axes[0, 0].set_ylabel("recovered damage (share)")
-    axes[0, 0].legend(title="layer")
+    _layer_legend(figure, axes[0, 0])
     return figure
+
+
+def _layer_legend(figure: Figure, panel: Axes) -> None:
+    """One legend below all panels: a network may have many layers."""
+    handles, names = panel.get_legend_handles_labels()
+    figure.legend(
+        handles, names, title="layer", loc="outside lower center", ncols=min(6, len(names))
+    )
