@@ -1,6 +1,6 @@
 """Streaming moments of (Y, T) on the device, kept apart by group of images.
 
-Sums are of deviations from a per-channel shift, the mean over the first batch, so that a mean a
+Sums are of deviations from a per-channel shift, the mean over a few images, so that a mean a
 thousand times the deviation costs no digits. A target is constant over the positions of its
 image; its products with the channels therefore need only the sums over each image's positions.
 """
@@ -21,6 +21,9 @@ from theory.moments import Moments
 BLOCK = 256
 """Width of the column blocks in which the upper triangle of YᵀY is computed where no symmetric
 product is at hand. Above it the triangle saves more than narrower products cost."""
+
+FEW = 8
+"""Images of the first batch whose mean is the shift."""
 
 IN_NUMPY = (torch.float16, torch.float32, torch.float64)
 
@@ -82,9 +85,9 @@ class GroupedMoments:
         """
         _, positions, c = samples.shape
         if self._shift is None:
-            self._shift = torch.cat(
-                [samples.double().mean((0, 1)), targets.double().mean(0)]
-            )  # in float64: any finite value serves as a shift
+            # in float64: any finite value serves as a shift, and a few images give a good one
+            few = samples[:FEW].double().mean((0, 1))
+            self._shift = torch.cat([few, targets.double().mean(0)])
         shifted: Any = targets.double() - self._shift[c:]
         if self._on_host:
             shifted = shifted.numpy()
