@@ -30,12 +30,6 @@ app = typer.Typer(
     "the two axes of channel information.",
 )
 
-app.add_typer(theory_commands, name="theory")
-app.add_typer(simulations, name="sim")
-app.add_typer(experiments)
-app.command()(lesion)
-app.command()(prune)
-
 
 def __getattr__(name: str) -> object:
     """Public names of `theory`, `sim` and `empirical`, loaded on first use."""
@@ -135,6 +129,13 @@ def report(
     from empirical.report.page import render
 
     typer.echo(render(folder))
+
+
+app.add_typer(theory_commands, name="theory")
+app.add_typer(simulations, name="sim")
+app.add_typer(experiments)
+app.command()(lesion)
+app.command()(prune)
 
 
 def main() -> None:
