@@ -85,14 +85,15 @@ def split_data(
 def stratified_draw(
     labels: NDArray[np.int64], size: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return `size` sorted indices in which every class has its share, to within one image.
+    """Return `size` indices in which every class has its share, to within one image.
 
     Images are shuffled within their class and then taken in the order of their relative rank, so
-    that any size, also one below the number of classes, gives as even a draw as can be.
+    that any size, also one below the number of classes, gives as even a draw as can be. They stay
+    in that order: the first images, and every batch, are as even a draw as the whole.
     """
     order = rng.permutation(len(labels))
     ranks = np.empty(len(labels))
     for label in np.unique(labels):
         members = order[labels[order] == label]
         ranks[members] = (np.arange(len(members)) + rng.random()) / len(members)
-    return np.sort(np.argsort(ranks, kind="stable")[:size])
+    return np.argsort(ranks, kind="stable")[:size]

@@ -169,6 +169,15 @@ def test_stratified_draw_gives_every_class_its_share(size):
     assert np.abs(shares).max() <= 1
 
 
+def test_every_part_of_a_stratified_draw_is_stratified():
+    """Folders come sorted by class: whoever reads the first images only must not get one class."""
+    labels = np.repeat(np.arange(5), [10, 20, 30, 20, 20])
+    drawn = stratified_draw(labels, 100, np.random.default_rng(0))
+    for first in (5, 20, 50):
+        found = np.bincount(labels[drawn[:first]], minlength=5)
+        assert np.abs(found - first * np.array([0.1, 0.2, 0.3, 0.2, 0.2])).max() <= 1
+
+
 def test_split_refuses_a_share_of_one():
     with pytest.raises(ValueError, match=r"selection must be a share in \[0, 1\); got 1"):
         split_data(*load_data("digits"), selection=1)
