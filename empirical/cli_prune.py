@@ -40,7 +40,11 @@ def prune(
     ] = "replaceability",
     allocation: Annotated[str, typer.Option(help="uniform, global or sensitivity.")] = "uniform",
     recovery: Annotated[
-        str, typer.Option(help="none, recalibrate, merge or compensate (merge + recalibrate).")
+        str,
+        typer.Option(
+            help="none, recalibrate, merge, compensate (merge + recalibrate), reconstruct (every "
+            "layer refitted), fold; finetune, compensate_finetune or reconstruct_finetune."
+        ),
     ] = "compensate",
     floor: Annotated[
         float, typer.Option(help="Least share of its channels that each layer keeps.")

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from empirical.analysis.couplings import BETWEEN, WITHIN, Pair
+from empirical.analysis.sampled_information import ESTIMATORS, draw_samples, task_information
 from empirical.measuring.estimation import OPTIONS
 from empirical.measuring.measurement import measure
+from empirical.measuring.points import MissingPointError
 from empirical.measuring.table import AxisTable
 from theory import ChannelAxes, channel_axes, merge, spearman
 
@@ -23,6 +26,8 @@ VARIATIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("target: first logit component", {"target": "logit_pc1"}),
     ("target: label", {"target": "label"}),
     ("sampling: pooled maps", {"sampling": "pooled"}),
+    ("point: after the norm", {"point": "post_norm"}),
+    ("point: after the activation", {"point": "post_activation"}),
 )
 """Name -> arguments of `measure` that differ from the base settings."""
 
@@ -55,7 +60,7 @@ def coupling_robustness(
 
     Returns:
         Columns variation, first, second, coupling (mean over layers), lowest, highest (over
-        layers). A variation that the layers do not allow is an error of `measure`.
+        layers). A point that no layer has is left out.
     """
     estimator = {name: base.settings[name] for name in OPTIONS} | {"hull": False}
     frames = [_summary(base.axes, pairs, BASE)]
@@ -66,9 +71,44 @@ def coupling_robustness(
                 for layer, moments in base.moments.items()
             }
         else:
-            axes = measure(model, loader, **{**settings, **FAST, **changed}).axes
+            try:
+                axes = measure(model, loader, **{**settings, **FAST, **changed}).axes
+            except MissingPointError:
+                continue
         frames.append(_summary(axes, pairs, name))
     return pd.concat(frames, ignore_index=True)
+
+
+def estimator_robustness(
+    model: nn.Module,
+    loader: Iterable[object],
+    base: AxisTable,
+    *,
+    target: str,
+    images: int = 1000,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> pd.DataFrame:
+    """Coupling of input capture with task information by three estimators on the same samples.
+
+    Input capture is that of `base`: it is about variance, which a copula does not know. One
+    position of each of `images` images is used. Columns as in `coupling_robustness`.
+    """
+    drawn = draw_samples(model, loader, target=target, images=images, seed=seed, device=device)
+    rows = []
+    for estimator in ESTIMATORS:
+        values = [
+            float(
+                spearman(
+                    base.axes[layer].input_capture,
+                    task_information(samples, drawn.target, estimator),
+                )
+            )
+            for layer, samples in drawn.layers.items()
+            if layer in base.axes
+        ]
+        rows.append(_row(f"estimator: {estimator}, one position", BETWEEN, values))
+    return pd.DataFrame(rows)
 
 
 def sample_count_robustness(
@@ -120,14 +160,16 @@ def _summary(axes: Mapping[str, ChannelAxes], pairs: Sequence[Pair], name: str) 
         values = [
             float(spearman(getattr(a, pair.first), getattr(a, pair.second))) for a in axes.values()
         ]
-        rows.append(
-            {
-                "variation": name,
-                "first": pair.first,
-                "second": pair.second,
-                "coupling": np.nanmean(values),
-                "lowest": np.nanmin(values),
-                "highest": np.nanmax(values),
-            }
-        )
+        rows.append(_row(name, pair, values))
     return pd.DataFrame(rows)
+
+
+def _row(name: str, pair: Pair, values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "variation": name,
+        "first": pair.first,
+        "second": pair.second,
+        "coupling": np.nanmean(values),
+        "lowest": np.nanmin(values),
+        "highest": np.nanmax(values),
+    }

@@ -13,6 +13,10 @@ from theory._validation import one_of
 POINTS = ("pre_norm", "post_norm", "post_activation")
 
 
+class MissingPointError(ValueError):
+    """No layer of the model has the point that was asked for."""
+
+
 @dataclass(frozen=True)
 class Tap:
     """One tapped layer: the submodule whose output is read, and how.
@@ -43,8 +47,10 @@ def taps(layers: Sequence[Layer], point: str, *, strict: bool) -> tuple[list[Tap
 
     Raises
     ------
+    MissingPointError (a ValueError)
+        no layer left
     ValueError
-        no layer left; with `strict`, any layer without peers or without the point
+        with `strict`, any layer without peers or without the point
     """
     one_of("point", point, POINTS)
     found, skipped = [], {}
@@ -61,7 +67,7 @@ def taps(layers: Sequence[Layer], point: str, *, strict: bool) -> tuple[list[Tap
         name, reason = next(iter(skipped.items()))
         raise ValueError(f"layers must be measurable at point {point!r}; {name!r} has {reason}.")
     if not found:
-        raise ValueError(
+        raise MissingPointError(
             f"model must have a layer that can be measured at point {point!r}; of "
             f"{len(skipped)} layers the first has {next(iter(skipped.values()))}."
         )

@@ -7,6 +7,7 @@ calibration images only; accuracies are reported on other images.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
@@ -15,6 +16,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from empirical.data.images import ImageSet
 from empirical.measuring.batches import batches
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
@@ -24,7 +26,11 @@ from empirical.pruning.criteria_gradients import loss_gradients
 from empirical.pruning.criteria_maps import average_rank, channel_independence, map_scores
 from empirical.pruning.criterion import Scores
 from empirical.pruning.input_moments import InputMoments, input_moments
+from empirical.pruning.output_fisher import output_fisher
+from empirical.pruning.reconstruction import Reference, references
+from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
+from empirical.training.recipes import Recipe
 from theory.axes import ChannelAxes, channel_axes
 
 
@@ -33,10 +39,13 @@ class Calibration:
 
     Args:
         model: any `nn.Module` from images to logits; it is never changed.
-        loader: a re-iterable of (images, labels), training images that no report uses.
+        loader: a re-iterable of (images, labels), training images that no report uses, in random
+            order: gradients and feature maps read the first ones, batch norms go by batch.
         target: T of the target axis, as in `measure`.
         batch_limit: use at most so many batches of the loader; all by default.
-        gradient_images: images for Taylor and Hessian; `map_images`: for HRank and CHIP.
+        gradient_images: images for Taylor and Hessian; `map_images`: for HRank and CHIP;
+            `refit_images`: that recovery "reconstruct" refits the layers on.
+        training: images that the recoveries with fine-tuning train on, by `recipe`.
         skip: layers to keep whole. coupled: False also keeps residual streams whole.
         seed: of the spatial positions that are sampled.
         device: where to compute; by default where the model's parameters are.
@@ -56,6 +65,9 @@ class Calibration:
         batch_limit: int | None = None,
         gradient_images: int = 256,
         map_images: int = 64,
+        refit_images: int = 1000,
+        training: ImageSet | None = None,
+        recipe: Recipe = FINE_TUNING,
         skip: tuple[str, ...] = (),
         coupled: bool = True,
         seed: int = 0,
@@ -72,6 +84,9 @@ class Calibration:
         self.batch_limit = batch_limit
         self.gradient_images = gradient_images
         self.map_images = map_images
+        self.refit_images = refit_images
+        self.training = training
+        self.recipe = recipe
         self.skip = tuple(skip)
         self.coupled = coupled
         self.seed = seed
@@ -87,7 +102,14 @@ class Calibration:
     @cached_property
     def example(self) -> Tensor:
         """One image, (1, ...)."""
-        images, _ = next(self.batches())
+        images, labels = next(self.batches())
+        if len(labels) >= 16 and bool((labels == labels[0]).all()):
+            warnings.warn(
+                f"the first {len(labels)} calibration images are all of class {int(labels[0])}: "
+                "loader seems to be sorted by class. Gradients, feature maps and batch-norm "
+                "statistics are then those of few classes; shuffle it.",
+                stacklevel=2,
+            )
         return images[:1]
 
     @cached_property
@@ -123,6 +145,28 @@ class Calibration:
     def input_moments(self) -> dict[tuple[str, str], InputMoments]:
         """Moments of each group's units at the input of each layer that reads them."""
         return input_moments(self.model, self.graph, self.batches(), seed=self.seed)
+
+    @cached_property
+    def output_fisher(self) -> Mapping[str, Scores]:
+        """How much the prediction minds changes of what each reading layer computes."""
+        readers = {m.module: None for group in self.graph.groups for m in group.consumers}
+        return output_fisher(self.model, list(readers), self.batches(), seed=self.seed)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The first `refit_images` images, (n, ...)."""
+        parts, n = [], 0
+        for images, _ in self.batches():
+            parts.append(images[: self.refit_images - n])
+            n += len(parts[-1])
+            if n >= self.refit_images:
+                break
+        return torch.cat(parts)
+
+    @cached_property
+    def references(self) -> dict[str, Reference]:
+        """What every dense layer computes on `images`, at random positions."""
+        return references(self.model, self.images, seed=self.seed)
 
     @cached_property
     def traced(self) -> tuple[nn.Module, tp.DependencyGraph]:

@@ -30,8 +30,8 @@ from theory._files import atomic
 from theory._validation import count, one_of
 
 CRITERIA = (
-    "replaceability", "replaceability_at_once", "conditional_power", "-peer_predictability",
-    "-peer_overlap", "input_capture", "task_information", "target_excess",
+    "replaceability", "task_replaceability", "replaceability_at_once", "conditional_power",
+    "-peer_predictability", "-peer_overlap", "input_capture", "task_information", "target_excess",
     "conditional_task_information", "two_axis", "random", "l1", "l2", "group_l2", "bn_scale",
     "fpgm", "taylor", "lamp", "hessian", "hrank", "chip",
 )  # fmt: skip
@@ -90,6 +90,8 @@ def run_factorial(
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Run what is missing of the factorial for one network, and return all its rows.
+
+    Those of an earlier call with other factors, into the same folder, are among them.
 
     Args:
         known: the dense network with its calibration images.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from empirical.analysis.couplings import t_interval
+from empirical.pruning.criteria import REGISTRY
 from theory.finding import Finding
 
 AXES: Mapping[str, tuple[str, ...]] = {
@@ -22,6 +23,12 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "target": ("task_information", "target_excess", "conditional_task_information"),
 }
 """The criteria that stand for each axis, in the direction its claim names, fixed beforehand."""
+
+OURS = ("replaceability", "task_replaceability")
+FAMILY = (*OURS, "replaceability_at_once", "outgoing_power")
+"""The selectors of our own, and with the variants that show what their parts are worth."""
+COMPENSATED = ("compensate", "reconstruct")
+"""The recoveries in which peers stand in for what went."""
 
 CELL = ["network", "seed", "allocation", "recovery", "criterion"]
 
@@ -161,6 +168,68 @@ def agreement(scores: Mapping[str, np.ndarray]) -> pd.DataFrame:
     total = np.nansum(tables, axis=0)
     mean = np.divide(total, counted, out=np.full_like(total, np.nan), where=counted > 0)
     return pd.DataFrame(mean, index=names, columns=names)
+
+
+def mean_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy per network, setting and share: mean and standard deviation over seeds."""
+    pruned = rows.dropna(subset=["accuracy"])
+    keys = ["network", "allocation", "recovery", "criterion", "share"]
+    by_seed = pruned.groupby([*keys, "seed"], sort=False)["accuracy"].mean()
+    grouped = by_seed.groupby(keys, sort=False)
+    return grouped.agg(accuracy="mean", sd="std", seeds="size").reset_index()
+
+
+def headline(
+    rows: pd.DataFrame, *, share: float = 0.5, compensated: Sequence[str] = COMPENSATED
+) -> pd.DataFrame:
+    """Our selectors with compensation against the best of the others, at one share.
+
+    For every allocation and compensating recovery: against the best criterion of the libraries
+    (weights and gradients) with batch norms recalibrated, and against the best selector outside
+    `FAMILY` with the same compensation. The best is found per network, on the reported accuracies.
+    """
+    here = rows[np.isclose(rows["share"], share)].dropna(subset=["accuracy"])
+    others = [n for n in dict.fromkeys(here["criterion"]) if n in REGISTRY and n not in FAMILY]
+    library = [name for name in others if REGISTRY[name].axis in ("weights", "gradients")]
+    found = []
+    for (network, allocation), cell in here.groupby(["network", "allocation"], sort=False):
+        for ours, recovery in product(OURS, compensated):
+            one = Arm(ours, recovery)
+            for against, names, theirs in (
+                ("library criterion", library, "recalibrate"),
+                ("other selector", others, recovery),
+            ):
+                there = cell[(cell["recovery"] == theirs) & cell["criterion"].isin(names)]
+                if there.empty or one.of(cell, "accuracy").empty:
+                    continue
+                best = best_arm(cell, names, theirs, "accuracy")
+                row = paired(cell, one, best, "accuracy").iloc[0].to_dict()
+                accuracy = float(one.of(cell, "accuracy").mean())
+                row |= {"network": network, "allocation": allocation, "against": against}
+                found.append({**row, "share": share, "accuracy": accuracy})
+    return pd.DataFrame(found)
+
+
+def headline_findings(table: pd.DataFrame) -> list[Finding]:
+    """Sentences on what `headline` found, in points of accuracy."""
+    return [
+        Finding(
+            "{network} at {share:.0%} of the multiply-accumulates, {allocation} allocation: "
+            "{one} reaches {accuracy:.1%}; minus the best {against}, {other}: "
+            f"{{points:+.1f}} points {_interval(row)}over {{seeds}} seeds.",
+            {
+                **row.to_dict(),
+                "points": 100 * row["difference"],
+                "low": 100 * row["low"],
+                "high": 100 * row["high"],
+            },
+        )
+        for _, row in table.iterrows()
+    ]
+
+
+def _interval(row: pd.Series) -> str:
+    return "" if np.isnan(row["low"]) else "[{low:+.1f}, {high:+.1f}] "
 
 
 def findings(table: pd.DataFrame) -> list[Finding]:

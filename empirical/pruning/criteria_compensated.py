@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
@@ -13,29 +15,36 @@ from empirical.pruning.replaceability import RIDGE, removal_order, scores_from_o
 Float = NDArray[np.float64]
 
 
-def outgoing_gram(module: nn.Module, member: Member) -> list[Float]:
+def outgoing_gram(module: nn.Module, member: Member, fisher: Float | None = None) -> list[Float]:
     """Σ wᵀw over outputs and taps of a consumer's weights on the units; (units, units) per block.
 
-    Units that cover several inputs sum over them; the blocks of a grouped convolution are apart.
+    With `fisher` (outputs, outputs) it is Σ wᵀΓw. Units that cover several inputs sum over them;
+    the blocks of a grouped convolution are apart.
     """
     weight = module.weight.detach().double().cpu().numpy()
     flat = weight.reshape(*weight.shape[:2], -1)  # (outputs, inputs, taps)
     groups = getattr(module, "groups", 1)
     columns = member.index if groups == 1 else member.index[:, :1]
+    outputs = len(flat) // groups
     grams = []
-    for block in np.split(flat, groups):
-        rows = block[:, columns].transpose(1, 0, 2, 3).reshape(len(columns), -1)
-        grams.append(rows @ rows.T)
+    for start in range(0, len(flat), outputs):
+        mine = slice(start, start + outputs)
+        rows = flat[mine][:, columns].transpose(1, 2, 3, 0)  # (units, m, taps, outputs)
+        minded = rows if fisher is None else rows @ fisher[mine, mine]
+        grams.append(rows.reshape(len(columns), -1) @ minded.reshape(len(columns), -1).T)
     return grams
 
 
-def _consumers(known: Knowledge, group: Group) -> tuple[list[Float], list[Float]]:
+def _consumers(
+    known: Knowledge, group: Group, fisher: Mapping[str, Float] | None = None
+) -> tuple[list[Float], list[Float]]:
     """Covariances and outgoing Gram matrices of a group, one pair per consumer and block."""
     covariances: list[Float] = []
     outgoing: list[Float] = []
     for member in group.consumers:
         covariances += list(known.input_moments[group.name, member.module].cov)
-        outgoing += outgoing_gram(known.model.get_submodule(member.module), member)
+        module = known.model.get_submodule(member.module)
+        outgoing += outgoing_gram(module, member, fisher and fisher[member.module])
     return covariances, outgoing
 
 
@@ -43,6 +52,17 @@ def _consumers(known: Knowledge, group: Group) -> tuple[list[Float], list[Float]
 def replaceability(known: Knowledge, group: Group, _: int) -> Scores:
     """Relative variance the next layers lose by the time a unit goes, peers standing in."""
     return scores_from_order(*removal_order(*_consumers(known, group)))
+
+
+@register("task_replaceability", "both", "raw", "the same, in nats of the prediction")
+def task_replaceability(known: Knowledge, group: Group, _: int) -> Scores:
+    """Nats by which the prediction moves by the time a unit goes, peers standing in.
+
+    Both axes in one: `replaceability` with the next layer's outputs weighted by how much the
+    network's prediction minds them, ½ tr(Γ W Cov(residual) Wᵀ) with Γ their Fisher information.
+    """
+    order, cost = removal_order(*_consumers(known, group, known.output_fisher), relative=False)
+    return scores_from_order(order, 0.5 * cost)
 
 
 @register("replaceability_at_once", "local", "raw", "A_ii / P_ii, without updates")

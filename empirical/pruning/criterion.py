@@ -30,6 +30,7 @@ class Knowledge(Protocol):
     axes: Mapping[str, ChannelAxes]
     hulls: Mapping[str, ChannelAxes]
     input_moments: dict[tuple[str, str], InputMoments]
+    output_fisher: Mapping[str, Scores]
     gradients: Mapping[str, dict[str, Tensor]]
     map_ranks: dict[str, Scores]
     map_independence: dict[str, Scores]

@@ -85,6 +85,7 @@ def prune_one(
         target=target,
         skip=tuple(skip),
         coupled=coupled,
+        training=train,
         seed=seed,
         device=where,
     )

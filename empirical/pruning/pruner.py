@@ -17,8 +17,10 @@ from empirical.pruning.compensation import merge
 from empirical.pruning.criteria import comparable
 from empirical.pruning.criterion import REGISTRY
 from empirical.pruning.folding import fold
+from empirical.pruning.reconstruction import kept_outputs, reconstruct
 from empirical.pruning.recovery import RECOVERIES, recalibrate
-from empirical.pruning.removal import Kept, mask, remove
+from empirical.pruning.removal import Kept, kept_channels, mask, remove
+from empirical.training.trainer import train
 from theory._validation import one_of, positive
 
 ALLOCATIONS = ("uniform", "global", "sensitivity")
@@ -104,7 +106,10 @@ def prune(
         criterion: one of `criterion_names()`; the channels that score lowest go.
         allocation: "uniform", "global" or "sensitivity".
         recovery: "none", "recalibrate" (batch norms), "merge" (peer compensation),
-            "compensate" (both) or "fold" (model folding, recalibrated).
+            "compensate" (both), "reconstruct" (every layer refitted to the dense network),
+            "fold" (model folding, recalibrated); or "finetune", "compensate_finetune",
+            "reconstruct_finetune", which train on with labels afterwards and need a `Calibration`
+            with `training` images.
         path: "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
         floor: least share of its channels that every layer keeps.
         counts: group name -> units to keep, instead of `macs`; groups left out stay whole.
@@ -177,6 +182,16 @@ def apply(
 ) -> nn.Module:
     """Remove (or mask) everything but `kept`, then recover."""
     steps = RECOVERIES[recovery]
+    if "finetune" in steps and known.training is None:
+        raise ValueError(
+            f"recovery={recovery!r} trains on, and the calibration holds no training images. Pass "
+            "Calibration(..., training=images), an ImageSet, or take recovery='compensate'."
+        )
+    if "reconstruct" in steps and path == "masked":
+        raise ValueError(
+            "recovery='reconstruct' refits the layers of a network whose channels are gone, so it "
+            "does not go with path='masked'. Take path='removed', or recovery='compensate'."
+        )
     model = known.model
     if "merge" in steps:
         model = copy.deepcopy(model)
@@ -188,8 +203,14 @@ def apply(
         pruned = mask(model, known.graph, kept)
     else:
         pruned = remove(model, known.graph, kept, known.example)
+    if "reconstruct" in steps:
+        outputs = kept_outputs(known.model, kept_channels(known.model, known.graph, kept))
+        reconstruct(pruned, known.images, known.references, outputs)
     if "recalibrate" in steps:
         recalibrate(pruned, known.batches())
+    if "finetune" in steps:
+        train(pruned, known.training, recipe=known.recipe, seed=known.seed, steps=(),
+              device=known.device)  # fmt: skip
     return pruned
 
 

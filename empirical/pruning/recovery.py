@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+
+from empirical.training.recipes import Recipe
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -14,10 +17,28 @@ RECOVERIES: dict[str, tuple[str, ...]] = {
     "recalibrate": ("recalibrate",),
     "merge": ("merge",),
     "compensate": ("merge", "recalibrate"),
+    "reconstruct": ("reconstruct",),
     "fold": ("fold", "recalibrate"),
+    "finetune": ("recalibrate", "finetune"),
+    "compensate_finetune": ("merge", "recalibrate", "finetune"),
+    "reconstruct_finetune": ("reconstruct", "finetune"),
 }
 """Recovery -> its steps. "merge" is peer compensation alone, "compensate" recalibrates after it,
-"fold" merges filters without data and recalibrates."""
+"reconstruct" refits every layer to the dense network, "fold" merges filters without data and
+recalibrates. "finetune" goes on training, with labels; all others read none."""
+
+FINE_TUNING = Recipe(epochs=5, learning_rate=0.01, schedule="cosine")
+"""How a pruned network is trained on, unless told otherwise."""
+
+
+def fine_tuning(recipe: Recipe) -> Recipe:
+    """Five epochs at a tenth of the learning rate of the training that `recipe` describes.
+
+    >>> fine_tuning(Recipe(epochs=12, learning_rate=0.2, flip=True)).learning_rate
+    0.02
+    """
+    rate = recipe.learning_rate / 10
+    return replace(recipe, epochs=5, learning_rate=rate, schedule=FINE_TUNING.schedule)
 
 
 def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:

@@ -30,7 +30,11 @@ BLOCK = 64
 
 
 def removal_order(
-    covariances: Sequence[Float], outgoing: Sequence[Float], *, ridge: float = RIDGE
+    covariances: Sequence[Float],
+    outgoing: Sequence[Float],
+    *,
+    ridge: float = RIDGE,
+    relative: bool = True,
 ) -> tuple[NDArray[np.int64], Float]:
     """Greedy order of removal and the relative cost of each step.
 
@@ -38,10 +42,12 @@ def removal_order(
         covariances: per consumer, the covariance of the units at its input, (C, C).
         outgoing: per consumer, A = Σ wᵀw over outputs and taps, (C, C).
         ridge: share of the mean variance added to the diagonal.
+        relative: costs as a share of Σ_i A_ii K_ii, averaged over consumers; else as they are,
+            summed.
 
     Returns:
         order: the unit that goes first, second, ..., (C,).
-        cost: variance lost at each step as a share of Σ_i A_ii K_ii, averaged over consumers, (C,).
+        cost: variance lost at each step, (C,).
 
     Of equals the last index goes first. A consumer whose inputs do not vary, or that gives them
     no weight, has no say.
@@ -58,8 +64,9 @@ def removal_order(
         if power <= 0:
             continue
         regular = cov + ridge * scale * np.eye(len(cov))
-        readers.append(_Reader(np.linalg.inv(regular), gram / power))
-    return _greedy(readers, len(covariances[0]))
+        readers.append(_Reader(np.linalg.inv(regular), gram / power if relative else gram))
+    order, cost = _greedy(readers, len(covariances[0]))
+    return order, cost / max(1, len(readers)) if relative else cost
 
 
 def _greedy(readers: list[_Reader], units: int) -> tuple[NDArray[np.int64], Float]:
@@ -71,7 +78,7 @@ def _greedy(readers: list[_Reader], units: int) -> tuple[NDArray[np.int64], Floa
         cost = np.zeros(len(left))
         for reader in readers:
             cost[staying] += reader.weight_diagonal[staying] / reader.precision_diagonal[staying]
-        cost = np.where(staying, cost / max(1, len(readers)), np.inf)
+        cost = np.where(staying, cost, np.inf)
         gone = len(left) - 1 - int(np.argmin(cost[::-1]))
         order[step], costs[step] = left[gone], cost[gone]
         staying[gone] = False
@@ -137,7 +144,8 @@ def scores_from_order(order: NDArray[np.int64], cost: Float) -> Float:
 
     Strictly increasing along the order, so that any number of units is removed in that order.
     """
-    total = np.cumsum(np.maximum(cost, 0.0)) + np.arange(len(cost)) * 1e-12
+    total = np.cumsum(np.maximum(cost, 0.0))
+    total += np.arange(len(cost)) * 1e-12 * max(float(total[-1]), np.finfo(float).tiny)
     score = np.empty(len(cost))
     score[order] = total
     return score

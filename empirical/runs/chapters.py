@@ -13,6 +13,7 @@ from empirical.measuring.table import AxisTable
 from empirical.report.page import Section
 from empirical.runs.steps import SCALAR_TARGETS, RunStages
 from empirical.sections.coupling import coupling_section
+from empirical.sections.factorial import factorial_section
 from empirical.sections.gradients import gradients_section
 from empirical.sections.grouping import grouping_section
 from empirical.sections.lesion import lesion_section
@@ -67,6 +68,9 @@ def run_sections(
             lesion_section(lesions, recovered),
             lesion_analysis_section(analyze_lesions(lesions), shuffled=analyze_lesions(shuffled)),
         ]
+    if stages.config.pruning.enabled:
+        pruned = stages.pruning()
+        sections.append(factorial_section(pruned.rows, pruned.scores))
     return sections
 
 

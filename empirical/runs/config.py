@@ -84,6 +84,36 @@ class LesionConfig:
 
 
 @dataclass(frozen=True)
+class PruningConfig:
+    """Whether the trained networks go through the factorial of pruning, and with which factors.
+
+    `images` of the calibration set are measured and recalibrated on; accuracies are on `report`
+    of the report images (0: all of them). The other keys are those of `Factorial`; an empty list
+    stands for its default.
+    """
+
+    enabled: bool = False
+    images: int = 2000
+    report: int = 0
+    criteria: tuple[str, ...] = ()
+    allocations: tuple[str, ...] = ()
+    recoveries: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    draws: int = 5
+
+    def __post_init__(self) -> None:
+        count("pruning.images", self.images, least=2)
+        count("pruning.report", self.report, least=0)
+
+    def factors(self) -> dict[str, Any]:
+        """Return the keywords for `Factorial`."""
+        names = ("criteria", "allocations", "recoveries", "shares")
+        return {name: value for name in names if (value := getattr(self, name))} | {
+            "draws": self.draws
+        }
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """All settings of a run. Paths of data and output are no part of what it computes.
 
@@ -102,6 +132,7 @@ class RunConfig:
     training: Recipe = field(default_factory=lambda: Recipe(epochs=15, batch_size=32))
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     lesion: LesionConfig = field(default_factory=LesionConfig)
+    pruning: PruningConfig = field(default_factory=PruningConfig)
 
     def __post_init__(self) -> None:
         positive("model.width", self.model.width)

@@ -1,4 +1,4 @@
-"""The stages of a run for each seed: train, measure, evaluate, gradients, lesions."""
+"""The stages of a run for each seed: train, measure, evaluate, gradients, lesions, pruning."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from empirical.analysis import robustness
@@ -20,6 +21,7 @@ from empirical.models.probe import check_logits
 from empirical.report.page import write_table
 from empirical.runs.config import RunConfig
 from empirical.runs.lesion_stage import LesionResult, read_lesions, run_lesions
+from empirical.runs.pruning_stage import PruningResult, read_pruning, run_pruning
 from empirical.runs.stages import file_hash, stage
 from empirical.training import distributed, evaluation, trainer
 from empirical.training.checkpoints import load_model, read_info
@@ -208,6 +210,7 @@ class RunStages:
             "images": self.split.calibration.fingerprint,
             "options": options.options(),
             "variations": dict(robustness.VARIATIONS),
+            "estimators": robustness.ESTIMATORS,
         }
         folder = self.robustness_folder(seed)
 
@@ -216,6 +219,10 @@ class RunStages:
             loader = image_loader(self.split.calibration, batch_size=options.batch_size)
             base = measurement.measure(model, loader, **settings)
             variations = robustness.coupling_robustness(model, loader, base, **settings)
+            estimators = robustness.estimator_robustness(
+                model, loader, base, target=options.target, seed=seed, device=self.device
+            )
+            variations = pd.concat([variations, estimators], ignore_index=True)
             write_table(folder / "variations.csv", variations)
             write_table(folder / "sample_counts.csv", robustness.sample_count_robustness(base))
 
@@ -243,6 +250,34 @@ class RunStages:
             )
         distributed.barrier()
         return [read_lesions(self.folder(seed) / "lesions") for seed in self.config.seeds]
+
+    def pruning(self) -> PruningResult:
+        """Prune the trained networks by every criterion, allocation, recovery and share."""
+        seeds = self.config.seeds
+        for number, seed in enumerate(seeds):
+            if number % distributed.world_size() != distributed.rank():
+                continue
+            checkpoint = self.checkpoint(seed, self.steps[-1])
+
+            def on_cell(done: int, cells: int, number: int = number, seed: int = seed) -> None:
+                what = f"seed {seed}: pruning, {done} of {cells}"
+                self.progress(what, (number + done / cells) / len(seeds))
+
+            model, _ = load_model(checkpoint)
+            run_pruning(
+                self.folder(seed) / "pruning",
+                model.to(self.device),
+                self.split,
+                self.config.pruning,
+                target=self.config.measure.target,
+                recipe=self.config.training,
+                network=self.spec.name,
+                seed=seed,
+                inputs={"checkpoint": file_hash(checkpoint)},
+                progress=on_cell,
+            )
+        distributed.barrier()
+        return read_pruning([self.folder(seed) / "pruning" for seed in seeds])
 
     # --- names ---------------------------------------------------------------------------------
 

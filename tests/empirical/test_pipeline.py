@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from empirical.cli import app
 from empirical.measuring.table import AxisTable
+from empirical.pruning import comparison
 from empirical.runs.chapters import read_accuracy, read_tables, run_couplings
 from empirical.runs.config import read_config
 from empirical.runs.pipeline import run
@@ -152,6 +153,48 @@ def test_lesions_join_the_report_when_asked_for(tmp_path):
     lesions = pd.read_csv(tmp_path / "tables" / "lesions.csv")
     assert set(lesions["kind"]) == {"mean", "zero"}
     assert set(lesions["n_images"]) == {60}
+
+
+PRUNING = {
+    "enabled": True,
+    "images": 150,
+    "report": 200,
+    "criteria": ["replaceability", "task_information", "-peer_overlap", "group_l2", "random"],
+    "allocations": ["uniform"],
+    "recoveries": ["recalibrate", "compensate"],
+    "shares": [0.7, 0.5],
+    "draws": 2,
+}
+
+
+def test_pruning_joins_the_report_continues_and_takes_more_factors(tmp_path, monkeypatch):
+    """Killed after some cells: the others are added. A new recovery computes its own cells only."""
+    settings = {**SMALL, "pruning": PRUNING}
+    cells = []
+    one = comparison._run_cell
+
+    def count_and_kill(known, report, cell, network, seed):
+        cells.append(cell)
+        if len(cells) == 8:
+            raise KeyboardInterrupt
+        return one(known, report, cell, network, seed)
+
+    monkeypatch.setattr(comparison, "_run_cell", count_and_kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, out=tmp_path)
+    result = run(settings, out=tmp_path)
+    assert len(cells) == 1 + 2 * 24  # two seeds; the cell of the kill is run again
+    rows = pd.read_csv(tmp_path / "seed-1" / "pruning" / "cells.csv")
+    assert len(rows) == 25
+    assert set(rows["images"]) == {200}
+    assert result.sections[-1].title == "Which channels can go?"
+    headline = pd.read_csv(tmp_path / "tables" / "pruning_headline.csv")
+    assert headline["against"].tolist() == ["library criterion", "other selector"]
+    assert "replaceability, compensate" in result.report.read_text()
+    more = {**settings, "pruning": {**PRUNING, "recoveries": ["reconstruct"], "shares": [0.5]}}
+    run(more, out=tmp_path)
+    assert {cell.recovery for cell in cells[49:]} == {"reconstruct"}
+    assert len(pd.read_csv(tmp_path / "seed-0" / "pruning" / "cells.csv")) == 31
 
 
 # --- configuration ----------------------------------------------------------------------------

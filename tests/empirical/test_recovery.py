@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from empirical import prune
+from empirical import Recipe, create_model, evaluate, image_loader, load_data, prune
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.channel_graph import trace_channels
 from empirical.pruning.compensation import merge, regression
 from empirical.pruning.criteria_compensated import outgoing_gram
 from empirical.pruning.folding import fold
 from empirical.pruning.input_moments import input_moments
+from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.recovery import recalibrate
 from empirical.pruning.removal import mask
 from empirical.pruning.replaceability import BLOCK, removal_order, scores_from_order
@@ -251,10 +252,91 @@ def test_recalibration_takes_statistics_from_the_batches_and_nothing_else() -> N
     assert recalibrate(nn.Sequential(nn.Linear(2, 2)), loader) == 0
 
 
+def test_fisher_of_the_logits_is_that_of_the_predicted_classes() -> None:
+    """By hand: the score of a drawn class has covariance diag(p) - p pᵀ, given the image."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).eval()
+    images = torch.randn(20000, 4)
+    found = output_fisher(model, ["0", "2"], [(images, torch.zeros(20000))], images=20000)
+    with torch.no_grad():
+        p = model(images).softmax(1).double()
+    expected = torch.diag_embed(p).mean(0) - (p.mT @ p) / len(p)
+    sampling = 4 / len(p) ** 0.5  # standard deviations of the entries are below 1
+    assert found["2"] == pytest.approx(expected.numpy(), abs=sampling)
+    slope = 1 - model[:2](images).detach().double() ** 2
+    weight = model[2].weight.detach().double()
+    mixed = torch.einsum("ok,nk->nok", weight, slope)
+    middle = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    below = torch.einsum("nok,nop,npl->kl", mixed, middle, mixed) / len(p)
+    assert model[0].weight.grad is None
+    with torch.no_grad():
+        assert found["0"].shape == (6, 6)
+    assert found["0"] == pytest.approx(below.numpy(), abs=sampling)
+
+
+def test_fisher_weights_the_outgoing_gram() -> None:
+    model = Grouped()
+    graph = trace_channels(model, torch.zeros(1, 3, 8, 8))
+    member = next(m for m in graph.group("stem").consumers if m.module == "grouped")
+    weight = model.grouped.weight.detach().double().numpy()
+    root = np.random.default_rng(0).standard_normal((len(weight), 30))
+    fisher = root @ root.T
+    for block, gram in enumerate(outgoing_gram(model.grouped, member, fisher)):
+        mine = slice(4 * block, 4 * block + 4)
+        rows = weight[mine].reshape(4, weight.shape[1], -1)
+        by_hand = sum(
+            rows[..., t].T @ fisher[mine, mine] @ rows[..., t] for t in range(rows.shape[2])
+        )
+        assert gram == pytest.approx(by_hand)
+
+
+def test_task_replaceability_foretells_how_far_the_prediction_moves() -> None:
+    """Small changes: nats by the score against the measured Kullback-Leibler divergence."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 3)).double().eval()
+    with torch.no_grad():
+        model[2].weight.mul_(0.3)
+    images = torch.randn(4000, 6, dtype=torch.double)
+    known = Calibration(model, [(images, torch.arange(4000) % 3)])
+    known.output_fisher = output_fisher(model, ["2"], known.batches(), images=4000)
+    order = np.argsort(known.scores("task_replaceability")["0"])
+    pruned = prune(model, known, counts={"0": 9}, criterion="task_replaceability", recovery="merge")
+    assert sorted(order[3:]) == pruned.kept["0"].tolist()
+    with torch.no_grad():
+        dense, left = model(images).log_softmax(1), pruned.model(images).log_softmax(1)
+    measured = float((dense.exp() * (dense - left)).sum(1).mean())
+    foretold = known.scores("task_replaceability")["0"][order[2]]
+    assert foretold == pytest.approx(measured, rel=0.3)
+
+
+def test_fine_tuning_lowers_the_loss_and_needs_training_images() -> None:
+    train, _ = load_data("digits")
+    model = create_model("small_convnet", classes=10, image_size=8, channels=1, seed=0)
+    calibration = image_loader(train.subset(torch.arange(0, 1000, 5)))
+    with pytest.raises(ValueError, match=r"recovery='finetune' trains on.*training=images"):
+        prune(model, calibration, criterion="l2", recovery="finetune")
+    recipe = Recipe(epochs=1, learning_rate=0.05)
+    known = Calibration(model, calibration, training=train, recipe=recipe)
+    accuracy = {
+        recovery: evaluate(
+            prune(model, known, criterion="l2", recovery=recovery).model, image_loader(train)
+        ).accuracy
+        for recovery in ("compensate", "compensate_finetune")
+    }
+    assert accuracy["compensate_finetune"] > accuracy["compensate"] + 0.2
+
+
 def test_too_few_images_to_regress_on_are_refused() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(108, 64), nn.ReLU(), nn.Linear(64, 10))
     with pytest.raises(ValueError, match=r"too small.*'3' reads 64 channels.*saw 20 samples"):
         prune(model, batches(3, 6, count=1, each=20), recovery="compensate", criterion="l2")
+
+
+def test_a_loader_sorted_by_class_is_warned_of() -> None:
+    model = plain((3, 6, 8))
+    loader = [(x, torch.full_like(y, 3)) for x, y in batches(3, 6)]
+    with pytest.warns(UserWarning, match="first 32 calibration images are all of class 3"):
+        assert Calibration(model, loader).example.shape == (1, 3, 6, 6)
 
 
 def test_an_input_that_is_not_finite_names_layer_and_batch() -> None:

@@ -1,0 +1,119 @@
+"""Layer-by-layer refitting against least squares written out, and what it is worth."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from empirical import Calibration, prune
+from empirical.pruning.reconstruction import _rows, reconstruct, references
+from tests.empirical.pruning_networks import batches, network, plain
+from tests.empirical.test_removal import Grouped
+
+FLOAT64 = 1e-8
+"""Solving normal equations against a least-squares routine, in double."""
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(0, 1), dilation=(1, 2)),
+        nn.Conv2d(4, 6, 3, padding="same", groups=2),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
+        nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
+        nn.Conv1d(4, 6, 3, stride=2, padding="valid"),
+        nn.Linear(4, 6),
+    ],
+    ids=lambda layer: repr(layer),
+)
+def test_rows_times_weights_are_the_outputs(layer: nn.Module) -> None:
+    """The patches gathered at output positions are those that the layer itself multiplies."""
+    torch.manual_seed(0)
+    size = {nn.Conv1d: (5, 4, 11), nn.Linear: (5, 7, 4)}.get(type(layer), (5, 4, 8, 9))
+    inputs = torch.randn(size)
+    output = layer(inputs)
+    linear = isinstance(layer, nn.Linear)
+    expected = output if linear else output.flatten(2).mT
+    places = torch.arange(expected.shape[1])
+    rows = _rows(layer, inputs, places)
+    groups = getattr(layer, "groups", 1)
+    weight = layer.weight.reshape(groups, layer.weight.shape[0] // groups, -1)
+    found = torch.einsum("npgi,goi->npgo", rows.unflatten(2, (groups, -1)), weight).flatten(2)
+    if layer.bias is not None:
+        found = found + layer.bias
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_becomes_the_least_squares_fit_of_the_dense_one() -> None:
+    """Independent route: unfolded patches, an intercept, numpy's least squares."""
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Conv2d(2, 3, 3, bias=False)).double()
+    smaller = nn.Sequential(nn.Conv2d(2, 2, 3)).double()
+    images = torch.randn(40, 2, 6, 6, dtype=torch.double)
+    wanted = np.array([0, 2])
+    fitted = copy.deepcopy(smaller)
+    known = references(dense, images, positions=16)
+    reconstruct(fitted, images, known, {"0": wanted}, ridge=0.0)
+    patches = functional.unfold(images, 3).mT.reshape(-1, 18).numpy()
+    design = np.column_stack([patches, np.ones(len(patches))])
+    outputs = dense(images).detach().flatten(2).mT.reshape(-1, 3).numpy()[:, wanted]
+    solution = np.linalg.lstsq(design, outputs, rcond=None)[0]
+    assert fitted[0].weight.detach().reshape(2, 18).numpy() == pytest.approx(
+        solution[:18].T, abs=FLOAT64
+    )
+    assert fitted[0].bias.detach().numpy() == pytest.approx(solution[18], abs=FLOAT64)
+
+
+def test_a_network_that_lost_nothing_stays_what_it_is() -> None:
+    for model, size in ((plain(), 6), (Grouped().eval(), 8), (network("mobilenetv2"), 32)):
+        images = batches(3, size, count=1, each=64)[0][0]
+        fitted = copy.deepcopy(model)
+        reconstruct(fitted, images, references(model, images), {})
+        with torch.no_grad():
+            torch.testing.assert_close(fitted(images), model(images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2"])
+def test_refitting_brings_the_outputs_closer_than_compensation(name: str) -> None:
+    """On images that were not fitted."""
+    size = {"resnet18": 16, "mobilenetv2": 32}[name]
+    model = network(name)
+    loader = batches(3, size, count=4, each=150)
+    known = Calibration(model, loader[:3])
+    held_out = loader[3][0]
+
+    def error(recovery: str) -> float:
+        pruned = prune(model, known, macs=0.6, criterion="l2", recovery=recovery)
+        assert pruned.report.recovery == recovery
+        with torch.no_grad():
+            return float((pruned.model(held_out) - model(held_out)).square().mean())
+
+    assert error("reconstruct") < 0.8 * error("compensate")
+
+
+def test_the_dense_network_is_left_as_it_is_and_layers_called_twice_are_left_out() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.shared(self.shared(x)))
+
+    torch.manual_seed(0)
+    model = Twice()
+    before = copy.deepcopy(model.state_dict())
+    assert list(references(model, torch.randn(8, 4))) == ["last"]
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_masks_cannot_be_refitted() -> None:
+    with pytest.raises(ValueError, match=r"does not go with path='masked'.*'compensate'"):
+        prune(plain(), batches(3, 6), recovery="reconstruct", path="masked", criterion="l2")
