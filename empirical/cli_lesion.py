@@ -7,22 +7,30 @@ from typing import Annotated
 
 import typer
 
-from empirical.cli import Cache, Data, Device, Download, _import_from_here, _numbers, _progress
+from empirical.cli_options import (
+    BatchSize,
+    Cache,
+    Checkpoint,
+    Data,
+    Device,
+    Download,
+    ImageSize,
+    Mean,
+    Model,
+    Root,
+    Std,
+    Width,
+    import_from_here,
+    numbers,
+    print_findings,
+    progress_bar,
+)
 
 
 def lesion(
     data: Data = "digits",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A name, package.module:callable or file.py:callable; not needed with a "
-            "checkpoint of twoaxis."
-        ),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="Weights: .safetensors, or a .pt/.pth file that holds a state dict."),
-    ] = None,
+    model: Model = None,
+    checkpoint: Checkpoint = None,
     out: Annotated[Path, typer.Option(help="Folder to write tables and report.html to.")] = Path(
         "runs/lesion"
     ),
@@ -44,29 +52,24 @@ def lesion(
     ] = None,
     permutations: Annotated[int, typer.Option(min=99, help="For p-values.")] = 2000,
     memory: Annotated[float, typer.Option(min=0, help="GiB that activations may take.")] = 2.0,
-    image_size: Annotated[int | None, typer.Option(help="Resize and crop images to this.")] = None,
-    width: Annotated[float, typer.Option(help="Width multiplier of a network by name.")] = 1.0,
-    mean: Annotated[
-        str | None, typer.Option(help="Normalization per channel, as 0.485,0.456,0.406.")
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="Likewise, as 0.229,0.224,0.225.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 250,
+    image_size: ImageSize = None,
+    width: Width = 1.0,
+    mean: Mean = None,
+    std: Std = None,
+    batch_size: BatchSize = 250,
     seed: Annotated[int, typer.Option(help="Of images, random peers and permutations.")] = 0,
     device: Device = "auto",
-    root: Annotated[Path, typer.Option(help="Where torchvision's data sets lie.")] = Path("data"),
+    root: Root = Path("data"),
     download: Download = False,
     cache: Cache = None,
 ) -> None:
     """Lesion and replace every channel of one network, and say what explains the damage."""
-    from rich.console import Console
-    from rich.table import Table
-
     from empirical.data.folders import DEFAULT_CACHE
     from empirical.lesions.one_network import lesion_one
 
-    _import_from_here()
+    import_from_here()
     wanted = list(peers or ["all", "hull", "random"])
-    with _progress() as progress:
+    with progress_bar() as progress:
         sections = lesion_one(
             data,
             model=model,
@@ -83,8 +86,8 @@ def lesion(
             memory=int(memory * 2**30),
             image_size=image_size,
             width=width,
-            mean=_numbers("mean", mean),
-            std=_numbers("std", std),
+            mean=numbers("mean", mean),
+            std=numbers("std", std),
             seed=seed,
             device=device or "auto",
             root=root,
@@ -93,12 +96,4 @@ def lesion(
             batch_size=batch_size,
             progress=progress,
         )
-    table = Table(title="What was found", show_lines=True)
-    table.add_column("chapter", style="bold", max_width=24)
-    table.add_column("finding")
-    for section in sections:
-        for finding in section.findings:
-            table.add_row(section.title, str(finding))
-    console = Console()
-    console.print(table)
-    console.print(f"Report: {(out / 'report.html').resolve()}", soft_wrap=True)
+    print_findings(sections, out / "report.html")

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from empirical.cli_options import (
+    BatchSize,
+    Cache,
+    Checkpoint,
+    Data,
+    Device,
+    Download,
+    ImageSize,
+    Mean,
+    Model,
+    Root,
+    Std,
+    Target,
+    Width,
+    import_from_here,
+    numbers,
+)
 from theory._validation import one_of
 
 if TYPE_CHECKING:
@@ -16,23 +31,9 @@ if TYPE_CHECKING:
 
 
 def prune(
-    data: Annotated[
-        str,
-        typer.Option(
-            help="digits, cifar10, cifar100, or a folder with train/<class>/* and test/<class>/*."
-        ),
-    ] = "digits",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A name, package.module:callable or file.py:callable; not needed with a "
-            "checkpoint of twoaxis."
-        ),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="Weights: .safetensors, or a .pt/.pth file that holds a state dict."),
-    ] = None,
+    data: Data = "digits",
+    model: Model = None,
+    checkpoint: Checkpoint = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/prune"),
     macs: Annotated[float, typer.Option(help="Share of multiply-accumulates to keep.")] = 0.5,
     criterion: Annotated[
@@ -54,24 +55,20 @@ def prune(
     ] = None,
     coupled: Annotated[bool, typer.Option(help="Also thin out residual streams.")] = True,
     images: Annotated[int, typer.Option(min=2, help="Training images to calibrate on.")] = 5000,
-    image_size: Annotated[int | None, typer.Option(help="Resize and crop images to this.")] = None,
-    width: Annotated[float, typer.Option(help="Width multiplier of a network by name.")] = 1.0,
-    target: Annotated[
-        str, typer.Option(help="logit_margin, true_logit, logit_pc1 or label.")
-    ] = "logit_margin",
+    image_size: ImageSize = None,
+    width: Width = 1.0,
+    target: Target = "logit_margin",
     export: Annotated[
         list[str] | None, typer.Option(help="onnx or torch; may be repeated.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 250,
-    mean: Annotated[
-        str | None, typer.Option(help="Normalization per channel, as 0.485,0.456,0.406.")
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="Likewise, as 0.229,0.224,0.225.")] = None,
+    batch_size: BatchSize = 250,
+    mean: Mean = None,
+    std: Std = None,
     seed: Annotated[int, typer.Option(help="Of images, positions and random draws.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
-    root: Annotated[Path, typer.Option(help="Where torchvision's data sets lie.")] = Path("data"),
-    download: Annotated[bool, typer.Option(help="Let torchvision download CIFAR.")] = False,
-    cache: Annotated[Path | None, typer.Option(help="Where decoded images are kept.")] = None,
+    device: Device = "auto",
+    root: Root = Path("data"),
+    download: Download = False,
+    cache: Cache = None,
 ) -> None:
     """Make one network smaller by removing channels, save it, and say what it cost."""
     from empirical.pruning.criteria import criterion_names
@@ -84,8 +81,7 @@ def prune(
 
     for kind in export or ():
         one_of("--export", kind, EXPORTS)
-    if os.getcwd() not in sys.path:  # so that package.module:callable finds the user's own
-        sys.path.insert(0, os.getcwd())
+    import_from_here()
     outcome = prune_one(
         data,
         out=out,
@@ -94,14 +90,14 @@ def prune(
         images=images,
         image_size=image_size,
         width=width,
-        mean=_numbers("mean", mean),
-        std=_numbers("std", std),
+        mean=numbers("mean", mean),
+        std=numbers("std", std),
         target=target,
         skip=skip or (),
         coupled=coupled,
         exports=export or (),
         seed=seed,
-        device=device,
+        device=device or "auto",
         root=root,
         download=download,
         cache=cache or DEFAULT_CACHE,
@@ -113,17 +109,6 @@ def prune(
         floor=floor,
     )
     _show(outcome, out)
-
-
-def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(
-            f"--{name} must be numbers separated by commas, one per channel; got {text!r}."
-        ) from None
 
 
 def _show(outcome: PruneOutcome, out: Path) -> None:
