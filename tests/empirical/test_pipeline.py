@@ -167,7 +167,9 @@ PRUNING = {
 }
 
 
-def test_pruning_joins_the_report_continues_and_takes_more_factors(tmp_path, monkeypatch):
+def test_pruning_joins_the_report_continues_and_takes_more_factors(
+    tmp_path, monkeypatch, pytestconfig
+):
     """Killed after some cells: the others are added. A new recovery computes its own cells only."""
     settings = {**SMALL, "pruning": PRUNING}
     cells = []
@@ -195,6 +197,14 @@ def test_pruning_joins_the_report_continues_and_takes_more_factors(tmp_path, mon
     run(more, out=tmp_path)
     assert {cell.recovery for cell in cells[49:]} == {"reconstruct"}
     assert len(pd.read_csv(tmp_path / "seed-0" / "pruning" / "cells.csv")) == 31
+    script = [sys.executable, str(pytestconfig.rootpath / "scripts/pruning_across_networks.py")]
+    options = {"capture_output": True, "text": True}
+    read = subprocess.run([*script, str(tmp_path), "--out", str(tmp_path / "all")], **options)
+    assert "small_convnet, uniform allocation, recovery compensate" in read.stdout
+    assert (tmp_path / "all" / "report.html").exists()
+    refused = subprocess.run([*script, str(tmp_path / "all")], **options)
+    assert refused.returncode == 2
+    assert "holds no pruned networks" in refused.stderr
 
 
 # --- configuration ----------------------------------------------------------------------------
