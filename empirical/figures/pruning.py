@@ -45,7 +45,8 @@ def _curve(panel, rows: pd.DataFrame, name: str, i: int) -> None:
         return
     by_seed = rows.groupby(["share", "seed"])["accuracy"].mean().groupby("share")
     mean = by_seed.mean()
-    spread = np.array([mean - by_seed.min(), by_seed.max() - mean])
+    # a mean of equal values may leave their range by a rounding
+    spread = np.maximum([mean - by_seed.min(), by_seed.max() - mean], 0.0)
     style = ("-", "--", "-.", ":")[i % 4]
     panel.errorbar(
         mean.index, mean, yerr=spread, marker=MARKERS[i % len(MARKERS)], color=f"C{i % 6}",
@@ -88,6 +89,7 @@ def agreement_map(table: pd.DataFrame) -> Figure:
     for (i, j), value in np.ndenumerate(table.to_numpy()):
         if np.isfinite(value):
             shade = "white" if abs(value) > 0.7 else "black"
-            panel.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=6, color=shade)
+            shown = round(float(value), 1) + 0.0  # no minus zero
+            panel.text(j, i, f"{shown:.1f}", ha="center", va="center", fontsize=6, color=shade)
     figure.colorbar(image, ax=panel, shrink=0.7, label="Spearman rank correlation, mean of layers")
     return figure

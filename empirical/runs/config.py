@@ -88,13 +88,15 @@ class PruningConfig:
     """Whether the trained networks go through the factorial of pruning, and with which factors.
 
     `images` of the calibration set are measured and recalibrated on; accuracies are on `report`
-    of the report images (0: all of them). The other keys are those of `Factorial`; an empty list
+    of the report images (0: all of them). Batch norms are taken anew in batches of `batch_size`,
+    which also decides the speed: depthwise layers like small ones. The other keys are those of `Factorial`; an empty list
     stands for its default.
     """
 
     enabled: bool = False
     images: int = 2000
     report: int = 0
+    batch_size: int = 500
     criteria: tuple[str, ...] = ()
     allocations: tuple[str, ...] = ()
     recoveries: tuple[str, ...] = ()
@@ -104,6 +106,7 @@ class PruningConfig:
     def __post_init__(self) -> None:
         count("pruning.images", self.images, least=2)
         count("pruning.report", self.report, least=0)
+        count("pruning.batch_size", self.batch_size)
 
     def factors(self) -> dict[str, Any]:
         """Return the keywords for `Factorial`."""

@@ -22,9 +22,6 @@ from empirical.runs.config import PruningConfig
 from empirical.runs.stages import key_of, stage
 from empirical.training.recipes import Recipe
 
-BATCH = 500
-"""Images per forward pass; it decides nothing but memory."""
-
 
 @dataclass(frozen=True)
 class PruningResult:
@@ -72,6 +69,7 @@ def run_pruning(
         "calibration": calibration.fingerprint,
         "report": report.fingerprint,
         "target": target,
+        "batch_size": config.batch_size,
         "seed": seed,
     }
     cells = folder / key_of(inputs)
@@ -79,7 +77,7 @@ def run_pruning(
     def make() -> None:
         known = Calibration(
             model,
-            image_loader(calibration, batch_size=BATCH),
+            image_loader(calibration, batch_size=config.batch_size),
             target=target,
             training=split.fit,
             recipe=fine_tuning(recipe),
@@ -87,7 +85,7 @@ def run_pruning(
         )
         rows = run_factorial(
             known,
-            image_loader(report, batch_size=BATCH),
+            image_loader(report, batch_size=config.batch_size),
             cells,
             network=network,
             seed=seed,
