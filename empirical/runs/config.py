@@ -89,8 +89,8 @@ class PruningConfig:
 
     `images` of the calibration set are measured and recalibrated on; accuracies are on `report`
     of the report images (0: all of them). Batch norms are taken anew in batches of `batch_size`,
-    which also decides the speed: depthwise layers like small ones. The other keys are those of `Factorial`; an empty list
-    stands for its default.
+    which also decides the speed: depthwise layers like small ones. The other keys are those of
+    `Factorial`; an empty list stands for its default.
     """
 
     enabled: bool = False
