@@ -93,22 +93,17 @@ class GroupedMoments:
             shifted = shifted.numpy()
         add_channels = self._add_on_host if self._on_host else self._add_on_device
         start = 0
-        with np.errstate(invalid="ignore", over="ignore"):  # `finite` tells
-            for group, n in enumerate(images_per_group):
-                if n == 0:
-                    continue
-                part = slice(start, start + n)
-                start += n
-                per_image = add_channels(group, samples[part])
-                self._counts[group] += n * positions
-                self._sums[group, :c] += per_image.sum(0)
-                self._sums[group, c:] += positions * shifted[part].sum(0)
-                self._cross[group] += per_image.T @ shifted[part]
-                self._targets[group] += positions * (shifted[part].T @ shifted[part])
-
-    def finite(self) -> Tensor:
-        """Whether every sample so far was finite, as a scalar on the device of the sums."""
-        return torch.as_tensor(self._sums).isfinite().all()
+        for group, n in enumerate(images_per_group):
+            if n == 0:
+                continue
+            part = slice(start, start + n)
+            start += n
+            per_image = add_channels(group, samples[part])
+            self._counts[group] += n * positions
+            self._sums[group, :c] += per_image.sum(0)
+            self._sums[group, c:] += positions * shifted[part].sum(0)
+            self._cross[group] += per_image.T @ shifted[part]
+            self._targets[group] += positions * (shifted[part].T @ shifted[part])
 
     def _add_on_host(self, group: int, samples: Tensor) -> NDArray[np.float64]:
         """Add the products of one group's channels; return each image's sums of deviations.

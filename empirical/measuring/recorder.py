@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 
 import numpy as np
 import torch
@@ -126,20 +127,13 @@ class Recorder:
             logits = model(images)
         # products must not follow an autocast that the caller has entered
         with torch.autocast(device, enabled=False):
-            self._check_complete()
-            try:
-                targets = evaluate_target(self._target, logits, labels)[self._sampler.order]
-            except ValueError:
-                self._check_finite()  # what is wrong with the target may come from a layer
-                raise
+            self._check_samples()
+            targets = evaluate_target(self._target, logits, labels)[self._sampler.order]
             for tap in self._taps:
                 # the uses of a shared module lie side by side, as further positions
-                uses = self._samples[tap.layer.name]
+                uses = self._samples.pop(tap.layer.name)
                 samples = uses[0] if len(uses) == 1 else torch.cat(uses, dim=1)
                 self._add(tap.layer.name, samples, targets)
-            # NaN and infinity stay in a sum: one transfer shows whether all samples were finite
-            if not bool(torch.stack([sums.finite() for sums in self.sums.values()]).all()):
-                self._check_finite()
         if self._keep_images:
             self._targets.append(targets.cpu().numpy())
         self.n_images += len(images)
@@ -155,19 +149,21 @@ class Recorder:
             channels = samples.sum(1, dtype=torch.float64).cpu().numpy()
             self._images.setdefault(layer, []).append((np.full(n, float(positions)), channels))
 
-    def _check_complete(self) -> None:
+    def _check_samples(self) -> None:
         missing = [tap.layer.name for tap in self._taps if tap.layer.name not in self._samples]
         if missing:
             raise ValueError(
                 f"layer {missing[0]!r} did not run on batch {self._batch}. A layer that runs only "
                 "on some inputs cannot be measured; leave it out by passing layers=[...]."
             )
-
-    def _check_finite(self) -> None:
-        """Name the first layer of this batch whose samples are not finite."""
-        for layer, parts in self._samples.items():
-            if not all(bool(torch.isfinite(part).all()) for part in parts):
-                raise ValueError(
-                    f"the outputs of layer {layer!r} on batch {self._batch} hold NaN or infinity. "
-                    "Check the model's weights, or run it in float32."
-                )
+        # The extremes are finite only if everything between them is; a NaN is its own extreme. One
+        # transfer for all layers, since on a GPU each would wait for the whole queue.
+        extremes = [torch.stack(part.aminmax()) for part in chain(*self._samples.values())]
+        finite = torch.isfinite(torch.stack(extremes).double()).all(dim=1)
+        if not bool(finite.all()):
+            names = [name for name, parts in self._samples.items() for _ in parts]
+            layer = names[int((~finite).nonzero()[0])]
+            raise ValueError(
+                f"the outputs of layer {layer!r} on batch {self._batch} hold NaN or infinity. "
+                "Check the model's weights, or run it in float32."
+            )
