@@ -10,25 +10,7 @@ from typing import Annotated
 
 import typer
 
-from empirical.cli_options import (
-    BatchSize,
-    Cache,
-    Checkpoint,
-    Data,
-    Device,
-    Download,
-    ImageSize,
-    Mean,
-    Model,
-    Root,
-    Std,
-    Target,
-    Width,
-    import_from_here,
-    numbers,
-    print_findings,
-    progress_bar,
-)
+from empirical import cli_options as common
 
 app = typer.Typer(no_args_is_help=True, help="Train, measure and report on convolutional networks.")
 
@@ -36,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Train, measure and report on convo
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="A TOML file; ready ones are in scripts/.")],
-    data: Data = None,
+    data: common.Data = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run (default: runs/<name of CONFIG>).")
     ] = None,
@@ -44,9 +26,9 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as training.epochs=3."),
     ] = None,
-    device: Device = None,
-    download: Download = False,
-    cache: Cache = None,
+    device: common.Device = None,
+    download: common.Download = False,
+    cache: common.Cache = None,
 ) -> None:
     """Train, measure at every checkpoint, analyse and report; start again to continue."""
     from empirical.data.folders import DEFAULT_CACHE
@@ -58,8 +40,8 @@ def run(
     if device is not None:
         overrides.append(f"device={_toml_string(device)}")
     folder = out if out is not None else Path("runs") / config.stem
-    import_from_here()
-    with _resumable(folder), progress_bar() as progress:
+    common.import_from_here()
+    with _resumable(folder), common.progress_bar() as progress:
         result = pipeline.run(
             config,
             out=folder,
@@ -70,33 +52,33 @@ def run(
         )
     if int(os.environ.get("RANK", "0")) > 0:
         return
-    print_findings(result.sections, result.report)
+    common.print_findings(result.sections, result.report)
 
 
 @app.command()
 def measure(
-    data: Data = "digits",
-    model: Model = None,
-    checkpoint: Checkpoint = None,
+    data: common.Data = "digits",
+    model: common.Model = None,
+    checkpoint: common.Checkpoint = None,
     out: Annotated[Path, typer.Option(help="Folder to write axes.csv and axes.npz to.")] = Path(
         "runs/measure"
     ),
     images: Annotated[int, typer.Option(min=2, help="Number of training images to use.")] = 5000,
-    image_size: ImageSize = None,
-    width: Width = 1.0,
-    target: Target = "logit_margin",
+    image_size: common.ImageSize = None,
+    width: common.Width = 1.0,
+    target: common.Target = "logit_margin",
     layer: Annotated[
         list[str] | None, typer.Option(help="Measure this layer only; may be repeated.")
     ] = None,
     positions: Annotated[int, typer.Option(min=1, help="Random positions of each image.")] = 16,
-    batch_size: BatchSize = 250,
-    mean: Mean = None,
-    std: Std = None,
+    batch_size: common.BatchSize = 250,
+    mean: common.Mean = None,
+    std: common.Std = None,
     seed: Annotated[int, typer.Option(help="Of images, positions and random weights.")] = 0,
-    device: Device = "auto",
-    root: Root = Path("data"),
-    download: Download = False,
-    cache: Cache = None,
+    device: common.Device = "auto",
+    root: common.Root = Path("data"),
+    download: common.Download = False,
+    cache: common.Cache = None,
 ) -> None:
     """Measure both axes of every channel of one network."""
     from rich.console import Console
@@ -104,7 +86,7 @@ def measure(
     from empirical.data.folders import DEFAULT_CACHE
     from empirical.measuring.measure_one import measure_one, summary_table
 
-    import_from_here()
+    common.import_from_here()
     table = measure_one(
         data,
         model=model,
@@ -113,8 +95,8 @@ def measure(
         images=images,
         image_size=image_size,
         width=width,
-        mean=numbers("mean", mean),
-        std=numbers("std", std),
+        mean=common.numbers("mean", mean),
+        std=common.numbers("std", std),
         seed=seed,
         device=device or "auto",
         root=root,

@@ -7,30 +7,13 @@ from typing import Annotated
 
 import typer
 
-from empirical.cli_options import (
-    BatchSize,
-    Cache,
-    Checkpoint,
-    Data,
-    Device,
-    Download,
-    ImageSize,
-    Mean,
-    Model,
-    Root,
-    Std,
-    Width,
-    import_from_here,
-    numbers,
-    print_findings,
-    progress_bar,
-)
+from empirical import cli_options as common
 
 
 def lesion(
-    data: Data = "digits",
-    model: Model = None,
-    checkpoint: Checkpoint = None,
+    data: common.Data = "digits",
+    model: common.Model = None,
+    checkpoint: common.Checkpoint = None,
     out: Annotated[Path, typer.Option(help="Folder to write tables and report.html to.")] = Path(
         "runs/lesion"
     ),
@@ -52,24 +35,24 @@ def lesion(
     ] = None,
     permutations: Annotated[int, typer.Option(min=99, help="For p-values.")] = 2000,
     memory: Annotated[float, typer.Option(min=0, help="GiB that activations may take.")] = 2.0,
-    image_size: ImageSize = None,
-    width: Width = 1.0,
-    mean: Mean = None,
-    std: Std = None,
-    batch_size: BatchSize = 250,
+    image_size: common.ImageSize = None,
+    width: common.Width = 1.0,
+    mean: common.Mean = None,
+    std: common.Std = None,
+    batch_size: common.BatchSize = 250,
     seed: Annotated[int, typer.Option(help="Of images, random peers and permutations.")] = 0,
-    device: Device = "auto",
-    root: Root = Path("data"),
-    download: Download = False,
-    cache: Cache = None,
+    device: common.Device = "auto",
+    root: common.Root = Path("data"),
+    download: common.Download = False,
+    cache: common.Cache = None,
 ) -> None:
     """Lesion and replace every channel of one network, and say what explains the damage."""
     from empirical.data.folders import DEFAULT_CACHE
     from empirical.lesions.one_network import lesion_one
 
-    import_from_here()
+    common.import_from_here()
     wanted = list(peers or ["all", "hull", "random"])
-    with progress_bar() as progress:
+    with common.progress_bar() as progress:
         sections = lesion_one(
             data,
             model=model,
@@ -86,8 +69,8 @@ def lesion(
             memory=int(memory * 2**30),
             image_size=image_size,
             width=width,
-            mean=numbers("mean", mean),
-            std=numbers("std", std),
+            mean=common.numbers("mean", mean),
+            std=common.numbers("std", std),
             seed=seed,
             device=device or "auto",
             root=root,
@@ -96,4 +79,4 @@ def lesion(
             batch_size=batch_size,
             progress=progress,
         )
-    print_findings(sections, out / "report.html")
+    common.print_findings(sections, out / "report.html")

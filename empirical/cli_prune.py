@@ -7,23 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from empirical.cli_options import (
-    BatchSize,
-    Cache,
-    Checkpoint,
-    Data,
-    Device,
-    Download,
-    ImageSize,
-    Mean,
-    Model,
-    Root,
-    Std,
-    Target,
-    Width,
-    import_from_here,
-    numbers,
-)
+from empirical import cli_options as common
 from theory._validation import one_of
 
 if TYPE_CHECKING:
@@ -31,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def prune(
-    data: Data = "digits",
-    model: Model = None,
-    checkpoint: Checkpoint = None,
+    data: common.Data = "digits",
+    model: common.Model = None,
+    checkpoint: common.Checkpoint = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/prune"),
     macs: Annotated[float, typer.Option(help="Share of multiply-accumulates to keep.")] = 0.5,
     criterion: Annotated[
@@ -55,20 +39,20 @@ def prune(
     ] = None,
     coupled: Annotated[bool, typer.Option(help="Also thin out residual streams.")] = True,
     images: Annotated[int, typer.Option(min=2, help="Training images to calibrate on.")] = 5000,
-    image_size: ImageSize = None,
-    width: Width = 1.0,
-    target: Target = "logit_margin",
+    image_size: common.ImageSize = None,
+    width: common.Width = 1.0,
+    target: common.Target = "logit_margin",
     export: Annotated[
         list[str] | None, typer.Option(help="onnx or torch; may be repeated.")
     ] = None,
-    batch_size: BatchSize = 250,
-    mean: Mean = None,
-    std: Std = None,
+    batch_size: common.BatchSize = 250,
+    mean: common.Mean = None,
+    std: common.Std = None,
     seed: Annotated[int, typer.Option(help="Of images, positions and random draws.")] = 0,
-    device: Device = "auto",
-    root: Root = Path("data"),
-    download: Download = False,
-    cache: Cache = None,
+    device: common.Device = "auto",
+    root: common.Root = Path("data"),
+    download: common.Download = False,
+    cache: common.Cache = None,
 ) -> None:
     """Make one network smaller by removing channels, save it, and say what it cost."""
     from empirical.pruning.criteria import criterion_names
@@ -81,7 +65,7 @@ def prune(
 
     for kind in export or ():
         one_of("--export", kind, EXPORTS)
-    import_from_here()
+    common.import_from_here()
     outcome = prune_one(
         data,
         out=out,
@@ -90,8 +74,8 @@ def prune(
         images=images,
         image_size=image_size,
         width=width,
-        mean=numbers("mean", mean),
-        std=numbers("std", std),
+        mean=common.numbers("mean", mean),
+        std=common.numbers("std", std),
         target=target,
         skip=skip or (),
         coupled=coupled,

@@ -22,6 +22,7 @@ from empirical.measuring.layers import find_layers
 from empirical.measuring.points import taps
 from empirical.measuring.sampling import Sampler
 from empirical.measuring.targets import evaluate_target, target_function
+from empirical.training.devices import device_of
 from theory import Moments, channel_axes
 from theory.nonparametric import copula_moments, nearest_neighbor_information
 
@@ -48,7 +49,7 @@ def draw_samples(
     device: torch.device | str | None = None,
 ) -> Samples:
     """Keep one random position of each of the first `images` images, before the norm."""
-    where = torch.device(device) if device is not None else next(model.parameters()).device
+    where = device_of(model) if device is None else torch.device(device)
     stream = batches(loader, where)
     first = next(stream)
     found, _ = taps(find_layers(model.to(where), first[0], None), "pre_norm", strict=False)

@@ -24,6 +24,7 @@ from empirical.measuring.recorder import Recorder
 from empirical.measuring.sampling import Sampler
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import TargetFunction, evaluate_target, target_function
+from empirical.training.devices import device_of
 from theory._validation import count, one_of
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
@@ -226,8 +227,7 @@ def _place(model: nn.Module, device: torch.device | str | None) -> torch.device:
     if device is not None:
         model.to(device)
         return torch.device(device)
-    anything = next(chain(model.parameters(), model.buffers()), None)
-    return torch.device("cpu") if anything is None else anything.device
+    return device_of(model)
 
 
 @contextmanager

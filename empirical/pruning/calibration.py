@@ -30,6 +30,7 @@ from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.reconstruction import Reference, references
 from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
+from empirical.training.devices import device_of
 from empirical.training.recipes import Recipe
 from theory.axes import ChannelAxes, channel_axes
 
@@ -91,9 +92,7 @@ class Calibration:
         self.coupled = coupled
         self.seed = seed
         self._scores: dict[tuple[str, int], dict[str, Scores]] = {}
-        parameter = next(model.parameters(), None)
-        home = torch.device("cpu") if parameter is None else parameter.device
-        self.device = home if device is None else torch.device(device)
+        self.device = device_of(model) if device is None else torch.device(device)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Checked calibration batches on the device, at most `batch_limit` of them."""

@@ -70,9 +70,9 @@ def factorial_section(
     return Section(
         title="Which channels can go?",
         note="Every criterion through the same trace, allocator and removal; channels physically "
-        "removed, no fine-tuning. Accuracy on report images; scores, counts, regressions and "
-        "statistics read calibration images only. “Best” criteria are the best on these very "
-        "accuracies, which favours them.",
+        "removed; only recoveries named finetune train on. Accuracy on report images; scores, "
+        "counts, regressions and statistics read calibration images only. “Best” "
+        "criteria are the best on these very accuracies, which favours them.",
         findings=[*headline_findings(best), *findings(table), *_errors(rows), _deviation(rows)],
         figures=figures,
         tables=tables,

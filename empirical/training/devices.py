@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 Result = TypeVar("Result")
 
@@ -24,6 +26,16 @@ def chosen_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name!r} is not available: torch sees no CUDA device. Use 'cpu'.")
     return device
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's parameters or buffers are; the CPU if it has none.
+
+    >>> device_of(nn.ReLU())
+    device(type='cpu')
+    """
+    anything = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if anything is None else anything.device
 
 
 @contextmanager

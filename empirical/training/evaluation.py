@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from empirical.training.devices import device_of
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -40,7 +42,7 @@ def evaluate(
     >>> evaluate(model, image_loader(test)).images
     599
     """
-    where = torch.device(device) if device is not None else _device_of(model)
+    where = torch.device(device) if device is not None else device_of(model)
     was_training = model.training
     model.eval().to(where)
     losses, hits = [], []
@@ -65,8 +67,3 @@ def evaluate(
         accuracy=float(hit.mean()),
         accuracy_se=float(hit.std() / root),
     )
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

@@ -112,7 +112,8 @@ def test_a_masked_network_is_not_saved(tmp_path: Path) -> None:
 def test_exports_compute_the_same_at_another_batch_size(
     tmp_path: Path, pruned: PrunedModel, images: torch.Tensor
 ) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
+    import onnxruntime  # heavy, and this test alone needs it
+
     assert export_onnx(tmp_path / "p.onnx", pruned.model, images) < EXPORT_TOLERANCE
     export_program(tmp_path / "p.pt2", pruned.model, images)
     other = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
