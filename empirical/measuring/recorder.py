@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -17,11 +18,29 @@ from empirical.measuring.points import Tap
 from empirical.measuring.sampling import Sampler
 from empirical.measuring.targets import TargetFunction, evaluate_target
 
+PART = 16
+"""Fewest images of a part of a batch: below it the model's own products become inefficient."""
+
+PART_BYTES = 8_000_000
+"""Largest output of a layer that a part aims at. Such outputs stay in a core's cache, and malloc
+takes them from memory that it has; larger ones the system maps and clears anew for each layer."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the model did on some images of a batch; samples are sorted by group."""
+
+    logits: Tensor
+    order: np.ndarray  # of the samples' images within the batch
+    groups: np.ndarray  # of the samples
+    samples: dict[str, Tensor]
+
 
 class Recorder:
     """Holds the moments of all layers while a model runs.
 
-    A batch is added as a whole after its forward pass, or not at all: the hooks only copy samples.
+    On a CPU a batch runs in parts that suit its caches; the samples of all parts are added
+    together. Hooks only copy samples, so a part that fails has added nothing.
 
     Parameters
     ----------
@@ -52,7 +71,8 @@ class Recorder:
         self._samples: dict[str, list[Tensor]] = {}
         self._targets: list[np.ndarray] = []
         self._images: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        self._largest: int | None = None
+        self._largest: int | None = None  # images that the device's memory takes at once
+        self._bytes = 0  # of the largest output, per image
         self._batch = 0
         self.n_images = 0
         self.sums: dict[str, GroupedMoments] = {}
@@ -63,6 +83,7 @@ class Recorder:
         def reader(tap: Tap) -> Callable[[Tensor], None]:
             def read(output: Tensor) -> None:
                 changed = output if tap.change is None else tap.change(output)
+                self._bytes = max(self._bytes, output.nbytes // max(1, len(output)))
                 taken = self._sampler.take(changed, tap.channel_dim)
                 self._samples.setdefault(tap.layer.name, []).append(taken)
 
@@ -78,17 +99,26 @@ class Recorder:
         ValueError
             an output that is NaN or infinite, naming layer and batch; a layer that did not run
         """
-        start = 0
+        start, parts = 0, []
         while start < len(images):
-            stop = len(images) if self._largest is None else start + self._largest
-            part = slice(start, min(stop, len(images)))
+            part = slice(start, start + self._part_size(images[start:]))
             try:
-                self._run(model, images[part], labels[part])
+                parts.append(self._run(model, images[part], start))
             except torch.OutOfMemoryError:
                 self._halve(part.stop - part.start)
             else:
                 start = part.stop
+        self._add(parts, labels)
         self._batch += 1
+
+    def _part_size(self, rest: Tensor) -> int:
+        """How many of the remaining images of a batch run next."""
+        n = len(rest)
+        if rest.device.type == "cpu":
+            # the first images of all show how large the outputs are
+            wanted = -(-n * self._bytes // PART_BYTES) if self._bytes else n
+            n = -(-n // max(1, min(wanted, n // PART)))
+        return n if self._largest is None else min(n, self._largest)
 
     def image_sums(self, layer: str, weights: np.ndarray | None = None) -> ImageSums:
         """Return what the permutation null needs; targets times `weights`, if given."""
@@ -117,33 +147,51 @@ class Recorder:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _run(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
-        self._sampler.begin(self._first + self.n_images, len(images))
+    def _run(self, model: nn.Module, images: Tensor, start: int) -> _Part:
+        """Run images of a batch, the first of them its image `start`."""
+        first = self._first + self.n_images + start
+        self._sampler.begin(first, len(images))
         self._samples.clear()
         device = images.device.type
         with ExitStack() as stack:
             if self._autocast is not None:
                 stack.enter_context(torch.autocast(device, self._autocast))
             logits = model(images)
+        self._check_samples()
+        order = start + self._sampler.order.cpu().numpy()
+        groups = np.repeat(np.arange(self._groups), self._sampler.images_per_group)
+        # the uses of a shared module lie side by side, as further positions
+        samples = {name: _joined(uses, dim=1) for name, uses in self._samples.items()}
+        self._samples.clear()
+        return _Part(logits, order, groups, samples)
+
+    def _add(self, parts: Sequence[_Part], labels: Tensor) -> None:
+        """Add a whole batch: one product per layer and group, however many parts it ran in."""
+        groups = np.concatenate([part.groups for part in parts])
+        by_group = np.argsort(groups, kind="stable")
+        order = np.concatenate([part.order for part in parts])[by_group]
+        per_group = np.bincount(groups, minlength=self._groups).tolist()
         # products must not follow an autocast that the caller has entered
-        with torch.autocast(device, enabled=False):
-            self._check_samples()
-            targets = evaluate_target(self._target, logits, labels)[self._sampler.order]
+        with torch.autocast(labels.device.type, enabled=False):
+            logits = _joined([part.logits for part in parts])
+            targets = evaluate_target(self._target, logits, labels)[order]
             for tap in self._taps:
-                # the uses of a shared module lie side by side, as further positions
-                uses = self._samples.pop(tap.layer.name)
-                samples = uses[0] if len(uses) == 1 else torch.cat(uses, dim=1)
-                self._add(tap.layer.name, samples, targets)
+                samples = _joined([part.samples.pop(tap.layer.name) for part in parts])
+                if len(parts) > 1:
+                    samples = samples[by_group]
+                self._add_layer(tap.layer.name, samples, targets, per_group)
         if self._keep_images:
             self._targets.append(targets.cpu().numpy())
-        self.n_images += len(images)
+        self.n_images += len(labels)
 
-    def _add(self, layer: str, samples: Tensor, targets: Tensor) -> None:
+    def _add_layer(
+        self, layer: str, samples: Tensor, targets: Tensor, images_per_group: Sequence[int]
+    ) -> None:
         if layer not in self.sums:
             self.sums[layer] = GroupedMoments(
                 samples.shape[2], targets.shape[1], self._groups, targets.device, self._precision
             )
-        self.sums[layer].add(samples, targets, self._sampler.images_per_group)
+        self.sums[layer].add(samples, targets, images_per_group)
         if self._keep_images:
             n, positions, _ = samples.shape
             channels = samples.sum(1, dtype=torch.float64).cpu().numpy()
@@ -167,3 +215,7 @@ class Recorder:
                 f"the outputs of layer {layer!r} on batch {self._batch} hold NaN or infinity. "
                 "Check the model's weights, or run it in float32."
             )
+
+
+def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim=dim)

@@ -33,13 +33,57 @@ class SmallMemory(nn.Module):
 
 def test_out_of_memory_halves_the_batch_says_so_and_changes_nothing():
     loader = [(IMAGES[:33], LABELS[:33]), (IMAGES[33:], LABELS[33:])]
-    with pytest.warns(RuntimeWarning, match=r"batch of 33 images; going on in batches of 16"):
-        halved = measure(SmallMemory(20).double(), [(x.double(), y) for x, y in loader])
+    with pytest.warns(RuntimeWarning, match=r"batch of 17 images; going on in batches of 8"):
+        halved = measure(SmallMemory(10).double(), [(x.double(), y) for x, y in loader])
     plain = measure(SmallMemory(99).double(), [(x.double(), y) for x, y in loader])
     assert halved.settings["n_images"] == 40
     np.testing.assert_allclose(
         halved.moments["first.0"].cov, plain.moments["first.0"].cov, rtol=1e-12, atol=1e-14
     )
+
+
+@pytest.mark.parametrize("null", [0, 5])
+def test_a_batch_in_parts_adds_what_the_whole_batch_adds(monkeypatch, null):
+    sizes = []
+
+    class Seen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net().double()
+
+        def forward(self, x):
+            sizes.append(len(x))
+            return self.net(x)
+
+    def centred_labels(logits, labels):
+        """A target of the batch as a whole: it must not see the parts."""
+        return labels - labels.double().mean()
+
+    def measured():
+        sizes.clear()
+        return measure(
+            Seen(),
+            [(IMAGES.double(), LABELS)],
+            target=centred_labels,
+            positions=5,
+            groups=7,
+            null=null,
+        )
+
+    monkeypatch.setattr("empirical.measuring.recorder.PART", 40)
+    whole = measured()
+    assert sizes[2:] == [40]
+    monkeypatch.setattr("empirical.measuring.recorder.PART", 3)
+    monkeypatch.setattr("empirical.measuring.recorder.PART_BYTES", 12_000)
+    parts = measured()
+    assert max(sizes[2:]) <= 6
+    assert sum(sizes[2:]) == 40
+    for name, moments in whole.moments.items():
+        np.testing.assert_allclose(parts.moments[name].cov, moments.cov, rtol=1e-12, atol=1e-14)
+    for name, errors in whole.standard_errors("net.0").items():
+        np.testing.assert_allclose(parts.standard_errors("net.0")[name], errors, rtol=1e-8)
+    for name, draws in whole.null.get("net.0", {}).items():
+        np.testing.assert_allclose(parts.null["net.0"][name], draws, rtol=1e-8)
 
 
 class NoMemoryLeft(nn.Module):
