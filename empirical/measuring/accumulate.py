@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import blas
 from torch import Tensor
 
+from empirical.measuring.symmetric import add_symmetric_product
 from theory.moments import Moments
 
 BLOCK = 256
@@ -108,8 +108,8 @@ class GroupedMoments:
     def _add_on_host(self, group: int, samples: Tensor) -> NDArray[np.float64]:
         """Add the products of one group's channels; return each image's sums of deviations.
 
-        In NumPy and BLAS, a group at a time: its deviations stay in a core's cache, and torch's
-        threads, which spin for a while after each operation, are not woken beside BLAS's.
+        In NumPy and BLAS, a group at a time: its deviations stay in a core's cache, and none of
+        the calls holds Python's lock, so that layers are added side by side.
         """
         # NumPy has no bfloat16
         values = (samples if samples.dtype in IN_NUMPY else samples.float()).numpy()
@@ -117,10 +117,7 @@ class GroupedMoments:
             self._buffer = np.empty(values.size)
         deviations = self._buffer[: values.size].reshape(values.shape)
         np.subtract(values, self._shift[: self.n_channels].numpy(), out=deviations)
-        rows = deviations.reshape(-1, self.n_channels)
-        # BLAS writes the lower triangle of the transpose, which is this upper one, in place
-        products = self._channels[group].T
-        blas.dsyrk(1.0, rows.T, beta=1.0, c=products, lower=1, overwrite_c=1)
+        add_symmetric_product(self._channels[group], deviations.reshape(-1, self.n_channels))
         total: NDArray[np.float64] = deviations.sum(axis=1)
         return total
 

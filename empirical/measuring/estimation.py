@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
+from empirical.measuring.workers import workers
 from theory.axes import ChannelAxes, channel_axes
 from theory.moments import Moments, merge
 
@@ -43,7 +40,7 @@ def tabulate(
         _check_groups(groups, settings)
     moments = {name: merge(parts) for name, parts in groups.items()}
     evaluate = _Evaluation({name: settings[name] for name in OPTIONS}, squared_norms)
-    with _workers() as pool:
+    with workers() as pool:
         axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
         replicates = {}
         if settings["standard_errors"]:
@@ -74,23 +71,6 @@ def _check_groups(groups: Mapping[str, list[Moments]], settings: Mapping[str, An
             f"loader must yield at least groups = {settings['groups']} images for standard "
             f"errors; it gave {settings['n_images']}. Pass fewer groups or standard_errors=False."
         )
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch uses, each with its own single-threaded matrix products.
-
-    The arrays of one layer are small, and most of the work on them is elementwise, which NumPy
-    does in one thread.
-    """
-    threads = torch.get_num_threads()
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        try:
-            yield pool
-        except BaseException:
-            # an error or Ctrl-C must not wait for all the layers still in the queue
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 class _Evaluation:

@@ -17,6 +17,7 @@ from empirical.measuring.permutation import ImageSums
 from empirical.measuring.points import Tap
 from empirical.measuring.sampling import Sampler
 from empirical.measuring.targets import TargetFunction, evaluate_target
+from empirical.measuring.workers import workers
 
 PART = 16
 """Fewest images of a part of a batch: below it the model's own products become inefficient."""
@@ -175,14 +176,32 @@ class Recorder:
         with torch.autocast(labels.device.type, enabled=False):
             logits = _joined([part.logits for part in parts])
             targets = evaluate_target(self._target, logits, labels)[order]
-            for tap in self._taps:
-                samples = _joined([part.samples.pop(tap.layer.name) for part in parts])
-                if len(parts) > 1:
-                    samples = samples[by_group]
-                self._add_layer(tap.layer.name, samples, targets, per_group)
+            samples = {
+                tap.layer.name: _by_group(
+                    [part.samples.pop(tap.layer.name) for part in parts], by_group
+                )
+                for tap in self._taps
+            }
+            self._add_layers(samples, targets, per_group)
         if self._keep_images:
             self._targets.append(targets.cpu().numpy())
         self.n_images += len(labels)
+
+    def _add_layers(
+        self, samples: dict[str, Tensor], targets: Tensor, images_per_group: Sequence[int]
+    ) -> None:
+        if targets.device.type != "cpu":
+            for name in list(samples):
+                self._add_layer(name, samples.pop(name), targets, images_per_group)
+            return
+        largest_first = sorted(samples, key=lambda name: -samples[name].numel())
+        with workers() as pool:
+            done = [
+                pool.submit(self._add_layer, name, samples.pop(name), targets, images_per_group)
+                for name in largest_first
+            ]
+        for task in done:
+            task.result()
 
     def _add_layer(
         self, layer: str, samples: Tensor, targets: Tensor, images_per_group: Sequence[int]
@@ -215,6 +234,10 @@ class Recorder:
                 f"the outputs of layer {layer!r} on batch {self._batch} hold NaN or infinity. "
                 "Check the model's weights, or run it in float32."
             )
+
+
+def _by_group(parts: Sequence[Tensor], order: np.ndarray) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))[order]
 
 
 def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
