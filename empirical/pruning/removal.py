@@ -120,11 +120,21 @@ def _cut_outputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
 
 def _slice(module: nn.Module, name: str, dim: int, kept: NDArray[np.int64]) -> None:
     old = getattr(module, name)
-    new = old.detach().index_select(dim, torch.as_tensor(kept, device=old.device)).clone()
+    new = old.detach().index_select(dim, torch.as_tensor(kept, device=old.device))
+    new = new.contiguous(memory_format=_memory_format(old))
     if isinstance(old, nn.Parameter):
         setattr(module, name, nn.Parameter(new, requires_grad=old.requires_grad))
     else:
         setattr(module, name, new)
+
+
+def _memory_format(weight: Tensor) -> torch.memory_format:
+    last = torch.channels_last
+    return (
+        last
+        if weight.ndim == 4 and weight.is_contiguous(memory_format=last)
+        else (torch.contiguous_format)
+    )
 
 
 def _width(model: nn.Module, member: Member) -> int:
