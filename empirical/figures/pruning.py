@@ -10,12 +10,20 @@ from matplotlib.figure import Figure
 
 from empirical.figures.style import MARKERS, label, sheet, styled
 
+SHARES = {
+    "share": "share of multiply-accumulates",
+    "latency_share": "share of the dense network's latency",
+}
+
 
 @styled
-def accuracy_curves(rows: pd.DataFrame, criteria: Sequence[str], allocation: str) -> Figure:
-    """Accuracy against the share of multiply-accumulates; a row per network, a column per recovery.
+def accuracy_curves(
+    rows: pd.DataFrame, criteria: Sequence[str], allocation: str, *, against: str = "share"
+) -> Figure:
+    """Accuracy against a share of the dense network; a row per network, a column per recovery.
 
-    Lines are means over seeds and draws, bars the range over seeds.
+    Lines are means over seeds and draws, bars the range over seeds. `against` is "share", of the
+    multiply-accumulates as requested, or "latency_share", as measured.
     """
     pruned = rows[(rows["allocation"] == allocation) & rows["criterion"].isin(criteria)]
     pruned = pruned.dropna(subset=["accuracy"])
@@ -28,11 +36,11 @@ def accuracy_curves(rows: pd.DataFrame, criteria: Sequence[str], allocation: str
         for panel, recovery in zip(panels, recoveries, strict=True):
             cell = pruned[(pruned["network"] == network) & (pruned["recovery"] == recovery)]
             for i, name in enumerate(criteria):
-                _curve(panel, cell[cell["criterion"] == name], name, i)
+                _curve(panel, cell[cell["criterion"] == name], name, i, against)
             panel.axhline(dense.mean(), color="0.5", linestyle=":", linewidth=1.0)
             label(
                 panel,
-                "share of multiply-accumulates" if row == len(networks) - 1 else "",
+                SHARES[against] if row == len(networks) - 1 else "",
                 "accuracy" if recovery == recoveries[0] else "",
                 f"{network}, {recovery}",
             )
@@ -40,16 +48,17 @@ def accuracy_curves(rows: pd.DataFrame, criteria: Sequence[str], allocation: str
     return figure
 
 
-def _curve(panel, rows: pd.DataFrame, name: str, i: int) -> None:
+def _curve(panel, rows: pd.DataFrame, name: str, i: int, against: str) -> None:
     if rows.empty:
         return
     by_seed = rows.groupby(["share", "seed"])["accuracy"].mean().groupby("share")
+    place = rows.groupby("share")[against].mean() if against != "share" else by_seed.mean().index
     mean = by_seed.mean()
     # a mean of equal values may leave their range by a rounding
     spread = np.maximum([mean - by_seed.min(), by_seed.max() - mean], 0.0)
     style = ("-", "--", "-.", ":")[i % 4]
     panel.errorbar(
-        mean.index, mean, yerr=spread, marker=MARKERS[i % len(MARKERS)], color=f"C{i % 6}",
+        place, mean, yerr=spread, marker=MARKERS[i % len(MARKERS)], color=f"C{i % 6}",
         linestyle=style, markersize=4, capsize=2, linewidth=1.3, label=name.replace("_", " "),
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 Every cell goes through the same trace, the same allocator and the same removal; moments,
 gradients and maps are measured once per network. Cells are appended to one file as they end, so
 a killed run continues where it stopped. Accuracy is on report images, which no score, count or
-statistic has seen.
+statistic has seen; latency is measured on one batch, in turns with the dense network.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import nn
 
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.criterion import REGISTRY
+from empirical.pruning.latency import LatencyShares
 from empirical.pruning.pruner import ALLOCATIONS, apply, choose
 from empirical.pruning.recovery import RECOVERIES
 from empirical.training.evaluation import evaluate
@@ -36,6 +37,10 @@ CRITERIA = (
     "fpgm", "taylor", "lamp", "hessian", "hrank", "chip",
 )  # fmt: skip
 """What a comparison holds against each other unless told otherwise."""
+
+
+TIMED = 64
+"""Images of the batch whose latency is measured."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,14 @@ def run_factorial(
     rows = read_rows(path)
     done = {_key(row) for row in rows}
     _save_scores(path.with_suffix(".npz"), known, list(dict.fromkeys(p.criterion for p in plan)))
+    clock = LatencyShares(known.model, next(known.batches())[0][:TIMED])
     with path.open("a", encoding="utf-8") as stream:
         if not any(row["criterion"] == "dense" for row in rows):
             rows.append(_dense_row(known, report, network, seed))
             _append(stream, rows[-1])
         for number, cell in enumerate(plan):
             if _key(asdict(cell)) not in done:
-                rows.append(_run_cell(known, report, cell, network, seed))
+                rows.append(_run_cell(known, report, cell, network, seed, clock))
                 _append(stream, rows[-1])
             if progress is not None:
                 progress(number + 1, len(plan))
@@ -144,7 +150,12 @@ def _append(stream: Any, row: dict[str, Any]) -> None:
 
 
 def _run_cell(
-    known: Calibration, report: Iterable[Any], cell: Cell, network: str, seed: int
+    known: Calibration,
+    report: Iterable[Any],
+    cell: Cell,
+    network: str,
+    seed: int,
+    clock: LatencyShares,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     row = {"network": network, "seed": seed, **asdict(cell)}
@@ -158,6 +169,7 @@ def _run_cell(
         **row,
         **_measured(pruned, report),
         "macs_share": known.graph.macs(counts) / known.graph.macs(),
+        "latency_share": clock.of(pruned, tuple(counts)),
         "seconds": time.perf_counter() - started,
     }
 
@@ -167,7 +179,7 @@ def _dense_row(
 ) -> dict[str, Any]:
     cell = Cell("dense", "none", "none", 1.0, 0)
     row = {"network": network, "seed": seed, **asdict(cell), **_measured(known.model, report)}
-    return {**row, "macs_share": 1.0}
+    return {**row, "macs_share": 1.0, "latency_share": 1.0}
 
 
 def _measured(model: nn.Module, report: Iterable[Any]) -> dict[str, float]:

@@ -171,12 +171,18 @@ def agreement(scores: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 
 def mean_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy per network, setting and share: mean and standard deviation over seeds."""
+    """Accuracy per network, setting and share: mean and standard deviation over seeds.
+
+    With the mean share of the dense network's latency, where it was measured.
+    """
     pruned = rows.dropna(subset=["accuracy"])
     keys = ["network", "allocation", "recovery", "criterion", "share"]
     by_seed = pruned.groupby([*keys, "seed"], sort=False)["accuracy"].mean()
     grouped = by_seed.groupby(keys, sort=False)
-    return grouped.agg(accuracy="mean", sd="std", seeds="size").reset_index()
+    table = grouped.agg(accuracy="mean", sd="std", seeds="size")
+    if "latency_share" in pruned:
+        table["latency_share"] = pruned.groupby(keys, sort=False)["latency_share"].mean()
+    return table.reset_index()
 
 
 def headline(

@@ -1,9 +1,9 @@
-"""Measured time of a forward pass."""
+"""Measured time of a forward pass, in seconds and as a share of a dense network's."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,28 @@ def latencies(
         low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
         found.append(Latency(float(median), float(low), float(high), repeats, len(images)))
     return found
+
+
+class LatencyShares:
+    """Latency of pruned networks over that of the dense one, every structure timed once.
+
+    Parameters
+    ----------
+    dense : the network as it was
+    images : the batch that is timed
+    repeats : passes of either network, in turns
+    """
+
+    def __init__(self, dense: nn.Module, images: Tensor, *, repeats: int = 20) -> None:
+        self._dense, self._images, self._repeats = dense, images, repeats
+        self._known: dict[Hashable, float] = {}
+
+    def of(self, pruned: nn.Module, structure: Hashable) -> float:
+        """Return the share; networks of the same `structure` (their channel counts) share one."""
+        if structure not in self._known:
+            dense, smaller = latencies([self._dense, pruned], self._images, repeats=self._repeats)
+            self._known[structure] = smaller.median / dense.median
+        return self._known[structure]
 
 
 def _once(model: nn.Module, images: Tensor) -> float:

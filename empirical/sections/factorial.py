@@ -46,6 +46,15 @@ def factorial_section(
         )
         for allocation in dict.fromkeys(table["allocation"])
     }
+    if "latency_share" in rows:
+        figures |= {
+            f"pruning_{allocation}_latency": (
+                accuracy_curves(rows, DRAWN, allocation, against="latency_share"),
+                f"The same against measured latency, {allocation} allocation: one batch, in turns "
+                "with the dense network, median over 20 passes, mean over seeds.",
+            )
+            for allocation in dict.fromkeys(table["allocation"])
+        }
     tables = {
         "pruning_accuracy": mean_accuracy(rows),
         "pruning_areas": table,

@@ -22,6 +22,7 @@ from empirical.pruning.comparison_analysis import (
     paired,
     rank_stability,
 )
+from empirical.sections.factorial import factorial_section
 from tests.empirical.pruning_networks import batches, plain
 
 SMALL = Factorial(
@@ -50,7 +51,7 @@ def test_a_killed_run_continues_to_the_same_rows(tmp_path: Path, known: Calibrat
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:7]) + lines[7][:20])  # killed while writing the eighth row
     again = run(known, tmp_path / "cut")
-    volatile = ["seconds"]
+    volatile = ["seconds", "latency_share"]
     pd.testing.assert_frame_equal(again.drop(columns=volatile), whole.drop(columns=volatile))
     assert len(read_rows(path)) == len(whole)
 
@@ -72,6 +73,14 @@ def test_criteria_meet_the_same_multiply_accumulates(tmp_path: Path, known: Cali
     for share, group in rows[rows["criterion"] != "dense"].groupby("share"):
         assert group["macs_share"].nunique() == 1
         assert group["macs_share"].iloc[0] == pytest.approx(share, rel=0.01)
+
+
+def test_networks_of_one_structure_share_one_latency(tmp_path: Path, known: Calibration) -> None:
+    rows = run(known, tmp_path)
+    assert (rows["latency_share"] > 0).all()
+    assert (rows.groupby("macs_share")["latency_share"].nunique() == 1).all()
+    tables = factorial_section(rows).tables
+    assert tables["pruning_accuracy"]["latency_share"].notna().all()
 
 
 def test_a_criterion_that_is_not_defined_has_its_error_in_the_table(tmp_path: Path) -> None:
@@ -172,6 +181,10 @@ def test_figures_are_labelled() -> None:
     curves = accuracy_curves(rows, ["l2", "task_information"], "uniform")
     assert curves.axes[-1].get_xlabel() == "share of multiply-accumulates"
     assert curves.axes[0].get_ylabel() == "accuracy"
+    timed = rows.assign(latency_share=rows["share"] ** 0.5)
+    slower = accuracy_curves(timed, ["l2"], "uniform", against="latency_share")
+    assert slower.axes[-1].get_xlabel() == "share of the dense network's latency"
+    assert slower.axes[0].lines[0].get_xdata() == pytest.approx(np.sqrt([0.2, 0.5, 0.8]))
     forest = axis_differences(axis_against_axis(areas(rows)))
     assert "95 % interval" in forest.axes[0].get_xlabel()
     drawn = agreement_map(pd.DataFrame(np.eye(2), index=["a", "b"], columns=["a", "b"]))
