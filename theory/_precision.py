@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import lapack
 
+from theory import _lapack as lapack
 from theory._standardize import RANK_TOLERANCE
 from theory._validation import Float
 
@@ -39,14 +39,36 @@ def precision(correlation: Float, loadings: Float, ridge: float) -> Precision:
     """Invert R + ridge I, once."""
     c = correlation.shape[0]
     matrix = correlation + ridge * np.eye(c) if ridge else correlation
-    norm = np.abs(matrix).sum(axis=0).max()
-    factor, failed = lapack.dpotrf(matrix.T, lower=1)
-    if not failed:
-        reciprocal_condition, _ = lapack.dpocon(factor, norm, uplo="L")
-        if reciprocal_condition > WELL_CONDITIONED:
-            diagonal, coefficients = _inverse(factor, loadings)
-            return Precision(diagonal, coefficients, np.zeros(c, dtype=bool))
-    return _of_singular(matrix, loadings, norm)
+    norm = float(np.abs(matrix).sum(axis=0).max())
+    factor = _well_conditioned(matrix, norm)
+    if factor is None:
+        return _of_singular(matrix, loadings, norm)
+    return Precision(
+        lapack.inverse_diagonal(factor), lapack.solve(factor, loadings), np.zeros(c, dtype=bool)
+    )
+
+
+def _well_conditioned(matrix: Float, norm: float) -> Float | None:
+    """Cholesky factor, or None where the matrix is not well conditioned.
+
+    The first half of the channels is tried alone: where they are singular already, as wide layers
+    after narrow ones are, that takes an eighth of the time.
+    """
+    half = len(matrix) // 2
+    if _promising(matrix[:half, :half]) is None:
+        return None
+    factor = _promising(matrix)
+    if factor is None or lapack.reciprocal_condition(factor, norm) <= WELL_CONDITIONED:
+        return None
+    return factor
+
+
+def _promising(matrix: Float) -> Float | None:
+    factor = lapack.cholesky(matrix)
+    # the smallest eigenvalue is at most the smallest squared pivot
+    if factor is None or np.diagonal(factor).min(initial=1.0) ** 2 <= WELL_CONDITIONED:
+        return None
+    return factor
 
 
 def _of_singular(matrix: Float, loadings: Float, norm: float) -> Precision:
@@ -57,23 +79,14 @@ def _of_singular(matrix: Float, loadings: Float, norm: float) -> Precision:
     regression on all peers is the one on those that entered: their inverse holds its variance.
     """
     c = matrix.shape[0]
-    factor, pivots, rank, _ = lapack.dpstrf(matrix.T, tol=RANK_TOLERANCE * norm, lower=1)
-    entered, others = np.split(pivots - 1, [rank])
-    functions, _ = lapack.dtrtrs(factor[:rank, :rank], factor[rank:, :rank].T, lower=1, trans=1)
+    whole, pivots, rank = lapack.pivoted_cholesky(matrix, RANK_TOLERANCE * norm)
+    factor, entered, others = whole[:rank, :rank], pivots[:rank], pivots[rank:]
+    functions = lapack.solve_transposed(factor, whole[rank:, :rank].T)
     collinear = np.zeros(c, dtype=bool)
     collinear[others] = True
     collinear[entered] = np.sqrt((functions**2).sum(axis=1)) > INVOLVED
-    diagonal = np.full(c, np.inf)
-    coefficients = np.zeros_like(loadings)
-    diagonal[entered], coefficients[entered] = _inverse(factor[:rank, :rank], loadings[entered])
+    diagonal, coefficients = np.full(c, np.inf), np.zeros_like(loadings)
+    diagonal[entered] = lapack.inverse_diagonal(factor)
     diagonal[collinear] = np.inf
+    coefficients[entered] = lapack.solve(factor, loadings[entered])
     return Precision(diagonal, coefficients, collinear)
-
-
-def _inverse(factor: Float, loadings: Float) -> tuple[Float, Float]:
-    """Diagonal of the inverse, and the inverse times the loadings, from a Cholesky factor."""
-    coefficients = loadings
-    if loadings.shape[1]:
-        coefficients, _ = lapack.dpotrs(factor, loadings, lower=1)
-    inverse, _ = lapack.dpotri(factor, lower=1)
-    return np.diagonal(inverse).copy(), coefficients

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from theory._standardize import COPY_TOLERANCE
 from theory._validation import Float
 
-BLOCK = 32
-"""Channels treated at once: their working set then stays in a core's cache."""
+BLOCK = 64
+"""Channels treated at once: enough that threads rarely wait for Python's lock, and few enough for
+a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -83,27 +84,32 @@ def _select(
     variance = np.full(covariance.shape, scale)
     variance[index, rows] = np.inf
     basis = np.empty((rows.size, most, c))
+    scratch = np.empty((rows.size, c))
     for step in range(most):
-        gain = covariance * covariance / variance
+        gain = np.multiply(covariance, covariance, out=scratch[: rows.size])
+        gain /= variance
         best = gain.argmax(axis=1)
         useful = gain[index, best] > 0
         hull.members[rows[useful], step] = best[useful]
         hull.size[rows[useful]] += 1
         hull.explained[rows[useful]] += gain[index, best][useful]
         going = np.flatnonzero(useful & (hull.explained[rows] < goal))
-        if going.size == 0:
+        if going.size == 0 or step == most - 1:
             return
         if going.size < rows.size:
             rows, goal, best, index = rows[going], goal[going], best[going], index[: going.size]
             covariance, variance, basis = covariance[going], variance[going], basis[going]
         # Direction of the chosen peer, made orthogonal to the earlier ones.
-        weights = basis[index, :step, best]
-        direction = matrix[best] - (weights[:, None, :] @ basis[:, :step])[:, 0]
-        deviation = np.sqrt(variance[index, best])
-        direction /= deviation[:, None]
-        basis[:, step] = direction
-        covariance -= (covariance[index, best] / deviation)[:, None] * direction
-        variance -= direction * direction
+        known = np.matmul(
+            basis[index, :step, best][:, None], basis[:, :step], out=scratch[: rows.size, None]
+        )[:, 0]
+        direction = basis[:, step]
+        np.subtract(matrix[best], known, out=direction)
+        inverse = 1 / np.sqrt(variance[index, best])
+        direction *= inverse[:, None]
+        share = covariance[index, best] * inverse
+        covariance -= np.multiply(direction, share[:, None], out=known)
+        variance -= np.multiply(direction, direction, out=known)
         _retire(covariance, variance, rows, best, scale)
 
 

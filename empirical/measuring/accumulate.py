@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from empirical.measuring.symmetric import add_symmetric_product
+from theory._lapack import add_symmetric_product
 from theory.moments import Moments
 
 BLOCK = 256
