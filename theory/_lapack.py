@@ -57,7 +57,9 @@ def _columns_first(array: Float) -> int:
             f"array must be float64 with consecutive columns; got {array.dtype} of strides "
             f"{array.strides}."
         )
-    return max(1, int(array.strides[1]) // array.itemsize if array.shape[1] > 1 else array.shape[0])
+    rows, columns = array.shape
+    stride: int = array.strides[1] // array.itemsize if columns > 1 else rows
+    return stride
 
 
 def add_symmetric_product(total: Float, rows: Float) -> None:
