@@ -51,7 +51,7 @@ def _call(function: Any, *arguments: Any) -> None:
 def _columns_first(array: Float) -> int:
     """Return the leading dimension of an array of consecutive columns, or refuse it."""
     if array.size == 0:
-        return max(1, array.shape[0])
+        return max(1, len(array))
     if array.dtype != np.float64 or (array.shape[0] > 1 and array.strides[0] != array.itemsize):
         raise ValueError(
             f"array must be float64 with consecutive columns; got {array.dtype} of strides "
