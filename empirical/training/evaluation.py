@@ -13,6 +13,11 @@ from torch.nn import functional
 from empirical.training.devices import device_of
 
 
+AT_ONCE = 50
+"""Images of one pass on a CPU. The outputs of larger batches leave its caches, and the system maps
+and clears memory for them anew in every layer."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Mean cross-entropy (nats) and accuracy over `images` images, with standard errors."""
@@ -48,7 +53,8 @@ def evaluate(
     losses, hits = [], []
     try:
         for images, labels in loader:
-            logits = model(images.to(where)).float()
+            parts = images.split(AT_ONCE) if where.type == "cpu" else (images,)
+            logits = torch.cat([model(part.to(where)).float() for part in parts])
             targets = labels.to(where)
             losses.append(functional.cross_entropy(logits, targets, reduction="none").cpu())
             hits.append((logits.argmax(1) == targets).cpu())
