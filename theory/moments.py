@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike
 
 from theory._validation import Float, count, finite_array, symmetric_psd
 
+BLOCK = 256
+"""Rows of a symmetric product that are computed at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -144,6 +147,42 @@ class Moments:
         return Moments(
             np.concatenate([self.mean[:c], self.mean[c:] @ matrix]), cov, matrix.shape[1], self.n
         )
+
+    def transform_channels(self, weights: ArrayLike, offset: ArrayLike | None = None) -> Moments:
+        """The moments of (W Y + b, T): mean W μ + b, covariance W K Wᵀ.
+
+        Args:
+            weights: (C', C) W.
+            offset: (C',) b; 0 by default.
+
+        >>> one = Moments.from_covariance([[2.0, 0.5], [0.5, 1.0]])
+        >>> one.transform_channels([[1.0], [3.0]]).cov[0]
+        array([2. , 6. , 0.5])
+        """
+        matrix = finite_array("weights", weights, ndim=2)
+        c, wide = self.n_channels, matrix.shape[0]
+        if matrix.shape[1] != c:
+            raise ValueError(
+                f"weights must have {c} columns, one per channel; got {matrix.shape[1]}."
+            )
+        cov = np.empty((wide + self.n_targets,) * 2)
+        half = matrix @ self.cov[:c, :c]
+        for left in range(0, wide, BLOCK):
+            block = slice(left, min(left + BLOCK, wide))
+            # from the diagonal on only: what is mirrored is exactly symmetric
+            right = half[block] @ matrix[left:].T
+            corner = right[:, : len(right)]
+            corner[:] = (corner + corner.T) / 2
+            cov[block, left:wide] = right
+            cov[left:wide, block] = right.T
+        cov[:wide, wide:] = matrix @ self.cov[:c, c:]
+        cov[wide:, :wide] = cov[:wide, wide:].T
+        cov[wide:, wide:] = self.cov[c:, c:]
+        shift = np.zeros(wide) if offset is None else finite_array("offset", offset, ndim=1)
+        if shift.size != wide:
+            raise ValueError(f"offset must have length {wide}, as weights; got {shift.size}.")
+        mean = np.concatenate([matrix @ self.mean[:c] + shift, self.mean[c:]])
+        return Moments(mean, cov, self.n_targets, self.n)
 
     def select(self, channels: ArrayLike) -> Moments:
         """The moments of some channels, in the given order, with all targets."""

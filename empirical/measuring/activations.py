@@ -50,6 +50,34 @@ def capture(model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]])
 
 
 @contextmanager
+def capture_inputs(
+    model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]]
+) -> Iterator[None]:
+    """Call `readers[name]` with the input of submodule `name` at each of its calls.
+
+    Parameters and errors are those of `capture`.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
+    >>> shapes = []
+    >>> with capture_inputs(model, {"1": lambda images: shapes.append(tuple(images.shape))}):
+    ...     _ = model(torch.zeros(2, 3))
+    >>> shapes
+    [(2, 5)]
+    """
+    with ExitStack() as stack:
+        for name, read in readers.items():
+
+            def hook(_module: nn.Module, inputs: tuple, named: dict, read=read) -> None:
+                read(inputs[0] if inputs else named["input"])
+
+            module = _submodule(model, name)
+            stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+        yield
+
+
+@contextmanager
 def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
     """Replace the output of submodule `name` by `editors[name](output)` at each of its calls.
 

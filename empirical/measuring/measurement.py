@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from empirical.measuring.activations import capture, evaluating
+from empirical.measuring.activations import evaluating
 from empirical.measuring.batches import batches, image_digests
 from empirical.measuring.estimation import OPTIONS, project_to_first_component, tabulate
 from empirical.measuring.layers import find_layers
@@ -142,7 +142,7 @@ def measure(
         keep_images=null > 0,
     )
     digests: set[bytes] = set()
-    with evaluating(model), capture(model, recorder.readers()), _bar(progress, loader) as advance:
+    with evaluating(model), recorder.reading(model), _bar(progress, loader) as advance:
         for images, labels in chain([first], stream):
             digests.update(image_digests(images))
             recorder.run(model, images, labels)
@@ -160,7 +160,7 @@ def _evaluate(
     null: int,
 ) -> AxisTable:
     """Turn what was recorded into a table."""
-    groups = {tap.layer.name: recorder.sums.pop(tap.layer.name).moments() for tap in tapped}
+    groups = recorder.moments()
     weights = None
     if settings["target"] == "logit_pc1":
         groups, weights = project_to_first_component(groups)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from empirical.measuring.accumulate import GroupedMoments
+from empirical.measuring.activations import capture, capture_inputs
+from empirical.measuring.expansion import Expansion, expansion
 from empirical.measuring.permutation import ImageSums
 from empirical.measuring.points import Tap
 from empirical.measuring.sampling import Sampler
 from empirical.measuring.targets import TargetFunction, evaluate_target
 from empirical.measuring.workers import workers
+from theory.moments import Moments
 
 PART = 16
 """Fewest images of a part of a batch: below it the model's own products become inefficient."""
@@ -69,6 +72,9 @@ class Recorder:
         self._taps, self._sampler, self._target = taps, sampler, target
         self._groups, self._first, self._precision = groups, first_image, precision
         self._autocast, self._keep_images = autocast, keep_images
+        # what a lower precision makes of a layer is not what its inputs say
+        found = {tap.layer.name: None if autocast else expansion(tap) for tap in taps}
+        self._expansions: dict[str, Expansion] = {k: v for k, v in found.items() if v is not None}
         self._samples: dict[str, list[Tensor]] = {}
         self._targets: list[np.ndarray] = []
         self._images: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -76,21 +82,41 @@ class Recorder:
         self._bytes = 0  # of the largest output, per image
         self._batch = 0
         self.n_images = 0
-        self.sums: dict[str, GroupedMoments] = {}
+        self._sums: dict[str, GroupedMoments] = {}
 
-    def readers(self) -> Mapping[str, Callable[[Tensor], None]]:
-        """Return the functions to hang on the submodules, for `activations.capture`."""
+    @contextmanager
+    def reading(self, model: nn.Module) -> Iterator[None]:
+        """Read the tapped layers of `model` whenever it runs: outputs, or inputs of expansions."""
 
-        def reader(tap: Tap) -> Callable[[Tensor], None]:
+        def of_output(tap: Tap) -> Callable[[Tensor], None]:
             def read(output: Tensor) -> None:
                 changed = output if tap.change is None else tap.change(output)
-                self._bytes = max(self._bytes, output.nbytes // max(1, len(output)))
-                taken = self._sampler.take(changed, tap.channel_dim)
-                self._samples.setdefault(tap.layer.name, []).append(taken)
+                self._take(tap, changed, output.nbytes)
 
             return read
 
-        return {tap.module: reader(tap) for tap in self._taps}
+        def of_input(tap: Tap, layer: Expansion) -> Callable[[Tensor], None]:
+            def read(images: Tensor) -> None:
+                inputs = layer.inputs(images)
+                wide, narrow = layer.weights.shape
+                self._take(tap, inputs, inputs.nbytes * wide // narrow)
+
+            return read
+
+        outputs, inputs = {}, {}
+        for tap in self._taps:
+            layer = self._expansions.get(tap.layer.name)
+            if layer is None:
+                outputs[tap.module] = of_output(tap)
+            else:
+                inputs[tap.module] = of_input(tap, layer)
+        with capture(model, outputs), capture_inputs(model, inputs):
+            yield
+
+    def _take(self, tap: Tap, values: Tensor, size: int) -> None:
+        self._bytes = max(self._bytes, size // max(1, len(values)))
+        taken = self._sampler.take(values, tap.channel_dim)
+        self._samples.setdefault(tap.layer.name, []).append(taken)
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
         """Run one batch and add it; in halves, with a warning, where the device's memory ends.
@@ -121,13 +147,28 @@ class Recorder:
             n = -(-n // max(1, min(wanted, n // PART)))
         return n if self._largest is None else min(n, self._largest)
 
+    def moments(self) -> dict[str, list[Moments]]:
+        """Return layer name -> Moments of each group; what was recorded is given up for it."""
+
+        def of_layer(name: str) -> list[Moments]:
+            groups = self._sums.pop(name).moments()
+            layer = self._expansions.get(name)
+            return groups if layer is None else [layer.moments(group) for group in groups]
+
+        names = [tap.layer.name for tap in self._taps]
+        with workers() as pool:
+            return dict(zip(names, pool.map(of_layer, names), strict=True))
+
     def image_sums(self, layer: str, weights: np.ndarray | None = None) -> ImageSums:
         """Return what the permutation null needs; targets times `weights`, if given."""
         parts = self._images[layer]
         targets = np.concatenate(self._targets)
+        samples, channels = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if layer in self._expansions:
+            channels = self._expansions[layer].image_sums(samples, channels)
         return ImageSums(
-            np.concatenate([samples for samples, _ in parts]),
-            np.concatenate([channels for _, channels in parts]),
+            samples,
+            channels,
             targets if weights is None else targets @ weights,
         )
 
@@ -206,11 +247,11 @@ class Recorder:
     def _add_layer(
         self, layer: str, samples: Tensor, targets: Tensor, images_per_group: Sequence[int]
     ) -> None:
-        if layer not in self.sums:
-            self.sums[layer] = GroupedMoments(
+        if layer not in self._sums:
+            self._sums[layer] = GroupedMoments(
                 samples.shape[2], targets.shape[1], self._groups, targets.device, self._precision
             )
-        self.sums[layer].add(samples, targets, images_per_group)
+        self._sums[layer].add(samples, targets, images_per_group)
         if self._keep_images:
             n, positions, _ = samples.shape
             channels = samples.sum(1, dtype=torch.float64).cpu().numpy()

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from empirical.training.devices import device_of
 
-
 AT_ONCE = 50
 """Images of one pass on a CPU. The outputs of larger batches leave its caches, and the system maps
 and clears memory for them anew in every layer."""

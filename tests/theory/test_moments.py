@@ -90,3 +90,24 @@ Y = np.arange(12.0).reshape(4, 3)
 def test_errors_name_argument_value_and_remedy(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@given(st.integers(1, 5), st.integers(1, 600), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_transformed_channels_have_the_moments_of_transformed_samples(c, wide, q, seed):
+    rng = np.random.default_rng(seed)
+    y, t = rng.standard_normal((20, c)), rng.standard_normal((20, q))
+    weights, offset = rng.standard_normal((wide, c)), rng.standard_normal(wide)
+    found = Moments.from_samples(y, t).transform_channels(weights, offset)
+    expected = Moments.from_samples(y @ weights.T + offset, t)
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-12)
+    np.testing.assert_allclose(found.cov, expected.cov, atol=1e-12)
+    np.testing.assert_array_equal(found.cov, found.cov.T)
+    assert (found.n, found.n_targets) == (20, q)
+
+
+def test_transformations_that_do_not_fit_are_named():
+    one = Moments.from_covariance(np.eye(3))
+    with pytest.raises(ValueError, match="weights must have 2 columns, one per channel; got 3"):
+        one.transform_channels(np.eye(3))
+    with pytest.raises(ValueError, match="offset must have length 2, as weights; got 3"):
+        one.transform_channels(np.eye(2), np.zeros(3))
