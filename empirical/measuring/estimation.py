@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from empirical.measuring.groups import Groups
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
 from empirical.measuring.workers import workers
@@ -19,7 +20,7 @@ OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull")
 
 
 def tabulate(
-    groups: Mapping[str, list[Moments]],
+    groups: Mapping[str, Groups],
     norms: Mapping[str, str | None],
     squared_norms: Mapping[str, np.ndarray],
     settings: Mapping[str, Any],
@@ -38,15 +39,15 @@ def tabulate(
     """
     if settings["standard_errors"]:
         _check_groups(groups, settings)
-    moments = {name: merge(parts) for name, parts in groups.items()}
     evaluate = _Evaluation({name: settings[name] for name in OPTIONS}, squared_norms)
     with workers() as pool:
+        moments = dict(zip(groups, pool.map(Groups.total, groups.values()), strict=True))
         axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
         replicates = {}
         if settings["standard_errors"]:
             # all layers are submitted before any is awaited: small layers fill the gaps
             pending = {
-                name: [pool.submit(evaluate.without, name, moments[name], part) for part in parts]
+                name: [pool.submit(evaluate.without, name, parts, g) for g in range(len(parts))]
                 for name, parts in groups.items()
             }
             replicates = {
@@ -64,7 +65,7 @@ def tabulate(
     )
 
 
-def _check_groups(groups: Mapping[str, list[Moments]], settings: Mapping[str, Any]) -> None:
+def _check_groups(groups: Mapping[str, Groups], settings: Mapping[str, Any]) -> None:
     fewest = min(len(parts) for parts in groups.values())
     if fewest < settings["groups"]:
         raise ValueError(
@@ -87,45 +88,20 @@ class _Evaluation:
         except ValueError as error:
             raise ValueError(f"layer {layer!r}: {error}") from error
 
-    def without(self, layer: str, total: Moments, part: Moments) -> np.ndarray:
-        """(Q, C) quantities of all samples that are not in `part`."""
-        return np.stack(list(self(layer, without(total, part)).as_dict().values()))
-
-
-def without(total: Moments, part: Moments) -> Moments:
-    """Moments of the samples of `total` that are not in `part`: the inverse of `+`.
-
-    Removing one of G groups loses a factor G/(G - 1) of precision, no more.
-
-    Examples
-    --------
-    >>> a = Moments.from_samples([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])
-    >>> b = Moments.from_samples([[5.0, 1.0], [1.0, 7.0]])
-    >>> bool(np.allclose(without(a + b, b).cov, a.cov))
-    True
-    """
-    n = total.n - part.n
-    mean = total.mean + (total.mean - part.mean) * (part.n / n)
-    shift = part.mean - mean
-    scatter = (total.n - 1) * total.cov
-    scatter -= (part.n - 1) * part.cov
-    scatter -= np.outer(shift * (n * part.n / total.n), shift)
-    scatter /= max(n - 1, 1)
-    return Moments(mean, scatter, total.n_targets, n)
+    def without(self, layer: str, groups: Groups, index: int) -> np.ndarray:
+        """(Q, C) quantities of all samples that are not in one group."""
+        return np.stack(list(self(layer, groups.without(index)).as_dict().values()))
 
 
 def project_to_first_component(
-    groups: Mapping[str, list[Moments]],
-) -> tuple[dict[str, list[Moments]], np.ndarray]:
+    groups: Mapping[str, Groups],
+) -> tuple[dict[str, Groups], np.ndarray]:
     """Replace the targets, all logits, by their first principal component over all images.
 
     Returns the projected moments and the (q, 1) weights.
     """
-    weights = first_component(merge(next(iter(groups.values()))))
-    projected = {
-        name: [part.project_targets(weights) for part in parts] for name, parts in groups.items()
-    }
-    return projected, weights
+    weights = first_component(next(iter(groups.values())).total())
+    return {name: parts.project_targets(weights) for name, parts in groups.items()}, weights
 
 
 def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
@@ -172,7 +148,7 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
                 "least as many images each. Save them with moments='groups'."
             )
     groups = {
-        name: [merge(parts) for parts in zip(*(t.groups[name] for t in tables), strict=True)]
+        name: Groups(merge(p) for p in zip(*(t.groups[name] for t in tables), strict=True))
         for name in first.layers
     }
     settings = {

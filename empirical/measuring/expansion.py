@@ -8,6 +8,7 @@ arithmetic; the network's own float32 rounding of Y does not enter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,13 @@ class Expansion:
         return of_inputs @ self.weights.T + samples[:, None] * self.offset
 
 
-def expansion(tap: Tap) -> Expansion | None:
+def expansions(taps: Sequence[Tap]) -> dict[str, Expansion]:
+    """Return layer name -> expansion, of those taps that read one."""
+    found = {tap.layer.name: _expansion(tap) for tap in taps}
+    return {name: layer for name, layer in found.items() if layer is not None}
+
+
+def _expansion(tap: Tap) -> Expansion | None:
     """Return the expansion that a tap reads, or None where its outputs must be sampled.
 
     Only torch's own layers count, and only without forward hooks: a subclass, a parametrization or

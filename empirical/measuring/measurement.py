@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from empirical.measuring.activations import evaluating
 from empirical.measuring.batches import batches, image_digests
 from empirical.measuring.estimation import OPTIONS, project_to_first_component, tabulate
+from empirical.measuring.expansion import Expansion, expansions
 from empirical.measuring.layers import find_layers
 from empirical.measuring.memory import check_memory, required_bytes
 from empirical.measuring.permutation import permutations, target_null
@@ -127,7 +128,9 @@ def measure(
     found = find_layers(model, first[0], layers)
     tapped, skipped = taps(found, point, strict=layers is not None)
     function = target_function(target)
-    need = _required(model, tapped, first, function, settings, null, loader)
+    # what a lower precision makes of a layer is not what its inputs say
+    wide = expansions(tapped) if autocast is None else {}
+    need = _required(model, tapped, wide, first, function, settings, null, loader)
     sentence = check_memory(need, place)
     if progress:
         Console().print(sentence)
@@ -136,6 +139,7 @@ def measure(
         Sampler(sampling, positions, groups, seed, place),
         function,
         groups,
+        expansions=wide,
         first_image=settings["first_image"],
         precision=PRECISIONS[precision],
         autocast=autocast,
@@ -187,6 +191,7 @@ def _evaluate(
 def _required(
     model: nn.Module,
     tapped: Sequence[Tap],
+    wide: Mapping[str, Expansion],
     batch: tuple[Tensor, Tensor],
     function: TargetFunction,
     settings: dict[str, object],
@@ -204,6 +209,7 @@ def _required(
     n_batches = len(loader) if isinstance(loader, Sized) else 1
     return required_bytes(
         tapped,
+        inputs={name: layer.weights.shape[1] for name, layer in wide.items()},
         n_targets=n_targets,
         groups=settings["groups"],
         batch=len(images),

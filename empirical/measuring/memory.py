@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import psutil
 import torch
@@ -15,6 +15,7 @@ GIGABYTE = 1e9
 def required_bytes(
     taps: Sequence[Tap],
     *,
+    inputs: Mapping[str, int],
     n_targets: int,
     groups: int,
     batch: int,
@@ -23,19 +24,23 @@ def required_bytes(
 ) -> int:
     """Upper bound of what `measure` adds to the model's own memory.
 
-    The largest part are the moments, float64: of each layer one (C + q)² matrix per group and one
-    of their sum, twice that for the layer being converted; then the samples of one batch, float64
-    in one layer and as they come in the others; and each image's sums for a permutation null.
+    The largest part are the moments, float64: of each layer one (C + q)² matrix per group, of D
+    instead of C where inputs are sampled, twice that for the layer being converted, and one of
+    their sum; then the samples of one batch, float64 in one layer and as they come in the others;
+    and each image's sums for a permutation null.
 
     Parameters
     ----------
     taps : the tapped layers
+    inputs : layer name -> D, of the layers whose D inputs are sampled
     n_targets, groups, batch, positions : q, G, images per batch, positions per image
     kept_images : number of images whose sums are kept
     """
     sizes = [tap.layer.n_channels for tap in taps]
     matrices = [(c + n_targets) ** 2 * 8 for c in sizes]
-    moments = (groups + 1) * sum(matrices) + groups * max(matrices)
+    held = [inputs.get(tap.layer.name, tap.layer.n_channels) + n_targets for tap in taps]
+    summed = [(width**2) * 8 for width in held]
+    moments = sum(matrices) + (groups + 1) * sum(summed) + groups * max(summed)
     # two delete-one replicates and their factorizations in flight
     working = 16 * max(matrices)
     rows = batch * positions

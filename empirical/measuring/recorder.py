@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from empirical.measuring.accumulate import GroupedMoments
 from empirical.measuring.activations import capture, capture_inputs
-from empirical.measuring.expansion import Expansion, expansion
+from empirical.measuring.expansion import Expansion
+from empirical.measuring.groups import Groups
 from empirical.measuring.permutation import ImageSums
 from empirical.measuring.points import Tap
 from empirical.measuring.sampling import Sampler
 from empirical.measuring.targets import TargetFunction, evaluate_target
 from empirical.measuring.workers import workers
-from theory.moments import Moments
 
 PART = 16
 """Fewest images of a part of a batch: below it the model's own products become inefficient."""
@@ -52,6 +52,7 @@ class Recorder:
     sampler : which samples
     target : T
     groups : number of groups of images
+    expansions : layer name -> what is known of the layers whose inputs are sampled
     precision : of the products within a batch
     autocast : run the model in this lower precision; None leaves it as it is
     keep_images : also keep each image's sums, for the permutation null
@@ -64,6 +65,7 @@ class Recorder:
         target: TargetFunction,
         groups: int,
         *,
+        expansions: Mapping[str, Expansion],
         first_image: int = 0,
         precision: torch.dtype = torch.float64,
         autocast: torch.dtype | None = None,
@@ -72,9 +74,7 @@ class Recorder:
         self._taps, self._sampler, self._target = taps, sampler, target
         self._groups, self._first, self._precision = groups, first_image, precision
         self._autocast, self._keep_images = autocast, keep_images
-        # what a lower precision makes of a layer is not what its inputs say
-        found = {tap.layer.name: None if autocast else expansion(tap) for tap in taps}
-        self._expansions: dict[str, Expansion] = {k: v for k, v in found.items() if v is not None}
+        self._expansions = expansions
         self._samples: dict[str, list[Tensor]] = {}
         self._targets: list[np.ndarray] = []
         self._images: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -147,13 +147,11 @@ class Recorder:
             n = -(-n // max(1, min(wanted, n // PART)))
         return n if self._largest is None else min(n, self._largest)
 
-    def moments(self) -> dict[str, list[Moments]]:
+    def moments(self) -> dict[str, Groups]:
         """Return layer name -> Moments of each group; what was recorded is given up for it."""
 
-        def of_layer(name: str) -> list[Moments]:
-            groups = self._sums.pop(name).moments()
-            layer = self._expansions.get(name)
-            return groups if layer is None else [layer.moments(group) for group in groups]
+        def of_layer(name: str) -> Groups:
+            return Groups(self._sums.pop(name).moments(), self._expansions.get(name))
 
         names = [tap.layer.name for tap in self._taps]
         with workers() as pool:

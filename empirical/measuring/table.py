@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -47,7 +47,7 @@ class AxisTable:
     axes: Mapping[str, ChannelAxes]
     replicates: Mapping[str, np.ndarray]
     moments: Mapping[str, Moments]
-    groups: Mapping[str, list[Moments]]
+    groups: Mapping[str, Sequence[Moments]]
     norms: Mapping[str, str | None]
     settings: Mapping[str, Any]
     squared_norms: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from empirical import measure
-from empirical.measuring.estimation import merge_tables, without
+from empirical.measuring.estimation import merge_tables
+from empirical.measuring.groups import without
 from theory import Moments, merge
 
 
