@@ -88,7 +88,7 @@ def cholesky(matrix: Float) -> Float | None:
 
     Its upper triangle holds what `matrix` held.
     """
-    factor = np.array(matrix, order="F")
+    factor = np.array(matrix, order="C").T  # symmetric: rows serve as columns
     info = ctypes.c_int()
     _call(_DPOTRF, b"L", len(factor), factor, _columns_first(factor), info)
     return factor if info.value == 0 else None
@@ -99,7 +99,7 @@ def pivoted_cholesky(matrix: Float, tolerance: float) -> tuple[Float, NDArray[np
 
     Each pivot is the largest variance left; at `tolerance` it ends.
     """
-    factor = np.array(matrix, order="F")
+    factor = np.array(matrix, order="C").T
     c = len(factor)
     pivots, work = np.zeros(c, dtype=np.intc), np.empty(2 * c)
     rank, info = ctypes.c_int(), ctypes.c_int()

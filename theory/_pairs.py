@@ -8,16 +8,23 @@ from numpy.typing import NDArray
 from theory._standardize import COPY_TOLERANCE
 from theory._validation import Float
 
+BLOCK = 64
+"""Channels treated at once."""
+
 
 def overlap(correlation: Float) -> Float:
     """(C, C) mutual information -1/2 log(1 - R²) of each pair; 0 on the diagonal, NaN for copies.
 
     The information of exact copies is infinite; NaN marks it, and the caller lists the channels.
     """
-    squared = correlation * correlation
-    np.fill_diagonal(squared, 0.0)
-    squared[squared >= 1 - COPY_TOLERANCE] = np.nan
-    result: Float = -0.5 * np.log1p(-squared)
+    result = correlation * correlation
+    np.fill_diagonal(result, 0.0)
+    for left in range(0, len(result), BLOCK):  # a block stays in a core's cache
+        squared = result[left : left + BLOCK]
+        squared[squared >= 1 - COPY_TOLERANCE] = np.nan
+        np.negative(squared, out=squared)
+        np.log1p(squared, out=squared)
+        squared *= -0.5
     return result
 
 

@@ -110,16 +110,7 @@ def _select(
         share = covariance[index, best] * inverse
         covariance -= np.multiply(direction, share[:, None], out=known)
         variance -= np.multiply(direction, direction, out=known)
-        _retire(covariance, variance, rows, best, scale)
-
-
-def _retire(
-    covariance: Float, variance: Float, rows: NDArray[np.intp], best: NDArray[np.intp], scale: float
-) -> None:
-    """Take the chosen peer, and every candidate with no variance left of its own, out of play."""
-    index = np.arange(rows.size)
-    spent = variance <= COPY_TOLERANCE * scale
-    spent[index, best] = True
-    spent[index, rows] = True
-    covariance[spent] = 0.0
-    variance[spent] = np.inf
+        # out of play: the chosen peer, and whoever has no variance of its own left
+        variance[index, best] = np.inf
+        if variance.min() <= COPY_TOLERANCE * scale:
+            variance[variance <= COPY_TOLERANCE * scale] = np.inf
