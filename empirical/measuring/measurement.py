@@ -60,7 +60,9 @@ def measure(
 
     The model runs once over the loader, in evaluation mode, whatever its mode, which is restored.
     The outputs of every convolution and hidden linear layer, before normalization, are sampled at
-    random positions; their moments with the target give every quantity.
+    random positions; their moments with the target give every quantity. A linear layer (or 1 × 1
+    convolution) three times as wide as its input is sampled there, and the moments are pushed
+    forward through its weights.
 
     Parameters
     ----------
@@ -129,7 +131,8 @@ def measure(
     tapped, skipped = taps(found, point, strict=layers is not None)
     function = target_function(target)
     # what a lower precision makes of a layer is not what its inputs say
-    wide = expansions(tapped) if autocast is None else {}
+    lower = autocast is not None or torch.is_autocast_enabled(place.type)
+    wide = {} if lower else expansions(tapped)
     need = _required(model, tapped, wide, first, function, settings, null, loader)
     sentence = check_memory(need, place)
     if progress:

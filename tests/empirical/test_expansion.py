@@ -97,6 +97,17 @@ def test_an_edited_layer_is_measured_as_it_is_edited():
     )
 
 
+def test_a_lower_precision_is_measured_as_it_computes():
+    model, data = Widening(), [(IMAGES.float(), LABELS)]
+    within = measure(model, data, groups=6, autocast=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        around = measure(model, data, groups=6)
+    full = measure(model, data, groups=6)
+    np.testing.assert_array_equal(within["wide"].signal_power, around["wide"].signal_power)
+    assert not np.allclose(within["wide"].signal_power, full["wide"].signal_power, rtol=1e-6)
+    np.testing.assert_allclose(within["wide"].signal_power, full["wide"].signal_power, rtol=0.05)
+
+
 def test_a_weight_that_is_not_finite_is_named():
     model = Widening().double()
     model.wide.weight.data[3] = torch.inf
