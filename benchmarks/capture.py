@@ -1,8 +1,9 @@
 """What measuring both axes costs, as a multiple of a plain forward pass of the same images.
 
 Plain passes and measurements alternate in one process; each ratio is the median over repeats of
-one measurement against the mean of the plain passes before and after it. `--all` covers five
-networks: about 40 minutes on two cores. The last line is one JSON object: `<model>_ratio`
+one measurement against the mean of the plain passes before and after it. No repeat begins after
+five minutes of one network, and `<model>_repeats` says how many there were. `--all` covers five
+networks: about 30 minutes on two cores. The last line is one JSON object: `<model>_ratio`
 without standard errors, `<model>_ratio_with_se` with them, seconds, and the images used. Batches
 of 200 leave a CPU's caches and `measure` runs them in parts, so that a ratio may be below 1;
 `<model>_ratio_over_small` and `<model>_ratio_with_se_over_small` are to plain passes in batches of
@@ -35,6 +36,7 @@ IMAGES = 2000
 BATCH = 200
 SMALL = 25
 CLASSES = 100
+ENOUGH = 300.0  # seconds of one network after which no repeat begins
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -79,6 +81,7 @@ def ratios(name: str, images: int, batch: int, repeats: int, device: str) -> dic
         return seconds(lambda: measure(model, batches, standard_errors=errors), device)
 
     warm_up = batches[:1]
+    start = time.perf_counter()
     plain_pass(model, warm_up)
     measure(model, warm_up, standard_errors=False)
     small = [pair for x, y in batches for pair in zip(x.split(SMALL), y.split(SMALL), strict=True)]
@@ -86,7 +89,9 @@ def ratios(name: str, images: int, batch: int, repeats: int, device: str) -> dic
     fastest = seconds(lambda: plain_pass(model, small), device)
     found: dict[str, list[float]] = {"plain_seconds": [], "small_seconds": [fastest]}
     before = plain()
-    for _ in range(repeats):
+    for done in range(repeats):
+        if done and time.perf_counter() - start > ENOUGH:
+            break
         for key, errors in (("ratio", False), ("ratio_with_se", True)):
             cost, after = measured(errors), plain()
             found.setdefault(key, []).append(cost / ((before + after) / 2))
@@ -94,7 +99,8 @@ def ratios(name: str, images: int, batch: int, repeats: int, device: str) -> dic
             found["plain_seconds"].append(after)
             before = after
         print(name, {key: f"{values[-1]:.3f}" for key, values in found.items()}, flush=True)
-    return {f"{name}_{key}": round(float(np.median(values)), 3) for key, values in found.items()}
+    medians = {f"{name}_{key}": round(float(np.median(v)), 3) for key, v in found.items()}
+    return {f"{name}_repeats": len(found["ratio"])} | medians
 
 
 def main() -> None:
@@ -104,7 +110,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=IMAGE_SIZE, default=["resnet18"])
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--batch", type=int, default=BATCH)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="at most so many per network")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     result: dict[str, object] = {
