@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from empirical.cli import app as experiments
-from empirical.cli_lesion import lesion
-from empirical.cli_prune import prune
+from empirical.commands.cli import app as experiments
+from empirical.commands.lesion import lesion
+from empirical.commands.prune import prune
 from sim.cli import app as simulations
 from theory.cli import app as theory_commands
 
@@ -56,7 +56,7 @@ def demo(
 
     started = time.time()
     sections = _demo_sections(out, seeds, small, started)
-    from empirical.demo import headline
+    from empirical.commands.demo import headline
     from empirical.report.page import write_report
 
     page = write_report(
@@ -80,8 +80,8 @@ def _demo_sections(out: Path, seeds: int, small: bool, started: float) -> list[S
     """Run both parts of the demo under one progress bar, and write `run.json`."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from empirical.demo import DemoSettings, digits_sections, run_record
-    from theory._files import write_json
+    from empirical.commands.demo import DemoSettings, digits_sections, run_record
+    from theory.shared.files import write_json
 
     settings = DemoSettings.small() if small else DemoSettings(seeds=tuple(range(seeds)))
     out.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from empirical import measure
-from empirical.measuring.activations import evaluating
 from empirical.models import create_model
+from empirical.reading.hooks import evaluating
 
 IMAGE_SIZE = {
     "resnet18": 32,

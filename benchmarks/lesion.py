@@ -24,9 +24,9 @@ from torch import nn
 
 from empirical.lesions.interventions import Job, ToConstant
 from empirical.lesions.plan import plan_runs
-from empirical.measuring.activations import evaluating
-from empirical.measuring.layers import find_layers
 from empirical.models import create_model
+from empirical.reading.hooks import evaluating
+from empirical.reading.layers import find_layers
 
 MEMORY = 2 << 30
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 
 _PUBLIC: dict[str, str] = {
-    "Layer": "measuring.layers",
-    "find_layers": "measuring.layers",
-    "capture": "measuring.activations",
-    "edit": "measuring.activations",
+    "Layer": "reading.layers",
+    "find_layers": "reading.layers",
+    "capture": "reading.hooks",
+    "edit": "reading.hooks",
     "measure": "measuring.measurement",
     "AxisTable": "measuring.table",
     "merge_tables": "measuring.estimation",
-    "gradient_cosines": "measuring.gradient_geometry",
+    "gradient_cosines": "measuring.gradients",
     "lesion": "lesions.lesioning",
     "LesionTable": "lesions.table",
     "replace": "lesions.replacement",

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 import theory
 
-style.use("theory.twoaxis")
+style.use("theory.shared.twoaxis")
 dimension, channels, scale = 32, 400, 0.05
 rank = np.arange(1.0, dimension + 1)
 sigma = np.diag(rank**-1.0)

@@ -25,7 +25,7 @@ from scipy import stats
 
 import theory
 
-style.use("theory.twoaxis")
+style.use("theory.shared.twoaxis")
 rng = np.random.default_rng(0)
 sizes = np.array([12, 20, 40, 80, 160, 320])
 peers, rho, groups, sets = 6, 0.5, 10, 200

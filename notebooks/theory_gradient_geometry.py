@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from theory import catalogue
 
-style.use("theory.twoaxis")
+style.use("theory.shared.twoaxis")
 forms = catalogue()
 
 # %% [markdown]

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 import theory
 
-style.use("theory.twoaxis")
+style.use("theory.shared.twoaxis")
 dimension = 64
 exponents = np.linspace(0, 3, 25)
 rank = np.arange(1.0, dimension + 1)

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 import theory
 
-style.use("theory.twoaxis")
+style.use("theory.shared.twoaxis")
 rng = np.random.default_rng(0)
 channels, samples = 24, 400
 mixing = rng.standard_normal((channels, 12)) * np.geomspace(2, 0.3, 12)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from empirical.report.factorial import factorial_section
 from empirical.report.page import write_report
 from empirical.runs.pruning_stage import read_pruning
-from empirical.sections.factorial import factorial_section
 
 
 def main() -> None:

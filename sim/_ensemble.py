@@ -20,7 +20,7 @@ from sim._kernels import train_linear, train_relu
 from sim._sources import Scratch, Source
 from sim.networks import Network, Weights
 from sim.tasks import Population
-from theory._validation import Float
+from theory.shared.validation import Float
 
 POWER_ITERATIONS = 40
 

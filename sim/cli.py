@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from theory.finding import Finding
+    from theory.shared.findings import Finding
 
 app = typer.Typer(no_args_is_help=True, help="Synthetic training, with theory beside it.")
 
@@ -175,7 +175,7 @@ def _assignment(text: str) -> tuple[str, float]:
 
 def _finish(result: ExperimentResult, name: str, out: Path | None) -> None:
     """Print the findings; write them, the table and the figure."""
-    from theory._files import atomic, write_json, write_text
+    from theory.shared.files import atomic, write_json, write_text
 
     findings = result.findings()
     for finding in findings:

@@ -23,7 +23,7 @@ import numpy as np
 from sim.networks import Network, coupled_shares
 from sim.tasks import Population
 from theory import spearman
-from theory._validation import Float, count
+from theory.shared.validation import Float, count
 
 
 @dataclass(frozen=True, eq=False)

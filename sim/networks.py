@@ -12,7 +12,7 @@ from scipy import optimize
 from sim.spectra import variance_shares
 from sim.tasks import Population
 from theory import initial_coupling
-from theory._validation import Float, count, finite_array, one_of, positive
+from theory.shared.validation import Float, count, finite_array, one_of, positive
 
 
 @dataclass(frozen=True, eq=False)

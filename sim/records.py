@@ -12,7 +12,7 @@ import numpy as np
 from sim.tasks import Population
 from theory import Moments
 from theory._standardize import COPY_TOLERANCE
-from theory._validation import Float
+from theory.shared.validation import Float
 
 TARGETS = ("label", "output")
 

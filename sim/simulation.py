@@ -16,7 +16,7 @@ from sim.networks import Network
 from sim.tasks import Mixture, Task
 from sim.trajectory import Trajectory, measured_trajectory
 from theory import QUANTITIES
-from theory._validation import Float, count, one_of, positive
+from theory.shared.validation import Float, count, one_of, positive
 
 RELATIVE_RATE = 0.4
 """Default learning rate in units of 1 / (curvature at the start + at the end); stable below 2."""

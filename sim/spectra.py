@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from theory._validation import Float, count, finite_array, positive
+from theory.shared.validation import Float, count, finite_array, positive
 
 
 def power_law(dimension: int, exponent: float) -> Float:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from theory._files import write_json
+from theory.shared.files import write_json
 
 Setting = Mapping[str, Any]
 Result = dict[str, Any]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sim.spectra import variance_shares
-from theory._validation import Float, count, finite_array, one_of, positive, symmetric_psd
+from theory.shared.validation import Float, count, finite_array, one_of, positive, symmetric_psd
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,8 @@ from sim.records import (
 )
 from sim.tasks import Task, task_from_config
 from theory import QUANTITIES, channel_axes, spearman
-from theory._files import atomic
-from theory._validation import Float, one_of
+from theory.shared.files import atomic
+from theory.shared.validation import Float, one_of
 
 FORMAT = "twoaxis-trajectory-1"
 AXES = {

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cython_blas, cython_lapack
 
-from theory._validation import Float
+from theory.shared.validation import Float
 
 
 def _function(module: Any, name: str, arguments: int) -> Any:

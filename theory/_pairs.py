@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory._standardize import COPY_TOLERANCE
-from theory._validation import Float
+from theory.shared.validation import Float
 
 BLOCK = 64
 """Channels treated at once."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from theory import _lapack as lapack
 from theory._standardize import RANK_TOLERANCE
-from theory._validation import Float
+from theory.shared.validation import Float
 
 WELL_CONDITIONED = 1e-9
 """Reciprocal condition above which the Cholesky route is used: it then keeps seven digits or more

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
-from theory._validation import Float, finite_array, symmetric_psd
+from theory.shared.validation import Float, finite_array, symmetric_psd
 
 RANK_TOLERANCE = 1e-12
 """Eigenvalues below this fraction of the largest are rounding, not rank."""

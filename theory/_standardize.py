@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory._validation import Float
 from theory.moments import Moments
+from theory.shared.validation import Float
 
 RANK_TOLERANCE = 1e-12
 """An eigenvalue below this share of the largest counts as zero: float64 rounding of a correlation

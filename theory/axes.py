@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from theory._pairs import nearest_peers, overlap, pairwise_excess
 from theory._precision import Precision, precision
 from theory._standardize import COPY_TOLERANCE, Standardized, standardize
-from theory._validation import Float, count, finite_array, positive
 from theory.hull import compact_hull
 from theory.moments import Moments
 from theory.sampling import gaussian_information_bias
+from theory.shared.validation import Float, count, finite_array, positive
 
 
 @dataclass(frozen=True, eq=False)

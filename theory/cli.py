@@ -141,7 +141,7 @@ def latex(
     ] = None,
 ) -> None:
     """Write the catalogue as a LaTeX section."""
-    from theory._files import write_text
+    from theory.shared.files import write_text
 
     text = section()
     if out is None:

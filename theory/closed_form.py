@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import sympy
 
-from theory._validation import Float, one_of
 from theory.formulas._expression import evaluate_exactly, evaluate_float, typeset
+from theory.shared.validation import Float, one_of
 
 Value = float | Float
 Status = Literal["proven", "cases proven", "undecided", "refuted"]

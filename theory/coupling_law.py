@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory._spectrum import Spectrum, gaussian_ratio_moments, log_grid_integral, spectrum
-from theory._validation import Float, finite_array, positive
+from theory.shared.validation import Float, finite_array, positive
 
 
 def initial_coupling(sigma: ArrayLike, c: ArrayLike) -> float:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from theory._validation import Float, finite_array, positive, symmetric_psd
 from theory.coupling_law import channel_coupling, initial_coupling
 from theory.moments import Moments
+from theory.shared.validation import Float, finite_array, positive, symmetric_psd
 
 
 def exponential_gain(rate: ArrayLike, t: ArrayLike) -> Float:

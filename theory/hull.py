@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory._standardize import COPY_TOLERANCE
-from theory._validation import Float
+from theory.shared.validation import Float
 
 BLOCK = 64
 """Channels treated at once: enough that threads rarely wait for Python's lock, and few enough for

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory._validation import Float, finite_array, symmetric_psd
+from theory.shared.validation import Float, finite_array, symmetric_psd
 
 
 @dataclass(frozen=True, eq=False)

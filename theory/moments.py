@@ -14,7 +14,7 @@ from operator import add
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory._validation import Float, count, finite_array, symmetric_psd
+from theory.shared.validation import Float, count, finite_array, symmetric_psd
 
 BLOCK = 256
 """Rows of a symmetric product that are computed at once."""

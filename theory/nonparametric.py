@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 from scipy.spatial import cKDTree
 
-from theory._validation import Float, count, finite_array
 from theory.moments import Moments
+from theory.shared.validation import Float, count, finite_array
 
 
 def normal_scores(samples: ArrayLike) -> Float:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from theory._validation import Float, count
 from theory.moments import Moments, merge
+from theory.shared.validation import Float, count
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> Float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import integrate, special
 
-from theory._validation import Float, count, finite_array, positive
+from theory.shared.validation import Float, count, finite_array, positive
 
 
 def gaussian_information_bias(n: int, p: int, q: int) -> float:

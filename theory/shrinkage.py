@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory._validation import Float, finite_array, one_of
 from theory.moments import Moments
+from theory.shared.validation import Float, finite_array, one_of
 
 
 def oas_intensity(cov: ArrayLike, n: int) -> float:

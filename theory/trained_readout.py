@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import integrate
 
-from theory._validation import Float, finite_array, positive, symmetric_psd
+from theory.shared.validation import Float, finite_array, positive, symmetric_psd
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from empirical.measuring.table import AxisTable
 from theory import QUANTITIES, coupling, jackknife_standard_error, spearman
-from theory._validation import one_of
+from theory.shared.validation import one_of
 
 
 @dataclass(frozen=True)

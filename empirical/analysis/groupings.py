@@ -19,7 +19,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from empirical.measuring.table import AxisTable
 from theory import QUANTITIES
-from theory._validation import count, one_of
+from theory.shared.validation import count, one_of
 
 LOCAL_FEATURES = ("input_capture", "peer_overlap")
 TARGET_FEATURES = ("task_information", "target_excess")

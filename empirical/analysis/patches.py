@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import unfold
 
 from theory import expected_output_coupling, initial_coupling_normalized
-from theory._validation import count
+from theory.shared.validation import count
 
 KERNEL = 3
 RANDOM_OUTPUTS = 200

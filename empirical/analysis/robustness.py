@@ -14,8 +14,8 @@ from empirical.analysis.couplings import BETWEEN, WITHIN, Pair
 from empirical.analysis.sampled_information import ESTIMATORS, draw_samples, task_information
 from empirical.measuring.estimation import OPTIONS
 from empirical.measuring.measurement import measure
-from empirical.measuring.points import MissingPointError
 from empirical.measuring.table import AxisTable
+from empirical.reading.points import MissingPointError
 from theory import ChannelAxes, channel_axes, merge, spearman
 
 VARIATIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.measuring.activations import capture, evaluating
-from empirical.measuring.batches import batches
-from empirical.measuring.layers import find_layers
-from empirical.measuring.points import taps
-from empirical.measuring.sampling import Sampler
+from empirical.devices import device_of
 from empirical.measuring.targets import evaluate_target, target_function
-from empirical.training.devices import device_of
+from empirical.reading.batches import batches
+from empirical.reading.hooks import capture, evaluating
+from empirical.reading.layers import find_layers
+from empirical.reading.points import taps
+from empirical.reading.positions import Sampler
 from theory import Moments, channel_axes
 from theory.nonparametric import copula_moments, nearest_neighbor_information
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from theory._validation import count
+from theory.shared.validation import count
 
 
 @dataclass(frozen=True)

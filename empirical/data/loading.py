@@ -12,7 +12,7 @@ from torch import Tensor
 
 from empirical.data.folders import DEFAULT_CACHE, read_folder
 from empirical.data.images import ImageLoader, ImageSet, channel_statistics, image_loader
-from theory._validation import count
+from theory.shared.validation import count
 
 __all__ = ["NAMED", "ImageLoader", "ImageSet", "image_loader", "load_data"]
 

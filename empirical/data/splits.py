@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from empirical.data.loading import ImageSet
-from theory._validation import count
+from theory.shared.validation import count
 
 
 @dataclass(frozen=True)

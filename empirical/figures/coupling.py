@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from empirical.figures.style import MARKERS, label, sheet, styled
 from empirical.measuring.table import AxisTable
+from theory.shared.style import MARKERS, label, sheet, styled
 
 
 @styled

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from empirical.figures.style import MARKERS, label, sheet, styled
+from theory.shared.style import MARKERS, label, sheet, styled
 
 UNITS = {"peer_predictability": "share of variance"}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from empirical.figures.style import label, sheet, styled
+from theory.shared.style import label, sheet, styled
 
 BARS = (
     ("rand_between", "between the axes", "o", "C0"),

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from empirical.figures.style import MARKERS, label, sheet, styled
+from theory.shared.style import MARKERS, label, sheet, styled
 
 FEW_LAYERS = 24
 """With more layers than this their names are left out of the axis."""

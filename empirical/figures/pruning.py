@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from empirical.figures.style import MARKERS, label, sheet, styled
+from theory.shared.style import MARKERS, label, sheet, styled
 
 SHARES = {
     "share": "share of multiply-accumulates",

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from empirical.analysis.couplings import BETWEEN, of_pair
-from empirical.figures.style import label, sheet, styled
+from theory.shared.style import label, sheet, styled
 
 
 @styled

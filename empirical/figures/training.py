@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from empirical.figures.style import MARKERS, label, sheet, styled
+from theory.shared.style import MARKERS, label, sheet, styled
 
 
 @styled

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.measuring.activations import capture, evaluating
-from empirical.measuring.batches import batches, image_digests
-from empirical.measuring.layers import Layer
-from theory._validation import Float, count
+from empirical.reading.batches import batches, image_digests
+from empirical.reading.hooks import capture, evaluating
+from empirical.reading.layers import Layer
 from theory.moments import Moments
+from theory.shared.validation import Float, count
 
 POSITIONS = 16
 """Random positions per image, as in `measure`."""

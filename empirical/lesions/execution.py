@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from empirical.lesions.interventions import Job, apply
 from empirical.lesions.scores import Loss, damage, image_scores
 from empirical.lesions.table import DAMAGES
-from empirical.measuring.activations import edit, evaluating
-from empirical.measuring.batches import batches, image_digests
+from empirical.reading.batches import batches, image_digests
+from empirical.reading.hooks import edit, evaluating
 
 Progress = Callable[[int, int], object]
 """Called with (forward passes asked for so far, their number or 0 where it is not known)."""

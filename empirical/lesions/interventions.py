@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from empirical.measuring.layers import Layer
+from empirical.reading.layers import Layer
 
 
 class Intervention(Protocol):
@@ -109,7 +109,7 @@ class Job:
     kind
         Name in the table: "mean", "zero", "resample", or a peer set.
     point
-        Where it acts: one of `empirical.measuring.points.POINTS`.
+        Where it acts: one of `empirical.reading.points.POINTS`.
     change
         What happens to the channels.
     channels

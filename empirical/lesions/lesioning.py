@@ -15,9 +15,9 @@ from empirical.lesions.interventions import FromOtherImage, Intervention, Job, T
 from empirical.lesions.plan import METHODS, plan_runs
 from empirical.lesions.scores import Loss, cross_entropy
 from empirical.lesions.table import LesionTable
-from empirical.measuring.batches import batches
-from empirical.measuring.layers import Layer, find_layers
-from theory._validation import count, one_of
+from empirical.reading.batches import batches
+from empirical.reading.layers import Layer, find_layers
+from theory.shared.validation import count, one_of
 
 KINDS = ("mean", "zero", "resample")
 EXAMPLES = 4

@@ -17,15 +17,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
+from empirical.analysis.statistics import (
+    Stratum,
+    bootstrap_pooled,
+    interval_of,
+    partial_test,
+    ranks,
+)
 from empirical.lesions.execution import Progress
 from empirical.lesions.lesioning import MEMORY, lesion
-from empirical.lesions.statistics import Stratum, bootstrap_pooled, interval_of, partial_test, ranks
 from empirical.lesions.table import LesionTable
 from empirical.measuring.table import AxisTable
 from theory._pairs import pairwise_excess
 from theory._standardize import standardize
-from theory._validation import Float, count, one_of
 from theory.moments import Moments
+from theory.shared.validation import Float, count, one_of
 
 RELATIONS = ("excess", "overlap")
 

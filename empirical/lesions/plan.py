@@ -21,7 +21,7 @@ from empirical.lesions.graph import TRACING_ERRORS, Program, UntraceableError
 from empirical.lesions.interventions import Job, apply
 from empirical.lesions.rules import is_activation
 from empirical.lesions.suffix import Suffix, batch_free, fuse_norms, pair_bytes, value_bytes
-from empirical.measuring.activations import evaluating
+from empirical.reading.hooks import evaluating
 
 METHODS = ("fast", "naive")
 

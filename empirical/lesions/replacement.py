@@ -26,12 +26,12 @@ from empirical.lesions.lesioning import (
     names_of,
     tabulate,
 )
-from empirical.lesions.peers import PEERS, regress_on_peers
 from empirical.lesions.plan import METHODS, plan_runs
 from empirical.lesions.replacement_table import ReplacementTable
 from empirical.lesions.scores import Loss, cross_entropy
-from empirical.measuring.layers import Layer, find_layers
-from theory._validation import Float, count, one_of, positive
+from empirical.reading.layers import Layer, find_layers
+from theory.peer_regression import PEERS, regress_on_peers
+from theory.shared.validation import Float, count, one_of, positive
 
 
 def replace(

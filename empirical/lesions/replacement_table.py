@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from empirical.lesions.table import LesionTable
-from theory._validation import Float, one_of
+from theory.shared.validation import Float, one_of
 
 CLEAR = 2.0
 """A mean lesion whose damage is below this many standard errors has no fraction to recover."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from empirical.measuring.groups import Groups
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
-from empirical.measuring.workers import workers
+from empirical.reading.groups import Groups
+from empirical.reading.workers import workers
 from theory.axes import ChannelAxes, channel_axes
 from theory.moments import Moments, merge
 

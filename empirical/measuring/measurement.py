@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from empirical.measuring.activations import evaluating
-from empirical.measuring.batches import batches, image_digests
+from empirical.devices import device_of
 from empirical.measuring.estimation import OPTIONS, project_to_first_component, tabulate
-from empirical.measuring.expansion import Expansion, expansions
-from empirical.measuring.layers import find_layers
 from empirical.measuring.memory import check_memory, required_bytes
-from empirical.measuring.permutation import permutations, target_null
-from empirical.measuring.points import Tap, taps
-from empirical.measuring.recorder import Recorder
-from empirical.measuring.sampling import Sampler
+from empirical.measuring.null import permutations, target_null
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import TargetFunction, evaluate_target, target_function
-from empirical.training.devices import device_of
-from theory._validation import count, one_of
+from empirical.reading.batches import batches, image_digests
+from empirical.reading.expansion import Expansion, expansions
+from empirical.reading.hooks import evaluating
+from empirical.reading.layers import find_layers
+from empirical.reading.points import Tap, taps
+from empirical.reading.positions import Sampler
+from empirical.reading.recorder import Recorder
+from theory.shared.validation import count, one_of
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import psutil
 import torch
 
-from empirical.measuring.points import Tap
+from empirical.reading.points import Tap
 
 GIGABYTE = 1e9
 

@@ -13,11 +13,11 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from theory import _files
-from theory._validation import one_of
 from theory.axes import QUANTITIES, ChannelAxes
 from theory.moments import Moments
 from theory.rank_coupling import jackknife_standard_error
+from theory.shared import files
+from theory.shared.validation import one_of
 
 FORMAT = "twoaxis.AxisTable/1"
 
@@ -120,7 +120,7 @@ class AxisTable:
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
-        _files.write_bytes(path, buffer.getvalue())
+        files.write_bytes(path, buffer.getvalue())
 
     def _pack(
         self, name: str, prefix: str, arrays: dict[str, np.ndarray], moments: str

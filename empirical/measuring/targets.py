@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from theory._validation import one_of
 from theory.moments import Moments
+from theory.shared.validation import one_of
 
 TargetFunction = Callable[[Tensor, Tensor], Tensor]
 """(logits (n, classes), labels (n,)) -> T (n,) or (n, q)."""

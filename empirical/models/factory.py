@@ -13,8 +13,8 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from empirical.training.devices import own_generators, seed_generators
-from theory._validation import count, one_of, positive
+from empirical.seeding import own_generators, seed_generators
+from theory.shared.validation import count, one_of, positive
 
 MODELS: dict[str, str] = {
     "small_convnet": "empirical.models.small:small_convnet",

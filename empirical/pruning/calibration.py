@@ -17,7 +17,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from empirical.data.images import ImageSet
-from empirical.measuring.batches import batches
+from empirical.devices import device_of
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 from empirical.pruning.channel_graph import ChannelGraph, trace_channels, trace_copy
@@ -30,7 +30,7 @@ from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.reconstruction import Reference, references
 from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
-from empirical.training.devices import device_of
+from empirical.reading.batches import batches
 from empirical.training.recipes import Recipe
 from theory.axes import ChannelAxes, channel_axes
 

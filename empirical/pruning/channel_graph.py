@@ -18,9 +18,9 @@ import torch_pruning as tp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.measuring.activations import evaluating
 from empirical.pruning.macs import COUNTED, positions
-from theory._validation import one_of
+from empirical.reading.hooks import evaluating
+from theory.shared.validation import one_of
 
 THROUGH = (
     nn.modules.batchnorm._BatchNorm,

@@ -27,8 +27,8 @@ from empirical.pruning.latency import LatencyShares
 from empirical.pruning.pruner import ALLOCATIONS, apply, choose
 from empirical.pruning.recovery import RECOVERIES
 from empirical.training.evaluation import evaluate
-from theory._files import atomic
-from theory._validation import count, one_of
+from theory.shared.files import atomic
+from theory.shared.validation import count, one_of
 
 CRITERIA = (
     "replaceability", "task_replaceability", "replaceability_at_once", "conditional_power",

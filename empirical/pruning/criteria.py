@@ -16,7 +16,7 @@ from empirical.pruning import (  # noqa: F401  (importing declares their criteri
     folding,
 )
 from empirical.pruning.criterion import REGISTRY, Knowledge, Scores
-from theory._validation import one_of
+from theory.shared.validation import one_of
 
 
 def criterion_names() -> list[str]:

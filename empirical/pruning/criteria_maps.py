@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.measuring.activations import capture, evaluating
-from empirical.measuring.layers import find_layers
 from empirical.pruning.channel_graph import Group
 from empirical.pruning.criterion import Knowledge, Scores, over_producers, register
+from empirical.reading.hooks import capture, evaluating
+from empirical.reading.layers import find_layers
 
 
 def average_rank(maps: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.measuring.activations import evaluating
-from theory._files import write_bytes
+from empirical.reading.hooks import evaluating
+from theory.shared.files import write_bytes
 
 TOLERANCE = 1e-4
 """Largest difference between ONNX Runtime and torch, as a share of the largest logit."""

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.measuring.activations import evaluating
 from empirical.pruning.channel_graph import ChannelGraph, Member
+from empirical.reading.hooks import evaluating
 
 Float = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.measuring.activations import evaluating
-from theory._validation import count
+from empirical.reading.hooks import evaluating
+from theory.shared.validation import count
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from empirical.measuring.activations import evaluating
+from empirical.reading.hooks import evaluating
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 COUNTED = (*CONVOLUTIONS, nn.Linear)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from empirical.measuring.activations import evaluating
+from empirical.reading.hooks import evaluating
 
 Float = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from empirical.pruning.reconstruction import kept_outputs, reconstruct
 from empirical.pruning.recovery import RECOVERIES, recalibrate
 from empirical.pruning.removal import Kept, kept_channels, mask, remove
 from empirical.training.trainer import train
-from theory._validation import one_of, positive
+from theory.shared.validation import one_of, positive
 
 ALLOCATIONS = ("uniform", "global", "sensitivity")
 PATHS = ("removed", "masked")

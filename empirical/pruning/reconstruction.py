@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from empirical.measuring.activations import capture, evaluating
 from empirical.pruning.macs import CONVOLUTIONS, COUNTED
+from empirical.reading.hooks import capture, evaluating
 
 RIDGE = 1e-2
 """Default pull towards the weights as they were, as a share of the inputs' mean variance."""

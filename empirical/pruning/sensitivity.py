@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from empirical.measuring.activations import evaluating
 from empirical.pruning.channel_graph import ChannelGraph, Group
 from empirical.pruning.criteria_weights import filter_norm
 from empirical.pruning.criterion import over_producers
 from empirical.pruning.removal import mask
+from empirical.reading.hooks import evaluating
 
 SHARES = (0.75, 0.5, 0.25, 0.1)
 """Shares of a group's units at which the loss is measured, besides all and one unit."""

@@ -20,9 +20,9 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from empirical.figures.style import styled
-from theory._files import write_bytes, write_json, write_text
-from theory.finding import Finding
+from theory.shared.files import write_bytes, write_json, write_text
+from theory.shared.findings import Finding
+from theory.shared.style import styled
 
 CSV_DIGITS = "%.10g"
 """Ten digits: more than any estimate has, and free of the last bits that differ by platform."""

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 import pandas as pd
 
 from empirical.analysis.couplings import training_couplings
-from empirical.lesions.analysis import analyze_lesions
+from empirical.analysis.lesions import analyze_lesions
 from empirical.measuring.table import AxisTable
+from empirical.report.coupling import coupling_section
+from empirical.report.factorial import factorial_section
+from empirical.report.gradients import gradients_section
+from empirical.report.grouping import grouping_section
+from empirical.report.lesion import lesion_section
+from empirical.report.lesion_analysis import lesion_analysis_section
 from empirical.report.page import Section
+from empirical.report.robustness import robustness_section
+from empirical.report.training import training_section
 from empirical.runs.steps import SCALAR_TARGETS, RunStages
-from empirical.sections.coupling import coupling_section
-from empirical.sections.factorial import factorial_section
-from empirical.sections.gradients import gradients_section
-from empirical.sections.grouping import grouping_section
-from empirical.sections.lesion import lesion_section
-from empirical.sections.lesion_analysis import lesion_analysis_section
-from empirical.sections.robustness import robustness_section
-from empirical.sections.training import training_section
 
 Tables = Mapping[tuple[int, int], AxisTable]
 """(seed, step) -> measurement."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from empirical.training.recipes import Recipe
-from theory._validation import count, one_of, positive
+from theory.shared.validation import count, one_of, positive
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from empirical.lesions.replacement import replace
 from empirical.measuring.table import AxisTable
 from empirical.report.page import write_table
 from empirical.runs.config import LesionConfig
-from empirical.runs.stages import stage
 from theory import QUANTITIES
+from theory.shared.store import stage
 
 
 @dataclass(frozen=True)

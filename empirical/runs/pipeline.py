@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from empirical.data.folders import DEFAULT_CACHE
+from empirical.devices import chosen_device
 from empirical.measuring.table import AxisTable
 from empirical.report.page import Section, write_report
 from empirical.runs import chapters as run_report
@@ -24,8 +25,7 @@ from empirical.runs.config import RunConfig, read_config
 from empirical.runs.record import run_record
 from empirical.runs.steps import Report, RunStages
 from empirical.training import distributed
-from empirical.training.devices import chosen_device
-from theory._files import write_json
+from theory.shared.files import write_json
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from empirical.pruning.comparison import Factorial, run_factorial
 from empirical.pruning.recovery import fine_tuning
 from empirical.report.page import write_table
 from empirical.runs.config import PruningConfig
-from empirical.runs.stages import key_of, stage
 from empirical.training.recipes import Recipe
+from theory.shared.store import key_of, stage
 
 
 @dataclass(frozen=True)

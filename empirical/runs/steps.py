@@ -14,7 +14,8 @@ from empirical.analysis import robustness
 from empirical.data.images import image_loader
 from empirical.data.loading import load_data
 from empirical.data.splits import DataSplit, split_data
-from empirical.measuring import gradient_geometry, measurement
+from empirical.devices import halving_batches
+from empirical.measuring import gradients, measurement
 from empirical.measuring.table import AxisTable
 from empirical.models import ModelSpec
 from empirical.models.probe import check_logits
@@ -22,13 +23,12 @@ from empirical.report.page import write_table
 from empirical.runs.config import RunConfig
 from empirical.runs.lesion_stage import LesionResult, read_lesions, run_lesions
 from empirical.runs.pruning_stage import PruningResult, read_pruning, run_pruning
-from empirical.runs.stages import file_hash, stage
 from empirical.training import distributed, evaluation, trainer
 from empirical.training.checkpoints import load_model, read_info
-from empirical.training.devices import halving_batches
 from empirical.training.loop import TrainingProgress
 from empirical.training.schedules import checkpoint_steps
-from theory._files import write_json
+from theory.shared.files import write_json
+from theory.shared.store import file_hash, stage
 
 Report = Callable[[str, float], None]
 """Called with what is being done, and the share of the whole that is behind."""
@@ -184,7 +184,7 @@ class RunStages:
         def make() -> None:
             model, _ = load_model(checkpoint)
             found = halving_batches(
-                lambda size: gradient_geometry.gradient_cosines(
+                lambda size: gradients.gradient_cosines(
                     model,
                     image_loader(self.split.calibration, batch_size=size),
                     target=options.target,

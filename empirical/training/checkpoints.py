@@ -19,7 +19,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from empirical.models import ModelSpec
-from theory._files import write_bytes
+from theory.shared.files import write_bytes
 
 _HEADER = "twoaxis"
 _FORMAT = 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from empirical.training.devices import device_of
+from empirical.devices import device_of
 
 AT_ONCE = 50
 """Images of one pass on a CPU. The outputs of larger batches leave its caches, and the system maps

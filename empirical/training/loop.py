@@ -16,10 +16,11 @@ from torch.nn import functional
 
 from empirical.data.augmentation import EpochPlan
 from empirical.data.images import ImageSet
+from empirical.devices import fits_on
 from empirical.models import ModelSpec
+from empirical.seeding import seed_generators
 from empirical.training import distributed
 from empirical.training.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
-from empirical.training.devices import fits_on, seed_generators
 from empirical.training.recipes import Recipe
 from empirical.training.schedules import SCHEDULES
 from empirical.training.state import TrainingState, same_settings

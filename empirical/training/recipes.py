@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from empirical.training.schedules import SCHEDULES
-from theory._validation import count, one_of, positive
+from theory.shared.validation import count, one_of, positive
 
 OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("float32", "bfloat16")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from theory._validation import count
+from theory.shared.validation import count
 
 
 def one_cycle(position: float, warmup: float) -> float:

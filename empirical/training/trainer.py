@@ -17,8 +17,8 @@ from torch import nn
 
 from empirical.data.loading import ImageSet
 from empirical.models import ModelSpec
+from empirical.seeding import own_generators
 from empirical.training.checkpoints import list_checkpoints
-from empirical.training.devices import own_generators
 from empirical.training.loop import TrainingDivergedError, TrainingLoop, TrainingProgress
 from empirical.training.recipes import Recipe
 from empirical.training.schedules import checkpoint_steps

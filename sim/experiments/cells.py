@@ -11,7 +11,7 @@ from sim.simulation import simulate, stable_rate
 from sim.spectra import power_law
 from sim.sweep import Result, Setting
 from sim.tasks import Regression
-from theory._validation import Float
+from theory.shared.validation import Float
 
 THRESHOLD = 0.2
 """A coupling below this, in absolute value, counts as separated."""

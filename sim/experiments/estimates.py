@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from theory._validation import Float
+from theory.shared.validation import Float
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from sim.networks import Network
 from sim.spectra import power_law
 from sim.tasks import Population, Regression
 from theory import initial_coupling, initial_coupling_normalized, jackknife_standard_error
-from theory._validation import Float, count
-from theory.finding import Finding
+from theory.shared.findings import Finding
+from theory.shared.validation import Float, count
 
 EXPONENTS = (0.5, 1.0, 1.5, 2.0)
 ALIGNMENTS = (1.5, 0.5, -0.5)

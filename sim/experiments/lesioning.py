@@ -24,8 +24,8 @@ from sim.spectra import power_law
 from sim.tasks import Population, Regression
 from sim.trajectory import Trajectory
 from theory import QUANTITIES, channel_axes, lesion_damage, spearman
-from theory._validation import Float, count
-from theory.finding import Finding
+from theory.shared.findings import Finding
+from theory.shared.validation import Float, count
 
 KINDS = ("mean", "replacement", "refit")
 AXES = ("input_capture", "task_information", "peer_predictability", "conditional_task_information")

@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from sim.experiments.plotting import new_figure, style
-from theory._validation import Float
+from theory.shared.validation import Float
 
 if TYPE_CHECKING:
     from sim.experiments.phases import Parameter, Phase

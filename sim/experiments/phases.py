@@ -15,8 +15,8 @@ from sim.experiments.cells import THRESHOLD, phase_cell
 from sim.experiments.phase_figure import draw_phase
 from sim.records import TARGETS
 from sim.sweep import run_sweep
-from theory._validation import Float, count, one_of
-from theory.finding import Finding
+from theory.shared.findings import Finding
+from theory.shared.validation import Float, count, one_of
 
 
 @dataclass(frozen=True)

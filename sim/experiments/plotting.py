@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sim.experiments.estimates import interval
-from theory._validation import Float
+from theory.shared.validation import Float
 
 
 def new_figure(
@@ -42,7 +42,7 @@ def figure_legend(row: Sequence[Axes], sources: Sequence[Axes]) -> None:
 
 def style() -> Any:
     """Context in which the project's look holds."""
-    sheet = resources.files("theory") / "twoaxis.mplstyle"
+    sheet = resources.files("theory.shared") / "twoaxis.mplstyle"
     return matplotlib.rc_context(
         matplotlib.rc_params_from_file(str(sheet), use_default_template=False)
     )

@@ -6,8 +6,8 @@ import numpy as np
 
 from sim.trajectory import Trajectory
 from theory import channel_coupling, fixed_readout_flow, output_coupling
-from theory._validation import Float
 from theory.dynamics import FixedReadoutFlow
+from theory.shared.validation import Float
 
 
 def member_flow(run: Trajectory, member: int) -> FixedReadoutFlow:

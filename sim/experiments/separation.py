@@ -26,8 +26,8 @@ from sim.simulation import stable_rate
 from sim.spectra import power_law
 from sim.tasks import Regression
 from sim.trajectory import Trajectory
-from theory._validation import Float, count
-from theory.finding import Finding
+from theory.shared.findings import Finding
+from theory.shared.validation import Float, count
 
 THRESHOLD = 0.2
 """Couplings below this, in absolute value, count as separated."""

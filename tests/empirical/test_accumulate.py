@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.measuring.accumulate import GroupedMoments
+from empirical.reading.sums import GroupedMoments
 from theory.moments import Moments, merge
 
 

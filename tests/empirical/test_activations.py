@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from empirical.measuring.activations import capture, edit, evaluating
+from empirical.reading.hooks import capture, edit, evaluating
 
 
 def small_model():

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from empirical.sections.grouping import grouping_findings
-from empirical.sections.robustness import robustness_section
+from empirical.report.grouping import grouping_findings
+from empirical.report.robustness import robustness_section
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from empirical.measuring.batches import batches
+from empirical.reading.batches import batches
 
 IMAGES, LABELS = torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
 BAD_IMAGE = IMAGES.clone()

@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(saved, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("theory._files.os.fsync", full)
+    monkeypatch.setattr("theory.shared.files.os.fsync", full)
     with pytest.raises(OSError, match=r"no space left to write .*start again to resume"):
         save_checkpoint(path, SPEC.build(3), info())
     assert path.read_bytes() == before

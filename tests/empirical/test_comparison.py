@@ -9,10 +9,7 @@ import pandas as pd
 import pytest
 from torch import nn
 
-from empirical.figures.pruning import accuracy_curves, agreement_map, axis_differences
-from empirical.pruning.calibration import Calibration
-from empirical.pruning.comparison import Factorial, read_rows, run_factorial
-from empirical.pruning.comparison_analysis import (
+from empirical.analysis.pruning import (
     Arm,
     agreement,
     areas,
@@ -22,7 +19,10 @@ from empirical.pruning.comparison_analysis import (
     paired,
     rank_stability,
 )
-from empirical.sections.factorial import factorial_section
+from empirical.figures.pruning import accuracy_curves, agreement_map, axis_differences
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.comparison import Factorial, read_rows, run_factorial
+from empirical.report.factorial import factorial_section
 from tests.empirical.pruning_networks import batches, plain
 
 SMALL = Factorial(

@@ -6,7 +6,7 @@ from scipy import stats
 
 from empirical.analysis.couplings import BETWEEN, Pair, layer_couplings, mean_couplings, t_interval
 from empirical.measuring.measurement import measure
-from empirical.sections.coupling import coupling_findings, separation_step
+from empirical.report.coupling import coupling_findings, separation_step
 from theory import jackknife, spearman
 
 

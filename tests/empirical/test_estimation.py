@@ -7,7 +7,7 @@ from torch import nn
 
 from empirical import measure
 from empirical.measuring.estimation import merge_tables
-from empirical.measuring.groups import without
+from empirical.reading.groups import without
 from theory import Moments, merge
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from empirical import measure
-from empirical.measuring.activations import edit
-from empirical.measuring.expansion import expansions
-from empirical.measuring.layers import find_layers
-from empirical.measuring.points import taps
+from empirical.reading.expansion import expansions
+from empirical.reading.hooks import edit
+from empirical.reading.layers import find_layers
+from empirical.reading.points import taps
 
 IMAGES = torch.randn(60, 3, 9, 9, generator=torch.Generator().manual_seed(0)).double()
 LABELS = torch.arange(60) % 4
@@ -38,7 +38,7 @@ class Widening(nn.Module):
 
 
 def measured(monkeypatch, widening, **options):
-    monkeypatch.setattr("empirical.measuring.expansion.WIDENING", widening)
+    monkeypatch.setattr("empirical.reading.expansion.WIDENING", widening)
     return measure(Widening().double(), [(IMAGES, LABELS)], positions=5, groups=6, **options)
 
 

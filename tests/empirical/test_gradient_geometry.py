@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from empirical.measuring.activations import evaluating
-from empirical.measuring.gradient_geometry import gradient_cosines, input_patches
+from empirical.measuring.gradients import gradient_cosines, input_patches
+from empirical.reading.hooks import evaluating
 
 LAYERS = {
     "plain": nn.Conv2d(4, 6, 3, padding=1),

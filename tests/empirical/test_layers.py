@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from empirical.measuring.layers import find_layers
+from empirical.reading.layers import find_layers
 
 IMAGE = torch.zeros(2, 3, 32, 32)
 

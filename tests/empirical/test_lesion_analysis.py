@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from empirical.lesions.analysis import CONTROLS, PREDICTORS, LesionAnalysis, analyze_lesions
-from empirical.lesions.statistics import Stratum, bootstrap_pooled, holm, partial_test, ranks
+from empirical.analysis.lesions import CONTROLS, PREDICTORS, LesionAnalysis, analyze_lesions
+from empirical.analysis.statistics import Stratum, bootstrap_pooled, holm, partial_test, ranks
 from empirical.lesions.table import DAMAGES, LesionTable
 
 LAYERS, CHANNELS, IMAGES = 6, 40, 150

@@ -10,12 +10,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from empirical.cli_lesion import lesion as command
-from empirical.lesions.analysis import analyze_lesions
+from empirical.analysis.lesions import analyze_lesions
+from empirical.commands.lesion import lesion as command
 from empirical.lesions.pairs import PairAnalysis, contrast, relation
 from empirical.lesions.replacement import ReplacementTable
-from empirical.sections.lesion_analysis import analysis_findings, lesion_analysis_section
-from empirical.sections.replacement import replacement_findings
+from empirical.report.lesion_analysis import analysis_findings, lesion_analysis_section
+from empirical.report.replacement import replacement_findings
 
 
 def damages(effect: float, seed: int = 0) -> pd.DataFrame:

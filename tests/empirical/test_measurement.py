@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from empirical import measure
-from empirical.measuring.activations import capture, evaluating
+from empirical.reading.hooks import capture, evaluating
 from theory import QUANTITIES, Moments, channel_axes, merge
 
 SMALL = {"positions": 4, "groups": 5}

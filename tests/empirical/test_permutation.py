@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from empirical import measure
-from empirical.measuring.permutation import ImageSums, permutations, with_permuted_targets
+from empirical.measuring.null import ImageSums, permutations, with_permuted_targets
 from theory import TARGET_AXIS, Moments
 
 

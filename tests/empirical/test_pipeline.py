@@ -11,15 +11,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from empirical.cli import app
+from empirical.commands.cli import app
+from empirical.devices import chosen_device, halving_batches
 from empirical.measuring.table import AxisTable
 from empirical.pruning import comparison
 from empirical.runs.chapters import read_accuracy, read_tables, run_couplings
 from empirical.runs.config import read_config
 from empirical.runs.pipeline import run
-from empirical.runs.stages import is_current, stage
 from empirical.runs.steps import RunStages
-from empirical.training.devices import chosen_device, halving_batches
+from theory.shared.store import is_current, stage
 
 SMALL = {
     "seeds": [0, 1],

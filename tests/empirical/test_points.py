@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from empirical import measure
-from empirical.measuring.activations import capture, evaluating
-from empirical.measuring.layers import find_layers
-from empirical.measuring.points import taps
+from empirical.reading.hooks import capture, evaluating
+from empirical.reading.layers import find_layers
+from empirical.reading.points import taps
 from theory import Moments, channel_axes
 
 

@@ -70,11 +70,11 @@ def test_a_batch_in_parts_adds_what_the_whole_batch_adds(monkeypatch, null):
             null=null,
         )
 
-    monkeypatch.setattr("empirical.measuring.recorder.PART", 40)
+    monkeypatch.setattr("empirical.reading.recorder.PART", 40)
     whole = measured()
     assert sizes[2:] == [40]
-    monkeypatch.setattr("empirical.measuring.recorder.PART", 3)
-    monkeypatch.setattr("empirical.measuring.recorder.PART_BYTES", 12_000)
+    monkeypatch.setattr("empirical.reading.recorder.PART", 3)
+    monkeypatch.setattr("empirical.reading.recorder.PART_BYTES", 12_000)
     parts = measured()
     assert max(sizes[2:]) <= 6
     assert sum(sizes[2:]) == 40

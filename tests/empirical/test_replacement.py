@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from empirical import replace
-from empirical.lesions.peers import regress_on_peers
 from theory import Moments, channel_axes
+from theory.peer_regression import regress_on_peers
 
 SAME = 1e-9
 """Relative: one inverse against one regression a channel, condition numbers up to 1e4."""

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from empirical.report.page import Section, render, write_report
-from theory.finding import Finding
+from theory.shared.findings import Finding
 
 
 def section(stem="one", value=0.123456):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from empirical.measuring.sampling import Sampler, random_positions
+from empirical.reading.positions import Sampler, random_positions
 
 
 @pytest.mark.parametrize(("n_positions", "size"), [(3, 4), (16, 64), (5, 1000), (1, 2)])

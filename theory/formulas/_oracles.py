@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from theory._validation import Float
+from theory.shared.validation import Float
 
 LINEAR_ALGEBRA = 1e-8
 """Relative tolerance of dense linear algebra at condition numbers up to 1e4."""

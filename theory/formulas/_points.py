@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from theory._validation import Float
+from theory.shared.validation import Float
 
 
 def covariance(rng: np.random.Generator, size: int) -> Float:

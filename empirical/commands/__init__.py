@@ -1,0 +1,1 @@
+"""The commands on networks: one source of network and images, opened once, and thin commands."""

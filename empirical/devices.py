@@ -1,0 +1,68 @@
+"""Which device to run on, and what to do when its memory is not enough."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Result = TypeVar("Result")
+
+
+def chosen_device(name: str) -> torch.device:
+    """Return the device called `name`; ``"auto"`` is the first GPU, or the CPU where there is none.
+
+    >>> chosen_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} is not available: torch sees no CUDA device. Use 'cpu'.")
+    return device
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's parameters or buffers are; the CPU if it has none.
+
+    >>> device_of(nn.ReLU())
+    device(type='cpu')
+    """
+    anything = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if anything is None else anything.device
+
+
+def fits_on(device: torch.device, size: int) -> bool:
+    """Return whether `size` bytes take at most a third of what is free on a CUDA device."""
+    return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 3
+
+
+def halving_batches(function: Callable[[int], Result], batch_size: int) -> Result:
+    """Return ``function(batch_size)``, with half the size as long as the device's memory is short.
+
+    >>> def fits_four(size):
+    ...     if size > 4:
+    ...         raise torch.OutOfMemoryError
+    ...     return size
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     halving_batches(fits_four, 16)
+    4
+    """
+    while True:
+        try:
+            return function(batch_size)
+        except torch.OutOfMemoryError:
+            if batch_size <= 1:
+                raise
+        batch_size //= 2
+        torch.cuda.empty_cache()
+        warnings.warn(
+            f"out of device memory: continuing with batch_size {batch_size}, half as many images "
+            "at a time. The result is the same.",
+            stacklevel=2,
+        )

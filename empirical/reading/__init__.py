@@ -1,0 +1,1 @@
+"""What runs a model over images and adds anything up: hooks, positions, patches, sums."""

@@ -1,0 +1,141 @@
+"""Read or replace the outputs of a model's submodules while it runs.
+
+Both tools are context managers: whatever happens inside the block, the hooks are gone after it.
+An edit always runs before a capture of the same module, whichever was entered first, so that a
+capture sees what the rest of the network sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from theory.shared.validation import one_of
+
+
+@contextmanager
+def capture(model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]]) -> Iterator[None]:
+    """Call `readers[name]` with the output of submodule `name` at each of its calls.
+
+    Parameters
+    ----------
+    model : nn.Module
+    readers : mapping of dotted submodule name to a function of its output, whose result is ignored
+
+    Raises
+    ------
+    ValueError
+        a name that is no submodule of `model`
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
+    >>> shapes = []
+    >>> with capture(model, {"0": lambda output: shapes.append(tuple(output.shape))}):
+    ...     _ = model(torch.zeros(2, 3))
+    >>> shapes
+    [(2, 5)]
+    """
+    with ExitStack() as stack:
+        for name, read in readers.items():
+
+            def hook(_module: nn.Module, _inputs: object, output: Tensor, read=read) -> None:
+                read(output)
+
+            stack.enter_context(_submodule(model, name).register_forward_hook(hook))
+        yield
+
+
+@contextmanager
+def capture_inputs(
+    model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]]
+) -> Iterator[None]:
+    """Call `readers[name]` with the input of submodule `name` at each of its calls.
+
+    Parameters and errors are those of `capture`.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
+    >>> shapes = []
+    >>> with capture_inputs(model, {"1": lambda images: shapes.append(tuple(images.shape))}):
+    ...     _ = model(torch.zeros(2, 3))
+    >>> shapes
+    [(2, 5)]
+    """
+    with ExitStack() as stack:
+        for name, read in readers.items():
+
+            def hook(_module: nn.Module, inputs: tuple, named: dict, read=read) -> None:
+                read(inputs[0] if inputs else named["input"])
+
+            module = _submodule(model, name)
+            stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+        yield
+
+
+@contextmanager
+def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Replace the output of submodule `name` by `editors[name](output)` at each of its calls.
+
+    An editor returns a new tensor and leaves its argument alone: other modules may hold it. Where
+    two edits of one module are nested, the inner one runs first.
+
+    Parameters
+    ----------
+    model : nn.Module
+    editors : mapping of dotted submodule name to a function from output to output
+
+    Raises
+    ------
+    ValueError
+        a name that is no submodule of `model`
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
+    >>> with edit(model, {"0": torch.ones_like}):
+    ...     model(torch.zeros(1, 3)).tolist()
+    [[1.0, 1.0, 1.0, 1.0, 1.0]]
+    """
+    with ExitStack() as stack:
+        for name, change in editors.items():
+
+            def hook(_module: nn.Module, _inputs: object, output: Tensor, change=change) -> Tensor:
+                return change(output)
+
+            stack.enter_context(_submodule(model, name).register_forward_hook(hook, prepend=True))
+        yield
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put `model` in evaluation mode without gradients; restore every submodule's mode after.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.BatchNorm1d(3).eval(), nn.Dropout())
+    >>> with evaluating(model):
+    ...     model[1].training
+    False
+    >>> model[0].training, model[1].training
+    (False, True)
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        # no_grad rather than inference_mode: a module that caches a tensor in its forward pass
+        # must still be trainable afterwards
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module:
+    modules = dict(model.named_modules())
+    return modules[one_of("name of a submodule", name, modules)]

@@ -1,0 +1,65 @@
+"""The report's chapter on how the coupling depends on the choices of the measurement."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from empirical.analysis.couplings import BETWEEN, of_pair
+from empirical.figures.robustness import robustness_bars
+from empirical.report.page import Section
+from theory.shared.findings import Finding
+
+
+def robustness_section(variations: pd.DataFrame, counts: pd.DataFrame) -> Section:
+    """Word and draw the coupling under each variation, and from ever more images.
+
+    Args:
+        variations: rows of `coupling_robustness`, with a column seed.
+        counts: rows of `sample_count_robustness`, with a column seed.
+    """
+    return Section(
+        title="Does the coupling depend on how it is measured?",
+        note="The trained networks measured again with one choice changed at a time.",
+        findings=robustness_findings(variations, counts),
+        figures={
+            "coupling_robustness": (
+                robustness_bars(variations, counts),
+                "Coupling of input capture and task information, mean of layers, under each "
+                "variation (points: seeds), and from ever more of the calibration images.",
+            )
+        },
+        tables={"coupling_robustness": variations, "coupling_sample_count": counts},
+    )
+
+
+def robustness_findings(variations: pd.DataFrame, counts: pd.DataFrame) -> list[Finding]:
+    """The range over variations, the variation that differs most, and the effect of images."""
+    means = of_pair(variations, BETWEEN).groupby("variation", sort=False)["coupling"].mean()
+    base = float(means.iloc[0])
+    farthest = str((means - base).abs().idxmax())
+    growing = of_pair(counts, BETWEEN)
+    by_count = growing.groupby("groups")["coupling"].mean()
+    return [
+        Finding(
+            f"{BETWEEN.label.capitalize()} after training is {{base:+.2f}} as measured, and "
+            "between {least:+.2f} and {most:+.2f} over {variations} variations; the farthest is "
+            f"“{farthest}”, {{farthest:+.2f}}.",
+            {
+                "base": base,
+                "least": float(means.min()),
+                "most": float(means.max()),
+                "variations": len(means) - 1,
+                "farthest": float(means[farthest]),
+            },
+        ),
+        Finding(
+            "From {tenth:.0%} of the images it is {few:+.2f}, from half {half:+.2f}, from all "
+            "{all:+.2f}.",
+            {
+                "tenth": float(growing["images"].min()),
+                "few": float(by_count.iloc[0]),
+                "half": float(by_count.iloc[(len(by_count) - 1) // 2]),
+                "all": float(by_count.iloc[-1]),
+            },
+        ),
+    ]

@@ -1,1 +1,0 @@
-"""Chapters of a report, one per subject: tables in, a `Section` out."""

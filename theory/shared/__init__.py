@@ -1,0 +1,1 @@
+"""What all three packages use: files, validation, the store, findings, one look for figures."""
