@@ -42,7 +42,7 @@ test-slow: $(READY)
 
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header \
-	    --extra test --python-version 3.11 pyproject.toml -o requirements.lock
+	    --extra test --extra docs --python-version 3.11 pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv build *.egg-info

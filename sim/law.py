@@ -30,11 +30,12 @@ from theory.shared.validation import Float, count
 class FilterLaw:
     """Filters ~ N(0, noise · I + drive) of a layer with end-to-end weights `output`.
 
-    Attributes:
-        population: the task.
-        output: (K, d) M, in the eigenbasis of the task.
-        noise: s² (1 - K/C), variance of what training does not touch.
-        drive: (d, d) Mᵀ(AAᵀ)⁻¹M / C, what the channels owe to the output.
+    Attributes
+    ----------
+    population : the task.
+    output : (K, d) M, in the eigenbasis of the task.
+    noise : s² (1 - K/C), variance of what training does not touch.
+    drive : (d, d) Mᵀ(AAᵀ)⁻¹M / C, what the channels owe to the output.
     """
 
     population: Population
@@ -86,14 +87,17 @@ def expected_law(
     distribution. M(t) = B + (M(0) - B) e^(-|A|² Σ t), with |A|² the mean of each output's squared
     readout.
 
-    Args:
-        population: of the task; a single Gaussian.
-        network: two layers, linear, numeric balance.
-        time: steps × learning rate; infinity for the end of training.
-        rng: draws M(0).
+    Parameters
+    ----------
+    population : of the task; a single Gaussian.
+    network : two layers, linear, numeric balance.
+    time : steps × learning rate; infinity for the end of training.
+    rng : draws M(0).
 
-    Raises:
-        ValueError: a network that the law does not describe.
+    Raises
+    ------
+    ValueError
+        a network that the law does not describe.
     """
     if network.depth != 2 or network.nonlinearity != "linear" or isinstance(network.balance, str):
         raise ValueError(

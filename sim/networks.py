@@ -19,10 +19,11 @@ from theory.shared.validation import Float, count, finite_array, one_of, positiv
 class Weights:
     """Initial weights of one network, in the eigenbasis of its task.
 
-    Attributes:
-        filters: (C, d) first layer; channel i is filters[i] · x.
-        inner: (L - 2, C, C) further hidden layers.
-        readout: (K, C).
+    Attributes
+    ----------
+    filters : (C, d) first layer; channel i is filters[i] · x.
+    inner : (L - 2, C, C) further hidden layers.
+    readout : (K, C).
     """
 
     filters: Float
@@ -37,20 +38,23 @@ class Network:
     Filters are drawn from N(0, scale² · balance / d), readouts from N(0, scale² / (balance · C)),
     so that at scale 1 and balance 1 channels and outputs have about the variance of the inputs.
 
-    Args:
-        width: C, the number of channels of every hidden layer.
-        depth: number of weight layers; 2 for W and A. More only without nonlinearity.
-        nonlinearity: "linear" or "relu". Channels are measured before it.
-        scale: of all initial weights. Small is rich (features are learned), large is lazy.
-        balance: ratio of first-layer to readout variance; or "exact" for WWᵀ = AᵀA, on which
-            balanced learning is defined (filters then span as many directions as outputs).
-        coupling: None, or the coupling κ(Σ, Σm) that the network's own initial output m shall have:
-            the filters are moved, as little as possible, until the output's variance is spread
-            as λ_j^η with the η that gives it.
-        train_readout: False holds A at its initial value, the case of the closed form.
+    Parameters
+    ----------
+    width : C, the number of channels of every hidden layer.
+    depth : number of weight layers; 2 for W and A. More only without nonlinearity.
+    nonlinearity : "linear" or "relu". Channels are measured before it.
+    scale : of all initial weights. Small is rich (features are learned), large is lazy.
+    balance : ratio of first-layer to readout variance; or "exact" for WWᵀ = AᵀA, on which
+        balanced learning is defined (filters then span as many directions as outputs).
+    coupling : None, or the coupling κ(Σ, Σm) that the network's own initial output m shall have:
+        the filters are moved, as little as possible, until the output's variance is spread
+        as λ_j^η with the η that gives it.
+    train_readout : False holds A at its initial value, the case of the closed form.
 
-    Raises:
-        ValueError: an argument out of range, or a combination that is not defined.
+    Raises
+    ------
+    ValueError
+        an argument out of range, or a combination that is not defined.
 
     >>> Network(width=64, coupling=0.7).depth
     2
@@ -137,8 +141,10 @@ class Network:
 def coupled_shares(spectrum: Float, coupling: float) -> Float:
     """Variance shares p_j ∝ λ_j^η of an output whose κ(Σ, Σm) is `coupling`; c_j² = λ_j p_j.
 
-    Raises:
-        ValueError: a coupling that no η in [-20, 20] gives for this spectrum.
+    Raises
+    ------
+    ValueError
+        a coupling that no η in [-20, 20] gives for this spectrum.
     """
 
     def kappa(eta: float) -> float:

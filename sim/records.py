@@ -21,14 +21,15 @@ TARGETS = ("label", "output")
 class LayerMoments:
     """Exact second moments of channels Y = W x, of the label T and of the network's own output f.
 
-    Attributes:
-        filters: (..., C, d) W.
-        power_map: (..., C, d) W Cov(X).
-        channels: (..., C, C) Cov(Y).
-        cross: target -> (..., C, K) Cov(Y, target).
-        input_cross: target -> (..., d, K) Cov(X, target).
-        target_cov: target -> (..., K, K).
-        loss: (...,) ½ E‖T - f‖².
+    Attributes
+    ----------
+    filters : (..., C, d) W.
+    power_map : (..., C, d) W Cov(X).
+    channels : (..., C, C) Cov(Y).
+    cross : target -> (..., C, K) Cov(Y, target).
+    input_cross : target -> (..., d, K) Cov(X, target).
+    target_cov : target -> (..., K, K).
+    loss : (...,) ½ E‖T - f‖².
     """
 
     filters: Float
@@ -106,9 +107,10 @@ def rectified_moment(cov: Float) -> Float:
 def layer_axes(layer: LayerMoments) -> dict[str, Float]:
     """The axes that couplings are taken of, for all members at once; as `theory.channel_axes`.
 
-    Returns:
-        "input_capture", "peer_overlap", "label/task_information" and "output/task_information",
-        each (..., C). Members that hold NaN, having diverged, stay NaN.
+    Returns
+    -------
+    "input_capture", "peer_overlap", "label/task_information" and "output/task_information",
+    each (..., C). Members that hold NaN, having diverged, stay NaN.
     """
     power = signal_power(layer)
     axes = {

@@ -51,34 +51,40 @@ def simulate(
 ) -> Trajectory:
     """Train one network per seed by gradient descent on ½ E‖T - f‖², and record.
 
-    Args:
-        task: what to learn; `Regression` or `Mixture`.
-        network: which network, and the law of its initial weights.
-        steps: how many.
-        seeds: S, for the seeds 0..S-1, or the seeds themselves. A seed fixes the initial weights
-            and the random stream of the data, whatever the number of threads.
-        learning_rate: of every trained layer; descent is unstable above 2 / λ_max. By default a
-            fifth of that, λ_max being the largest curvature of the loss over the seeds at the start
-            plus, where all layers are trained, that of balanced layers that have learned the task.
-        batch: samples per step; 0 follows the gradient of the population.
-        samples: size of a finite data set, drawn anew for each seed; 0 draws fresh samples at every
-            step. Needs a batch.
-        records: how many steps to record, log-spaced from 0 to `steps`; or the steps themselves.
-        layer: which hidden layer's channels to measure, from 1.
-        quantities: whether to evaluate every quantity of `theory.channel_axes` at each record, for
-            both targets. False leaves the weights, from which axes and couplings are computed.
-        hull: whether these include the compact hull, the slowest of them.
-        threads: how many; by default as many as there are cores.
-        dtype: of training, "float64" or "float32". Records are float64.
-        progress: called with (steps made, steps) at every record.
+    Parameters
+    ----------
+    task : what to learn; `Regression` or `Mixture`.
+    network : which network, and the law of its initial weights.
+    steps : how many.
+    seeds : S, for the seeds 0..S-1, or the seeds themselves. A seed fixes the initial weights
+        and the random stream of the data, whatever the number of threads.
+    learning_rate : of every trained layer; descent is unstable above 2 / λ_max. By default a
+        fifth of that, λ_max being the largest curvature of the loss over the seeds at the start
+        plus, where all layers are trained, that of balanced layers that have learned the task.
+    batch : samples per step; 0 follows the gradient of the population.
+    samples : size of a finite data set, drawn anew for each seed; 0 draws fresh samples at every
+        step. Needs a batch.
+    records : how many steps to record, log-spaced from 0 to `steps`; or the steps themselves.
+    layer : which hidden layer's channels to measure, from 1.
+    quantities : whether to evaluate every quantity of `theory.channel_axes` at each record, for
+        both targets. False leaves the weights, from which axes and couplings are computed.
+    hull : whether these include the compact hull, the slowest of them.
+    threads : how many; by default as many as there are cores.
+    dtype : of training, "float64" or "float32". Records are float64.
+    progress : called with (steps made, steps) at every record.
 
-    Returns:
-        A `Trajectory`. Members that diverged hold NaN from there on, with a `DivergenceWarning`.
+    Returns
+    -------
+    A `Trajectory`. Members that diverged hold NaN from there on, with a `DivergenceWarning`.
 
-    Raises:
-        ValueError: an argument out of range; a ReLU network on a mixture.
-        MemoryError: records that would not fit into the memory that is free, said before starting.
-        DivergenceError: all members diverged.
+    Raises
+    ------
+    ValueError
+        an argument out of range; a ReLU network on a mixture.
+    MemoryError
+        records that would not fit into the memory that is free, said before starting.
+    DivergenceError
+        all members diverged.
 
     >>> from sim import Network, Regression, power_law
     >>> run = simulate(Regression(power_law(8, 1.0)), Network(width=6), steps=200, seeds=2)

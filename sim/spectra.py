@@ -10,9 +10,10 @@ from theory.shared.validation import Float, count, finite_array, positive
 def power_law(dimension: int, exponent: float) -> Float:
     """Eigenvalues λ_j ∝ j^(-exponent), largest first, with mean 1. Exponent 0 is isotropic.
 
-    Args:
-        dimension: d, the number of inputs.
-        exponent: ≥ 0.
+    Parameters
+    ----------
+    dimension : d, the number of inputs.
+    exponent : ≥ 0.
 
     >>> power_law(4, 1.0).round(3)
     array([1.92, 0.96, 0.64, 0.48])

@@ -32,16 +32,19 @@ def run_sweep(
 ) -> list[Result]:
     """Evaluate `function` at every setting, and return the results in the order of the settings.
 
-    Args:
-        function: importable, depending on nothing but its setting; returns JSON types, NaN allowed.
-        settings: JSON types.
-        out: folder for the finished settings; None keeps nothing.
-        scheduler: address of a Dask scheduler, such as "tcp://host:8786"; None runs here. Needs the
-            extra `cluster`.
-        progress: called with (settings done, settings).
+    Parameters
+    ----------
+    function : importable, depending on nothing but its setting; returns JSON types, NaN allowed.
+    settings : JSON types.
+    out : folder for the finished settings; None keeps nothing.
+    scheduler : address of a Dask scheduler, such as "tcp://host:8786"; None runs here. Needs the
+        extra `cluster`.
+    progress : called with (settings done, settings).
 
-    Raises:
-        ValueError: a file in `out` that belongs to another sweep or is damaged.
+    Raises
+    ------
+    ValueError
+        a file in `out` that belongs to another sweep or is damaged.
     """
     folder = None if out is None else Path(out)
     results: dict[int, Result] = {}

@@ -17,13 +17,14 @@ from theory.shared.validation import Float, count, finite_array, one_of, positiv
 class Population:
     """A task in the eigenbasis of its within-class input covariance, and that basis.
 
-    Attributes:
-        spectrum: (d,) eigenvalues of the within-class covariance.
-        basis: (d, d) eigenvectors in columns; x = basis @ (coordinates used here).
-        means: (P, d) class means, averaging to zero; (0, d) for a single Gaussian.
-        teacher: (K, d) B, the best linear map from X to T.
-        noise: standard deviation of independent label noise on each output.
-        target_cov: (K, K) Cov(T).
+    Attributes
+    ----------
+    spectrum : (d,) eigenvalues of the within-class covariance.
+    basis : (d, d) eigenvectors in columns; x = basis @ (coordinates used here).
+    means : (P, d) class means, averaging to zero; (0, d) for a single Gaussian.
+    teacher : (K, d) B, the best linear map from X to T.
+    noise : standard deviation of independent label noise on each output.
+    target_cov : (K, K) Cov(T).
     """
 
     spectrum: Float
@@ -63,19 +64,22 @@ class Population:
 class Regression:
     """Gaussian inputs and a linear teacher T = Bx + noise, each output of unit signal variance.
 
-    Args:
-        spectrum: (d,) eigenvalues of the input covariance, or (d, d) the covariance itself.
-        outputs: K.
-        alignment: of every output with the spectrum: input direction j carries the share
-            p_j ∝ λ_j^alignment of its variance. See `sim.variance_shares`.
-        noise: standard deviation of the label noise; 0 for none.
-        seed: of the signs with which the directions enter an output.
-        teacher: (K, d) B itself, in the coordinates of `spectrum`, in place of outputs, alignment
-            and seed.
+    Parameters
+    ----------
+    spectrum : (d,) eigenvalues of the input covariance, or (d, d) the covariance itself.
+    outputs : K.
+    alignment : of every output with the spectrum: input direction j carries the share
+        p_j ∝ λ_j^alignment of its variance. See `sim.variance_shares`.
+    noise : standard deviation of the label noise; 0 for none.
+    seed : of the signs with which the directions enter an output.
+    teacher : (K, d) B itself, in the coordinates of `spectrum`, in place of outputs, alignment
+        and seed.
 
-    Raises:
-        ValueError: an argument out of range; a spectrum with negative entries; a teacher that is
-            not finite or of another width.
+    Raises
+    ------
+    ValueError
+        an argument out of range; a spectrum with negative entries; a teacher that is
+        not finite or of another width.
 
     >>> task = Regression(np.array([2.0, 1.0, 0.5]), alignment=0.0)
     >>> task.population.cross.ravel() ** 2 / task.population.spectrum  # variance per direction
@@ -138,13 +142,14 @@ class Mixture:
 
     Targets are centered, T = onehot - 1/P, and so are the class means; a network needs no bias.
 
-    Args:
-        spectrum: (d,) eigenvalues of the covariance within a class, or (d, d) the covariance.
-        classes: P ≥ 2, also the number of outputs.
-        separation: root mean square distance of a class mean from the origin, in units of the
-            within-class standard deviation along its direction.
-        alignment: of the class means with the spectrum, as in `Regression`.
-        seed: of the means.
+    Parameters
+    ----------
+    spectrum : (d,) eigenvalues of the covariance within a class, or (d, d) the covariance.
+    classes : P ≥ 2, also the number of outputs.
+    separation : root mean square distance of a class mean from the origin, in units of the
+        within-class standard deviation along its direction.
+    alignment : of the class means with the spectrum, as in `Regression`.
+    seed : of the means.
 
     >>> Mixture(np.ones(8), classes=3).population.target_cov.round(3)[0]
     array([ 0.222, -0.111, -0.111])

@@ -39,18 +39,19 @@ AXES = {
 class Trajectory:
     """An ensemble of S networks of one setting at R recorded steps. Build it with `simulate`.
 
-    Attributes:
-        config: task, network and training, as JSON types; enough to run the same again.
-        steps: (R,) recorded steps, from 0.
-        filters: (S, R, C, d) channels of the measured layer as maps of the input.
-        readout: (S, R, K, C) maps from that layer to the outputs.
-        loss: (S, R) population loss ½ E‖T - f‖².
-        quantities: "label/<name>" and "output/<name>" -> (S, R, C), every quantity of
-            `theory.channel_axes` for the label and for the network's own output as target.
-        cosines: target -> (S, R, C) Euclidean cosine of the two gradient directions.
-        drift: (S, R) change of the conserved WWᵀ - AᵀA, relative to the size of its terms; NaN
-            where nothing is conserved (fixed readout, more than two layers).
-        diverged: (S,) step at which a member stopped, -1 where none did. Its later records are NaN.
+    Attributes
+    ----------
+    config : task, network and training, as JSON types; enough to run the same again.
+    steps : (R,) recorded steps, from 0.
+    filters : (S, R, C, d) channels of the measured layer as maps of the input.
+    readout : (S, R, K, C) maps from that layer to the outputs.
+    loss : (S, R) population loss ½ E‖T - f‖².
+    quantities : "label/<name>" and "output/<name>" -> (S, R, C), every quantity of
+        `theory.channel_axes` for the label and for the network's own output as target.
+    cosines : target -> (S, R, C) Euclidean cosine of the two gradient directions.
+    drift : (S, R) change of the conserved WWᵀ - AᵀA, relative to the size of its terms; NaN
+        where nothing is conserved (fixed readout, more than two layers).
+    diverged : (S,) step at which a member stopped, -1 where none did. Its later records are NaN.
     """
 
     config: Mapping[str, Any]
@@ -116,10 +117,11 @@ class Trajectory:
     ) -> Float:
         """(S, R) correlation of two axes across the channels of each member.
 
-        Args:
-            first, second: as in `axis`.
-            target: of the task information, "label" or "output".
-            method: "spearman", or "pearson" of the axes themselves.
+        Parameters
+        ----------
+        first, second : as in `axis`.
+        target : of the task information, "label" or "output".
+        method : "spearman", or "pearson" of the axes themselves.
         """
         one_of("method", method, ("spearman", "pearson"))
         a, b = self.axis(first, target), self.axis(second, target)
@@ -149,9 +151,12 @@ class Trajectory:
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
         """Read what `save` wrote; runs no code from the file.
 
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: a file that is not a trajectory.
+        Raises
+        ------
+        FileNotFoundError
+            no such file.
+        ValueError
+            a file that is not a trajectory.
         """
         try:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:

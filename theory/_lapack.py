@@ -65,9 +65,10 @@ def _columns_first(array: Float) -> int:
 def add_symmetric_product(total: Float, rows: Float) -> None:
     """Add rowsᵀ rows to the upper triangle of `total`, in place.
 
-    Args:
-        total: (C, C), with consecutive rows.
-        rows: (n, C), likewise.
+    Parameters
+    ----------
+    total : (C, C), with consecutive rows.
+    rows : (n, C), likewise.
 
     >>> total = np.zeros((2, 2))
     >>> add_symmetric_product(total, np.array([[1.0, 2.0], [0.0, 1.0]]))

@@ -53,11 +53,12 @@ def pairwise_excess(
     with H = G Gᵀ and h its diagonal (for a scalar target h_low h_high = H² and the numerator is
     the square (g_low - R g_high)²). Copies have excess 0; a pair that determines the target, NaN.
 
-    Args:
-        correlation: (C, C) R.
-        loadings: (C, r) G.
-        explained: (C,) h, the share of the target's variance that each channel explains.
-        peers: (C, m) peers of each channel.
+    Parameters
+    ----------
+    correlation : (C, C) R.
+    loadings : (C, r) G.
+    explained : (C,) h, the share of the target's variance that each channel explains.
+    peers : (C, m) peers of each channel.
     """
     r = np.take_along_axis(correlation, peers, axis=1)
     own, other = explained[:, None], explained[peers]

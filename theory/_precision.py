@@ -22,12 +22,13 @@ INVOLVED = 1e-6
 class Precision:
     """The (pseudo-)inverse of R + ridge I, and the channels that peers predict exactly.
 
-    Attributes:
-        diagonal: (C,) its diagonal; 1 / diagonal is the conditional variance of a channel given
-            its peers. Infinite where the channel is collinear.
-        coefficients: (C, r) it times the loadings G; where the layer is singular, one solution X
-            of R X = G, whose rows are unique for the channels that are not collinear.
-        collinear: (C,) True where the peers determine the channel up to rounding.
+    Attributes
+    ----------
+    diagonal : (C,) its diagonal; 1 / diagonal is the conditional variance of a channel given
+        its peers. Infinite where the channel is collinear.
+    coefficients : (C, r) it times the loadings G; where the layer is singular, one solution X
+        of R X = G, whose rows are unique for the channels that are not collinear.
+    collinear : (C,) True where the peers determine the channel up to rounding.
     """
 
     diagonal: Float

@@ -26,11 +26,12 @@ COPY_TOLERANCE = 1e-12
 class Standardized:
     """Live channels only; `live` maps them back.
 
-    Attributes:
-        power: (C,) J = diag K, of all channels.
-        live: (L,) indices of the channels whose variance is not zero up to rounding.
-        correlation: (L, L) R.
-        loadings: (L, r) G, correlation of each live channel with the r white targets.
+    Attributes
+    ----------
+    power : (C,) J = diag K, of all channels.
+    live : (L,) indices of the channels whose variance is not zero up to rounding.
+    correlation : (L, L) R.
+    loadings : (L, r) G, correlation of each live channel with the r white targets.
     """
 
     power: Float
@@ -65,8 +66,10 @@ def whitening(cov: Float) -> Float:
     One-hot labels vary in one direction fewer than they have columns; the null direction carries
     no information and drops out.
 
-    Raises:
-        ValueError: targets that do not vary at all.
+    Raises
+    ------
+    ValueError
+        targets that do not vary at all.
     """
     if cov.shape[0] == 0:
         return np.empty((0, 0))

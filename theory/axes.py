@@ -90,23 +90,26 @@ def channel_axes(
 ) -> ChannelAxes:
     """Turn the moments of a layer into every quantity of the two axes.
 
-    Args:
-        moments: of (Y, T).
-        noise: reference noise σ0² of the layer: "median" or "mean" of J over live channels,
-            "quantile:p" with 0 < p < 1, or a positive number.
-        ridge: r ≥ 0 on the correlation, for quantities that use all peers.
-        peers: how many of the most overlapping peers `target_excess` considers.
-        top: how many of the largest S_ij it averages. Fewer where the layer is small.
-        bias_correction: subtract the exact plug-in bias from every information (estimates then
-            scatter around the truth, and around a true 0 may be negative) and adjust E_i for its
-            degrees of freedom. The selection of the largest S_ij is not corrected. Needs
-            `moments.n`.
-        weights: (C, ...) filters, flattened per channel, for the Rayleigh quotient.
-        hull: False skips the compact hull, whose two quantities are then NaN.
+    Parameters
+    ----------
+    moments : of (Y, T).
+    noise : reference noise σ0² of the layer: "median" or "mean" of J over live channels,
+        "quantile:p" with 0 < p < 1, or a positive number.
+    ridge : r ≥ 0 on the correlation, for quantities that use all peers.
+    peers : how many of the most overlapping peers `target_excess` considers.
+    top : how many of the largest S_ij it averages. Fewer where the layer is small.
+    bias_correction : subtract the exact plug-in bias from every information (estimates then
+        scatter around the truth, and around a true 0 may be negative) and adjust E_i for its
+        degrees of freedom. The selection of the largest S_ij is not corrected. Needs
+        `moments.n`.
+    weights : (C, ...) filters, flattened per channel, for the Rayleigh quotient.
+    hull : False skips the compact hull, whose two quantities are then NaN.
 
-    Raises:
-        ValueError: fewer than two channels, fewer than three samples, a constant target,
-            no variance in any channel, or an argument out of range.
+    Raises
+    ------
+    ValueError
+        fewer than two channels, fewer than three samples, a constant target,
+        no variance in any channel, or an argument out of range.
 
     Source: arXiv:2605.07086; E_i = (1 + r) - 1 / [(R + rI)⁻¹]_ii.
 

@@ -37,10 +37,11 @@ SUBJECTS = (
 class Step:
     """One claim of a derivation, as sympy decided it.
 
-    Attributes:
-        claim: what is shown, in words and symbols.
-        general: True if it holds for symbols of any size; False if for the cases named in `claim`.
-        holds: True (reduced to zero), False (a counterexample was found), None (undecided).
+    Attributes
+    ----------
+    claim : what is shown, in words and symbols.
+    general : True if it holds for symbols of any size; False if for the cases named in `claim`.
+    holds : True (reduced to zero), False (a counterexample was found), None (undecided).
     """
 
     claim: str
@@ -68,12 +69,13 @@ class Proof:
 class Oracle:
     """An independent route to the number.
 
-    Attributes:
-        route: how, in words: quadrature, regression, complex-step differentiation, sampling.
-        function: takes the symbols' values by name; returns the value, or for sampling the pair
-            (estimate, standard error).
-        tolerance: largest relative deviation; for sampling, of how many standard errors.
-        sampling: whether `function` returns a standard error.
+    Attributes
+    ----------
+    route : how, in words: quadrature, regression, complex-step differentiation, sampling.
+    function : takes the symbols' values by name; returns the value, or for sampling the pair
+        (estimate, standard error).
+    tolerance : largest relative deviation; for sampling, of how many standard errors.
+    sampling : whether `function` returns a standard error.
     """
 
     route: str
@@ -86,20 +88,21 @@ class Oracle:
 class ClosedForm:
     """One closed form of the theory; calling it evaluates it on numbers.
 
-    Attributes:
-        name: its key in the catalogue.
-        item: "T1" to "T6", the part of the theory it belongs to.
-        title: one sentence in words.
-        lhs: LaTeX of the left-hand side.
-        symbols: the free symbols, with their assumptions, in the order of the call.
-        expr: the sympy expression; sizes such as d stay symbolic.
-        domain: where it holds, in words.
-        source: where it is from.
-        derive: carries out the derivation of `expr` (which it is given) with sympy.
-        point: draws random values of the symbols inside the domain.
-        oracle: the independent route.
-        stable: hand-written numeric function where direct float64 evaluation cancels; by default
-            the expression itself is evaluated.
+    Attributes
+    ----------
+    name : its key in the catalogue.
+    item : "T1" to "T6", the part of the theory it belongs to.
+    title : one sentence in words.
+    lhs : LaTeX of the left-hand side.
+    symbols : the free symbols, with their assumptions, in the order of the call.
+    expr : the sympy expression; sizes such as d stay symbolic.
+    domain : where it holds, in words.
+    source : where it is from.
+    derive : carries out the derivation of `expr` (which it is given) with sympy.
+    point : draws random values of the symbols inside the domain.
+    oracle : the independent route.
+    stable : hand-written numeric function where direct float64 evaluation cancels; by default
+        the expression itself is evaluated.
 
     >>> from theory import catalogue
     >>> form = catalogue()["task_information"]

@@ -17,16 +17,20 @@ from theory.shared.validation import Float, finite_array, positive
 def initial_coupling(sigma: ArrayLike, c: ArrayLike) -> float:
     """κ = corr(D, b²) over channels w ~ N(0, s²I): cᵀΣc / (‖c‖² ‖Σ‖_F), exactly.
 
-    Args:
-        sigma: (d, d) input covariance, or (d,) its eigenvalues.
-        c: (d,) Cov(X, T); or (d, K) for K targets, and then the mean of their κ weighted by ‖c_o‖²,
-            which is Σ_o cov(D, b_o²) / Σ_o sd(D) sd(b_o²).
+    Parameters
+    ----------
+    sigma : (d, d) input covariance, or (d,) its eigenvalues.
+    c : (d,) Cov(X, T); or (d, K) for K targets, and then the mean of their κ weighted by ‖c_o‖²,
+        which is Σ_o cov(D, b_o²) / Σ_o sd(D) sd(b_o²).
 
-    Returns:
-        κ in [0, 1]; it does not depend on s, nor on the scales of Σ and c.
+    Returns
+    -------
+    κ in [0, 1]; it does not depend on s, nor on the scales of Σ and c.
 
-    Raises:
-        ValueError: Σ not symmetric positive semidefinite, Σ = 0, shapes that differ, or c = 0.
+    Raises
+    ------
+    ValueError
+        Σ not symmetric positive semidefinite, Σ = 0, shapes that differ, or c = 0.
 
     Source: Isserlis' theorem; catalogue entry `initial_coupling`.
 
@@ -45,12 +49,15 @@ def _kappa(modes: Spectrum) -> float:
 def initial_coupling_joint(sigma: ArrayLike, c: ArrayLike) -> float:
     """corr(D, Σ_o b_o²) for K targets at once: tr(ΣCCᵀ) / (‖Σ‖_F ‖CCᵀ‖_F).
 
-    Args:
-        sigma: (d, d) input covariance, or (d,) its eigenvalues.
-        c: (d, K) Cov(X, T), one column per target.
+    Parameters
+    ----------
+    sigma : (d, d) input covariance, or (d,) its eigenvalues.
+    c : (d, K) Cov(X, T), one column per target.
 
-    Raises:
-        ValueError: as `initial_coupling`.
+    Raises
+    ------
+    ValueError
+        as `initial_coupling`.
 
     >>> initial_coupling_joint([2.0, 1.0], [[2.0, 0.0], [0.0, 1.0]])
     0.97...
@@ -68,16 +75,20 @@ def initial_coupling_normalized(sigma: ArrayLike, c: ArrayLike) -> float:
     quadrature takes a fraction of a second up to d = 4096; a matrix is decomposed first, which is
     O(d³), so pass eigenvalues where they are known.
 
-    Args:
-        sigma: (d, d) input covariance, or (d,) its eigenvalues.
-        c: (d,) Cov(X, T), in the range of Σ.
+    Parameters
+    ----------
+    sigma : (d, d) input covariance, or (d,) its eigenvalues.
+    c : (d,) Cov(X, T), in the range of Σ.
 
-    Returns:
-        The correlation; NaN where Σ has rank 1, since q is then the same for every channel.
+    Returns
+    -------
+    The correlation; NaN where Σ has rank 1, since q is then the same for every channel.
 
-    Raises:
-        ValueError: as `initial_coupling`, or c with a part outside the range of Σ, which no
-            covariance of (X, T) has.
+    Raises
+    ------
+    ValueError
+        as `initial_coupling`, or c with a part outside the range of Σ, which no
+        covariance of (X, T) has.
 
     Source: catalogue entries `normalized_first_moment` and `normalized_second_moment`.
 
@@ -100,12 +111,15 @@ def initial_coupling_normalized(sigma: ArrayLike, c: ArrayLike) -> float:
 def output_coupling(sigma: ArrayLike, m: ArrayLike) -> float:
     """κ(Σ, Σm): the coupling when the target is the network's own output f = mᵀX.
 
-    Args:
-        sigma: (d, d) input covariance, or (d,) its eigenvalues.
-        m: (d,) or (d, K) end-to-end weights, one column per output.
+    Parameters
+    ----------
+    sigma : (d, d) input covariance, or (d,) its eigenvalues.
+    m : (d,) or (d, K) end-to-end weights, one column per output.
 
-    Raises:
-        ValueError: as `initial_coupling`, with Σm in place of c.
+    Raises
+    ------
+    ValueError
+        as `initial_coupling`, with Σm in place of c.
 
     >>> round(output_coupling([2.0, 1.0], [1.0, 1.0]), 6)
     0.804984
@@ -117,8 +131,9 @@ def output_coupling(sigma: ArrayLike, m: ArrayLike) -> float:
 def many_outputs_coupling(sigma: ArrayLike) -> float:
     """Limit of κ(Σ, Σm) over many random outputs m ~ N(0, I): tr Σ³ / (tr Σ²)^(3/2).
 
-    Args:
-        sigma: (d, d) input covariance, or (d,) its eigenvalues.
+    Parameters
+    ----------
+    sigma : (d, d) input covariance, or (d,) its eigenvalues.
 
     >>> round(many_outputs_coupling(1 / np.arange(1, 65)), 2), round(
     ...     many_outputs_coupling(1 / np.arange(1, 65) ** 2), 2)
@@ -134,8 +149,9 @@ def expected_output_coupling(sigma: ArrayLike) -> float:
 
     ‖Σ‖_F⁻¹ ∫₀^∞ |I + 2tΣ²|^(−1/2) tr(Σ³ (I + 2tΣ²)⁻¹) dt.
 
-    Args:
-        sigma: (d, d) input covariance, or (d,) its eigenvalues.
+    Parameters
+    ----------
+    sigma : (d, d) input covariance, or (d,) its eigenvalues.
 
     >>> round(expected_output_coupling([1.0, 1.0, 1.0, 1.0]), 12)
     0.5
@@ -161,14 +177,17 @@ def channel_coupling(
     With μ = a_i G(t) this is the coupling across the channels of a trained layer, their own
     motion included; with all centers at 0 it is κ.
 
-    Args:
-        sigma: (d, d) input covariance.
-        c: (d,) Cov(X, T).
-        centers: (C, d) the centers μ.
-        scale: s, the standard deviation of the initial weights.
+    Parameters
+    ----------
+    sigma : (d, d) input covariance.
+    c : (d,) Cov(X, T).
+    centers : (C, d) the centers μ.
+    scale : s, the standard deviation of the initial weights.
 
-    Raises:
-        ValueError: as `initial_coupling`; centers of another width; a scale that is not positive.
+    Raises
+    ------
+    ValueError
+        as `initial_coupling`; centers of another width; a scale that is not positive.
 
     >>> channel_coupling(np.eye(4), [0.0, 2.0, 0.0, 0.0], np.zeros((3, 4)))
     0.5

@@ -32,15 +32,16 @@ def exponential_gain(rate: ArrayLike, t: ArrayLike) -> Float:
 class FixedReadoutFlow:
     """The closed-form flow of W for a fixed readout. Build it with `fixed_readout_flow`.
 
-    Attributes:
-        sigma: (d, d) input covariance Σ.
-        cross: (d, K) Cov(X, T).
-        target_cov: (K, K) covariance of T.
-        readout: (C, K) a.
-        start: (C, d) W at t = 0.
-        input_rates: (d,) eigenvalues λ_k of Σ, with eigenvectors the columns of `input_modes`.
-        output_rates: (K,) eigenvalues α_p of aᵀa, with eigenvectors `output_modes`.
-        residual_modes: (d, K) r(0) in both eigenbases; mode (k, p) decays as e^(−α_p λ_k t).
+    Attributes
+    ----------
+    sigma : (d, d) input covariance Σ.
+    cross : (d, K) Cov(X, T).
+    target_cov : (K, K) covariance of T.
+    readout : (C, K) a.
+    start : (C, d) W at t = 0.
+    input_rates : (d,) eigenvalues λ_k of Σ, with eigenvectors the columns of `input_modes`.
+    output_rates : (K,) eigenvalues α_p of aᵀa, with eigenvectors `output_modes`.
+    residual_modes : (d, K) r(0) in both eigenbases; mode (k, p) decays as e^(−α_p λ_k t).
     """
 
     sigma: Float
@@ -127,10 +128,11 @@ class FixedReadoutFlow:
         The layer's own motion is included, which `coupling` leaves out; one output only. In the
         limit of many channels this is the correlation across the layer itself.
 
-        Args:
-            t: time.
-            scale: s, the standard deviation of the initial weights.
-            target: "label" or "output".
+        Parameters
+        ----------
+        t : time.
+        scale : s, the standard deviation of the initial weights.
+        target : "label" or "output".
         """
         if self.cross.shape[1] != 1:
             raise ValueError(f"layer_coupling is for one output; got {self.cross.shape[1]}.")
@@ -149,17 +151,20 @@ def fixed_readout_flow(
 ) -> FixedReadoutFlow:
     """Solve dW/dt = a r(t)ᵀ, r = Cov(X, T − f), in closed form.
 
-    Args:
-        sigma: (d, d) input covariance.
-        cross: (d,) or (d, K) Cov(X, T).
-        readout: (C,) or (C, K), the fixed a of f = aᵀWx. Where aᵀa is singular (K > C, or a = 0)
-            the documented limit holds: the outputs that a cannot move keep their residual.
-        weights: (C, d) W at t = 0.
-        target_cov: variance (or (K, K) covariance) of T; by default that of a noiseless linear
-            target, cᵀΣ⁺c.
+    Parameters
+    ----------
+    sigma : (d, d) input covariance.
+    cross : (d,) or (d, K) Cov(X, T).
+    readout : (C,) or (C, K), the fixed a of f = aᵀWx. Where aᵀa is singular (K > C, or a = 0)
+        the documented limit holds: the outputs that a cannot move keep their residual.
+    weights : (C, d) W at t = 0.
+    target_cov : variance (or (K, K) covariance) of T; by default that of a noiseless linear
+        target, cᵀΣ⁺c.
 
-    Raises:
-        ValueError: shapes that do not fit, or Σ not symmetric positive semidefinite.
+    Raises
+    ------
+    ValueError
+        shapes that do not fit, or Σ not symmetric positive semidefinite.
 
     Source: catalogue entries `fixed_readout_output`, `fixed_readout_gain` and
     `several_outputs_residual`.
@@ -199,11 +204,14 @@ def separation_time(flow: FixedReadoutFlow, fraction: float = 0.5) -> float:
     t* = inf{t : κ(t) ≤ κ(∞) + (1 − fraction)(κ(0) − κ(∞))}, in units of gradient-flow time (number
     of steps × learning rate). κ need not fall monotonically; the first crossing counts.
 
-    Returns:
-        t*; NaN where κ(∞) ≥ κ(0), since the axes then do not separate.
+    Returns
+    -------
+    t*; NaN where κ(∞) ≥ κ(0), since the axes then do not separate.
 
-    Raises:
-        ValueError: fraction outside (0, 1), or a network whose output is zero at t = 0.
+    Raises
+    ------
+    ValueError
+        fraction outside (0, 1), or a network whose output is zero at t = 0.
 
     >>> sigma = np.diag([4.0, 1.0, 0.25])
     >>> flow = fixed_readout_flow(sigma, [0.1, 0.5, 1.0], [1.0], [[1.0, 0.2, 0.1]])

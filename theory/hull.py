@@ -26,10 +26,11 @@ a core's cache."""
 class Hull:
     """Greedy hulls of all channels of a layer.
 
-    Attributes:
-        size: (C,) number of peers chosen; 0 where no peer explains anything.
-        members: (C, most) their indices in the order of choice, -1 beyond `size`.
-        explained: (C,) share of variance that they explain.
+    Attributes
+    ----------
+    size : (C,) number of peers chosen; 0 where no peer explains anything.
+    members : (C, most) their indices in the order of choice, -1 beyond `size`.
+    explained : (C,) share of variance that they explain.
     """
 
     size: NDArray[np.intp]
@@ -47,12 +48,13 @@ def compact_hull(
 ) -> Hull:
     """Add the best peer until `share` of what all peers explain is reached, or `most` are chosen.
 
-    Args:
-        correlation: (C, C) correlation of the channels.
-        predictability: (C,) E_i, what all peers explain together, at the same ridge.
-        ridge: added to the diagonal, as in E_i.
-        share: of E_i to be reached.
-        most: the largest hull.
+    Parameters
+    ----------
+    correlation : (C, C) correlation of the channels.
+    predictability : (C,) E_i, what all peers explain together, at the same ridge.
+    ridge : added to the diagonal, as in E_i.
+    share : of E_i to be reached.
+    most : the largest hull.
 
     Source: DESIGN of the local axis; greedy forward selection on a Gram matrix.
 

@@ -19,13 +19,14 @@ from theory.shared.validation import Float, finite_array, symmetric_psd
 class LesionDamage:
     """Rise of the squared error per channel, each (C,), for a given readout.
 
-    Attributes:
-        mean: channel i held at its mean: a_i²K_ii + 2a_i(k − Ka)_i.
-        zero: channel i set to 0, the constant of the readout kept: that of the mean, plus
-            (a_i μ_i)² − 2 a_i μ_i E(f − T).
-        replacement: channel i replaced by its regression on all peers:
-            (a_i/(K⁻¹)_ii)(2a*_i − a_i), a* = K⁻¹k.
-        refit: rise of the error of the best readout when channel i goes: a*_i²/(K⁻¹)_ii.
+    Attributes
+    ----------
+    mean : channel i held at its mean: a_i²K_ii + 2a_i(k − Ka)_i.
+    zero : channel i set to 0, the constant of the readout kept: that of the mean, plus
+        (a_i μ_i)² − 2 a_i μ_i E(f − T).
+    replacement : channel i replaced by its regression on all peers:
+        (a_i/(K⁻¹)_ii)(2a*_i − a_i), a* = K⁻¹k.
+    refit : rise of the error of the best readout when channel i goes: a*_i²/(K⁻¹)_ii.
     """
 
     mean: Float
@@ -39,11 +40,12 @@ def readout_error(
 ) -> float:
     """E‖T − f‖² of centered channels: tr(S − 2aᵀk + aᵀKa).
 
-    Args:
-        cov: (C, C) K.
-        cross: (C,) or (C, q) k.
-        target_cov: variance, or (q, q) covariance S, of T.
-        readout: (C,) or (C, q) a.
+    Parameters
+    ----------
+    cov : (C, C) K.
+    cross : (C,) or (C, q) k.
+    target_cov : variance, or (q, q) covariance S, of T.
+    readout : (C,) or (C, q) a.
 
     >>> readout_error([[1.0]], [0.5], 1.0, [0.5])
     0.75
@@ -56,8 +58,10 @@ def readout_error(
 def least_squares_readout(cov: ArrayLike, cross: ArrayLike) -> Float:
     """a* = K⁻¹k, of the shape of `cross`.
 
-    Raises:
-        ValueError: K singular, where the readout is not unique.
+    Raises
+    ------
+    ValueError
+        K singular, where the readout is not unique.
 
     >>> least_squares_readout([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0])
     array([0.5, 1. ])
@@ -77,15 +81,18 @@ def lesion_damage(
 ) -> LesionDamage:
     """Damage of every single-channel lesion, from one inverse.
 
-    Args:
-        cov: (C, C) K, positive definite.
-        cross: (C,) or (C, q) k.
-        readout: (C,) or (C, q) a; the least-squares one by default.
-        mean: (C,) means of the channels, for `zero`; 0 by default.
-        mean_error: (q,) mean of f − T before the lesion; 0 by default, as with a fitted constant.
+    Parameters
+    ----------
+    cov : (C, C) K, positive definite.
+    cross : (C,) or (C, q) k.
+    readout : (C,) or (C, q) a; the least-squares one by default.
+    mean : (C,) means of the channels, for `zero`; 0 by default.
+    mean_error : (q,) mean of f − T before the lesion; 0 by default, as with a fitted constant.
 
-    Raises:
-        ValueError: K singular or not positive semidefinite, or shapes that do not fit.
+    Raises
+    ------
+    ValueError
+        K singular or not positive semidefinite, or shapes that do not fit.
 
     Source: catalogue entries `mean_ablation_general`, `replacement_general`, `refit_damage`,
     `zero_ablation_damage`.
@@ -120,11 +127,12 @@ def set_lesion_damage(
     mean: tr(a_Sᵀ K_SS a_S) + 2 tr(a_Sᵀ (k − Ka)_S). With P = (K⁻¹)_SS, replacement of the set by
     its regression on the rest: tr(a_Sᵀ P⁻¹ (2a*_S − a_S)); refit: tr(a*_Sᵀ P⁻¹ a*_S).
 
-    Args:
-        cov: (C, C) K, positive definite.
-        cross: (C,) or (C, q) k.
-        channels: indices of the set.
-        readout: a; the least-squares one by default.
+    Parameters
+    ----------
+    cov : (C, C) K, positive definite.
+    cross : (C,) or (C, q) k.
+    channels : indices of the set.
+    readout : a; the least-squares one by default.
 
     >>> damage = set_lesion_damage(np.eye(3), [1.0, 2.0, 3.0], [0, 1])
     >>> damage["mean"], damage["refit"]

@@ -24,11 +24,12 @@ BLOCK = 256
 class Moments:
     """Sample count, mean and covariance of (Y, T), targets last.
 
-    Attributes:
-        mean: (C + q,) means of the C channels, then of the q targets.
-        cov: (C + q, C + q) covariance; of samples it is the unbiased one, with divisor n - 1.
-        n_targets: q; 0 where there is no target, and the target axis is then NaN.
-        n: number of samples, or None for a population, whose covariance is exact.
+    Attributes
+    ----------
+    mean : (C + q,) means of the C channels, then of the q targets.
+    cov : (C + q, C + q) covariance; of samples it is the unbiased one, with divisor n - 1.
+    n_targets : q; 0 where there is no target, and the target axis is then NaN.
+    n : number of samples, or None for a population, whose covariance is exact.
 
     Build one with `from_samples` or `from_covariance`; merge two with `+`.
 
@@ -52,12 +53,15 @@ class Moments:
     def from_samples(cls, y: ArrayLike, t: ArrayLike | None = None) -> Moments:
         """Moments of samples.
 
-        Args:
-            y: (n, C) channel values.
-            t: (n,) or (n, q) targets, or None.
+        Parameters
+        ----------
+        y : (n, C) channel values.
+        t : (n,) or (n, q) targets, or None.
 
-        Raises:
-            ValueError: wrong shape, no samples, or an entry that is not finite.
+        Raises
+        ------
+        ValueError
+            wrong shape, no samples, or an entry that is not finite.
         """
         channels = finite_array("y", y, ndim=2)
         n = channels.shape[0]
@@ -87,14 +91,17 @@ class Moments:
     ) -> Moments:
         """Moments from parameters.
 
-        Args:
-            cov: (C + q, C + q) covariance of (Y, T), targets last.
-            n_targets: q.
-            mean: (C + q,) means; zero by default.
-            n: number of samples that `cov` was estimated from; None for a population.
+        Parameters
+        ----------
+        cov : (C + q, C + q) covariance of (Y, T), targets last.
+        n_targets : q.
+        mean : (C + q,) means; zero by default.
+        n : number of samples that `cov` was estimated from; None for a population.
 
-        Raises:
-            ValueError: `cov` not symmetric positive semidefinite, or shapes that do not fit.
+        Raises
+        ------
+        ValueError
+            `cov` not symmetric positive semidefinite, or shapes that do not fit.
         """
         matrix = symmetric_psd("cov", cov)
         size = matrix.shape[0]
@@ -131,8 +138,9 @@ class Moments:
     def project_targets(self, weights: ArrayLike) -> Moments:
         """The same channels with the targets T replaced by the linear ones T @ weights.
 
-        Args:
-            weights: (q,) or (q, r).
+        Parameters
+        ----------
+        weights : (q,) or (q, r).
         """
         matrix = finite_array("weights", weights, ndim=(1, 2))
         matrix = matrix.reshape(matrix.shape[0], -1)
@@ -151,9 +159,10 @@ class Moments:
     def transform_channels(self, weights: ArrayLike, offset: ArrayLike | None = None) -> Moments:
         """The moments of (W Y + b, T): mean W μ + b, covariance W K Wᵀ.
 
-        Args:
-            weights: (C', C) W.
-            offset: (C',) b; 0 by default.
+        Parameters
+        ----------
+        weights : (C', C) W.
+        offset : (C',) b; 0 by default.
 
         >>> one = Moments.from_covariance([[2.0, 0.5], [0.5, 1.0]])
         >>> one.transform_channels([[1.0], [3.0]]).cov[0]
@@ -198,8 +207,10 @@ class Moments:
 def merge(parts: Iterable[Moments]) -> Moments:
     """The moments of all parts together.
 
-    Raises:
-        ValueError: no parts.
+    Raises
+    ------
+    ValueError
+        no parts.
     """
     groups = list(parts)
     if not groups:

@@ -14,8 +14,9 @@ from theory.shared.validation import Float, count, finite_array
 def normal_scores(samples: ArrayLike) -> Float:
     """Each column's ranks mapped to normal quantiles, Φ⁻¹(rank/(n + 1)); ties share their mean.
 
-    Args:
-        samples: (n,) or (n, p).
+    Parameters
+    ----------
+    samples : (n,) or (n, p).
 
     >>> normal_scores([3.0, 1.0, 2.0]).round(3)
     array([ 0.674, -0.674,  0.   ])
@@ -31,9 +32,10 @@ def copula_moments(y: ArrayLike, t: ArrayLike | None = None) -> Moments:
     It is unchanged by any increasing transform of a channel or target, and a lower bound of the
     information where the copula is not Gaussian.
 
-    Args:
-        y: (n, C) channels.
-        t: (n,) or (n, q) targets.
+    Parameters
+    ----------
+    y : (n, C) channels.
+    t : (n,) or (n, q) targets.
 
     Source: Ince et al. (2017), Human Brain Mapping 38, equation 9.
 
@@ -51,13 +53,16 @@ def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> floa
     ψ(k) + ψ(n) − ⟨ψ(n_x + 1) + ψ(n_y + 1)⟩, n_x and n_y the neighbours strictly nearer in X and
     in Y than the k-th joint one, in the maximum norm. Columns are standardized first.
 
-    Args:
-        x: (n,) or (n, p).
-        y: (n,) or (n, q), as many rows.
-        k: number of neighbours; more lowers the variance and raises the bias.
+    Parameters
+    ----------
+    x : (n,) or (n, p).
+    y : (n,) or (n, q), as many rows.
+    k : number of neighbours; more lowers the variance and raises the bias.
 
-    Raises:
-        ValueError: row counts differ, n <= k, or a constant column.
+    Raises
+    ------
+    ValueError
+        row counts differ, n <= k, or a constant column.
 
     Source: Kraskov, Stögbauer and Grassberger (2004), arXiv:cond-mat/0305641, equation 8.
 

@@ -46,8 +46,10 @@ def spearman(a: ArrayLike, b: ArrayLike) -> Float:
 def delete_one_group(groups: Sequence[Moments]) -> list[Moments]:
     """For each group, the moments of all the others; O(groups) merges by prefixes and suffixes.
 
-    Raises:
-        ValueError: fewer than two groups.
+    Raises
+    ------
+    ValueError
+        fewer than two groups.
     """
     if len(groups) < 2:
         raise ValueError(f"groups must hold at least 2 Moments for a jackknife; got {len(groups)}.")
@@ -91,11 +93,12 @@ def jackknife(groups: Sequence[Moments], statistic: Callable[[Moments], ArrayLik
 class Coupling:
     """Spearman coupling of two quantities across the channels of a layer.
 
-    Attributes:
-        value: the rank correlation.
-        null_low, null_high: 2.5 and 97.5 % points when channels are paired at random.
-        p_value: two-sided, of the permutation null, counting the observed pairing itself.
-        channels: how many channels entered.
+    Attributes
+    ----------
+    value : the rank correlation.
+    null_low, null_high : 2.5 and 97.5 % points when channels are paired at random.
+    p_value : two-sided, of the permutation null, counting the observed pairing itself.
+    channels : how many channels entered.
     """
 
     value: float
@@ -108,14 +111,17 @@ class Coupling:
 def coupling(a: ArrayLike, b: ArrayLike, *, permutations: int = 1000, seed: int = 0) -> Coupling:
     """Coupling of two quantities of one layer against the null of randomly paired channels.
 
-    Args:
-        a: (C,) one quantity.
-        b: (C,) the other.
-        permutations: draws of the null.
-        seed: of the draws.
+    Parameters
+    ----------
+    a : (C,) one quantity.
+    b : (C,) the other.
+    permutations : draws of the null.
+    seed : of the draws.
 
-    Raises:
-        ValueError: shapes that differ, or fewer than one permutation.
+    Raises
+    ------
+    ValueError
+        shapes that differ, or fewer than one permutation.
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:

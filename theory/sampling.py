@@ -20,16 +20,20 @@ def gaussian_information_bias(n: int, p: int, q: int) -> float:
     the covariance, so subtracting it leaves an unbiased estimate at any dependence. A conditional
     information I(T; Y_i | Y_-i) is a difference of two such terms, and so is its bias.
 
-    Args:
-        n: number of samples; at least p + q + 1, below which the estimate itself is infinite.
-        p: size of X.
-        q: size of Y.
+    Parameters
+    ----------
+    n : number of samples; at least p + q + 1, below which the estimate itself is infinite.
+    p : size of X.
+    q : size of Y.
 
-    Returns:
-        The bias in nats; positive, and symmetric in p and q.
+    Returns
+    -------
+    The bias in nats; positive, and symmetric in p and q.
 
-    Raises:
-        ValueError: n is below p + q + 1, or a size is not a positive whole number.
+    Raises
+    ------
+    ValueError
+        n is below p + q + 1, or a size is not a positive whole number.
 
     Source: the mean of log|Wishart| (Anderson, Multivariate Statistical Analysis, section 7.5).
 
@@ -52,9 +56,10 @@ def delta_information_variance(rho: ArrayLike, n: int) -> Float:
 
     At ρ = 0 the estimate is of order 1/n and its law is that of `null_information_tail`.
 
-    Args:
-        rho: correlation (of any shape) between −1 and 1.
-        n: number of samples.
+    Parameters
+    ----------
+    rho : correlation (of any shape) between −1 and 1.
+    n : number of samples.
 
     >>> float(delta_information_variance(0.5, 100))
     0.0025
@@ -65,10 +70,11 @@ def delta_information_variance(rho: ArrayLike, n: int) -> Float:
 def delta_capture_variance(power: ArrayLike, noise: float, n: int) -> Float:
     """Large-sample variance of ½ log(1 + J/σ0²) for a fixed σ0²: J² / (2n(σ0² + J)²).
 
-    Args:
-        power: J >= 0, any shape.
-        noise: σ0².
-        n: number of samples.
+    Parameters
+    ----------
+    power : J >= 0, any shape.
+    noise : σ0².
+    n : number of samples.
 
     >>> float(delta_capture_variance(1.0, 1.0, 50))
     0.0025
@@ -91,13 +97,16 @@ def delta_predictability_variance(predictability: ArrayLike, n: int) -> Float:
 def adjusted_predictability(predictability: ArrayLike, n: int, p: int) -> Float:
     """R² corrected for its p predictors: 1 − (1 − R²)(n − 1)/(n − 1 − p); mean 0 at independence.
 
-    Args:
-        predictability: R² as estimated, any shape.
-        n: number of samples; at least p + 2.
-        p: number of peers.
+    Parameters
+    ----------
+    predictability : R² as estimated, any shape.
+    n : number of samples; at least p + 2.
+    p : number of peers.
 
-    Raises:
-        ValueError: n below p + 2.
+    Raises
+    ------
+    ValueError
+        n below p + 2.
 
     >>> float(adjusted_predictability(0.5, 11, 5))
     0.0
@@ -112,13 +121,16 @@ def null_information_tail(information: ArrayLike, n: int, p: int = 1) -> Float:
 
     1 − R² ~ Beta((n − 1 − p)/2, p/2) exactly, so the tail is its distribution function at e^(−2I).
 
-    Args:
-        information: plug-in estimates I >= 0 in nats, any shape.
-        n: number of samples; at least p + 2.
-        p: number of channels together.
+    Parameters
+    ----------
+    information : plug-in estimates I >= 0 in nats, any shape.
+    n : number of samples; at least p + 2.
+    p : number of channels together.
 
-    Raises:
-        ValueError: n below p + 2.
+    Raises
+    ------
+    ValueError
+        n below p + 2.
 
     >>> float(null_information_tail(0.0, 30))
     1.0
@@ -145,9 +157,10 @@ def null_maximum_information(n: int, q: int = 1) -> float:
     It is what the excess S_12 of independent channels is short of by: its plug-in mean is
     `gaussian_information_bias(n, 2, 1)` less this. One-dimensional quadrature of 1 − (1 − tail)².
 
-    Args:
-        n: number of samples; at least 4.
-        q: number of targets; only 1 has this closed form.
+    Parameters
+    ----------
+    n : number of samples; at least 4.
+    q : number of targets; only 1 has this closed form.
 
     >>> round(null_maximum_information(30), 5)
     0.02975

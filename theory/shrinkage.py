@@ -14,9 +14,10 @@ def oas_intensity(cov: ArrayLike, n: int) -> float:
 
     min(1, [(1 − 2/p) tr S² + (tr S)²] / [(n + 1 − 2/p)(tr S² − (tr S)²/p)]).
 
-    Args:
-        cov: (p, p) sample covariance S.
-        n: number of samples.
+    Parameters
+    ----------
+    cov : (p, p) sample covariance S.
+    n : number of samples.
 
     Source: Chen, Wiesel, Eldar and Hero (2010), arXiv:0907.4698, equation 23.
 
@@ -38,14 +39,17 @@ def shrink(moments: Moments, method: str = "oas", amount: float | None = None) -
     Variances stay as they are; a correlation R becomes (1 − λ)R + λI. Shrinking correlations
     rather than covariances keeps every quantity independent of the units of the channels.
 
-    Args:
-        moments: of samples.
-        method: "none"; "ridge", R + amount·I with the diagonal restored, which is λ =
-            amount/(1 + amount); "oas", λ by `oas_intensity` on R.
-        amount: the ridge; only with method="ridge".
+    Parameters
+    ----------
+    moments : of samples.
+    method : "none"; "ridge", R + amount·I with the diagonal restored, which is λ =
+        amount/(1 + amount); "oas", λ by `oas_intensity` on R.
+    amount : the ridge; only with method="ridge".
 
-    Raises:
-        ValueError: unknown method; ridge without an amount; OAS on a population (n = None).
+    Raises
+    ------
+    ValueError
+        unknown method; ridge without an amount; OAS on a population (n = None).
 
     >>> m = Moments.from_covariance([[1.0, 0.5], [0.5, 1.0]], n=10)
     >>> shrink(m, "ridge", 1.0).cov
@@ -81,8 +85,9 @@ def ledoit_wolf_intensity(samples: ArrayLike) -> float:
 
     min(1, [n⁻² Σ_t ‖x_t x_tᵀ − S‖²_F] / ‖S − (tr S / p) I‖²_F), centered samples.
 
-    Args:
-        samples: (n, p), n at least 2.
+    Parameters
+    ----------
+    samples : (n, p), n at least 2.
 
     Source: Ledoit and Wolf (2004), J. Multivariate Analysis 88, section 3.
 

@@ -19,12 +19,13 @@ from theory.shared.validation import Float, finite_array, positive, symmetric_ps
 class TrainedReadoutPath:
     """A solution of the two-layer flow at the requested times.
 
-    Attributes:
-        times: (T,) in units of gradient-flow time.
-        weights: (T, C, d) W.
-        readout: (T, C, K) a.
-        drift: (T,) ‖(WWᵀ − aaᵀ)(t) − (WWᵀ − aaᵀ)(0)‖_F over the largest ‖WWᵀ‖_F + ‖aaᵀ‖_F: zero
-            for the exact flow, so its size is the error of the integration.
+    Attributes
+    ----------
+    times : (T,) in units of gradient-flow time.
+    weights : (T, C, d) W.
+    readout : (T, C, K) a.
+    drift : (T,) ‖(WWᵀ − aaᵀ)(t) − (WWᵀ − aaᵀ)(0)‖_F over the largest ‖WWᵀ‖_F + ‖aaᵀ‖_F: zero
+        for the exact flow, so its size is the error of the integration.
     """
 
     times: Float
@@ -50,17 +51,21 @@ def trained_readout_flow(
 ) -> TrainedReadoutPath:
     """Integrate the flow of both layers with an eighth-order Runge-Kutta method.
 
-    Args:
-        sigma: (d, d) input covariance.
-        cross: (d,) or (d, K) Cov(X, T).
-        readout: (C,) or (C, K), a at t = 0.
-        weights: (C, d), W at t = 0.
-        times: (T,) increasing, starting at 0 or later.
-        rtol: relative tolerance of each step.
+    Parameters
+    ----------
+    sigma : (d, d) input covariance.
+    cross : (d,) or (d, K) Cov(X, T).
+    readout : (C,) or (C, K), a at t = 0.
+    weights : (C, d), W at t = 0.
+    times : (T,) increasing, starting at 0 or later.
+    rtol : relative tolerance of each step.
 
-    Raises:
-        ValueError: shapes that do not fit; times that do not increase from 0 or later.
-        RuntimeError: the integrator stopped early, with its own message.
+    Raises
+    ------
+    ValueError
+        shapes that do not fit; times that do not increase from 0 or later.
+    RuntimeError
+        the integrator stopped early, with its own message.
 
     Source: catalogue entries `trained_weights_velocity`, `trained_readout_velocity`,
     `conserved_balance`.
@@ -118,11 +123,12 @@ def balanced_mode(t: ArrayLike, strength: float, variance: float, start: float) 
 
     u(t) = γ u0 / (λ u0 + (γ − λ u0) e^(−2γt)); for γ = 0 its limit u0 / (1 + 2λ u0 t).
 
-    Args:
-        t: times >= 0, any shape.
-        strength: γ > 0, the covariance of the mode's input with its target.
-        variance: λ > 0, the variance of the mode's input.
-        start: u0 > 0, the product of the two layers' strengths at t = 0.
+    Parameters
+    ----------
+    t : times >= 0, any shape.
+    strength : γ > 0, the covariance of the mode's input with its target.
+    variance : λ > 0, the variance of the mode's input.
+    start : u0 > 0, the product of the two layers' strengths at t = 0.
 
     Source: Saxe, McClelland and Ganguli (2014), with the input variance kept; catalogue entry
     `balanced_mode`.

@@ -21,13 +21,14 @@ ABSOLUTE = 1e-12
 class Verdict:
     """Outcome of all checks of one closed form.
 
-    Attributes:
-        name, item: which closed form.
-        proof: status of its derivation.
-        digits_error: largest deviation of the float64 value from 50 digits, over `PRECISE`.
-        oracle_error: largest deviation from the oracle, over its tolerance.
-        seconds: time that the checks took.
-        problems: what failed, in words; empty if all passed.
+    Attributes
+    ----------
+    name, item : which closed form.
+    proof : status of its derivation.
+    digits_error : largest deviation of the float64 value from 50 digits, over `PRECISE`.
+    oracle_error : largest deviation from the oracle, over its tolerance.
+    seconds : time that the checks took.
+    problems : what failed, in words; empty if all passed.
     """
 
     name: str
@@ -56,10 +57,11 @@ def _deviation(value: object, reference: object, tolerance: float) -> float:
 def verify_form(form: ClosedForm, *, points: int = 3, seed: int = 0) -> Verdict:
     """Check one closed form: sympy's derivation, float64 against 50 digits, then the oracle.
 
-    Args:
-        form: the closed form.
-        points: number of random points of its domain.
-        seed: of the random points.
+    Parameters
+    ----------
+    form : the closed form.
+    points : number of random points of its domain.
+    seed : of the random points.
 
     >>> from theory import catalogue
     >>> verify_form(catalogue()["task_information"]).problems
@@ -101,11 +103,12 @@ def verify_catalogue(
 ) -> list[Verdict]:
     """Check closed forms one after the other; all of the catalogue by default.
 
-    Args:
-        forms: which ones.
-        points: random points per form.
-        seed: of the random points.
-        progress: called with each verdict as it is reached.
+    Parameters
+    ----------
+    forms : which ones.
+    points : random points per form.
+    seed : of the random points.
+    progress : called with each verdict as it is reached.
 
     >>> [v.passed for v in verify_catalogue([catalogue()["peer_information"]])]
     [True]

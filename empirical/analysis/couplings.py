@@ -48,15 +48,17 @@ def layer_couplings(
 ) -> pd.DataFrame:
     """One row per layer and pair: coupling, jackknife standard error over images, null, p-value.
 
-    Args:
-        table: a measurement.
-        pairs: which quantities to compare.
-        permutations: draws of the null in which channels are paired at random.
-        seed: of the draws.
+    Parameters
+    ----------
+    table : a measurement.
+    pairs : which quantities to compare.
+    permutations : draws of the null in which channels are paired at random.
+    seed : of the draws.
 
-    Returns:
-        Columns layer, depth (0 to 1), first, second, kind, channels, coupling, se, null_low,
-        null_high, p_value. Where the measurement has no jackknife, se is NaN.
+    Returns
+    -------
+    Columns layer, depth (0 to 1), first, second, kind, channels, coupling, se, null_low,
+    null_high, p_value. Where the measurement has no jackknife, se is NaN.
     """
     for pair in pairs:
         one_of("pairs", pair.first, QUANTITIES)
@@ -110,9 +112,10 @@ def mean_couplings(couplings: pd.DataFrame) -> pd.DataFrame:
     `null` is the half-width that 95 % of such means have when channels are paired at random:
     layers and seeds are independent draws, so their null variances add.
 
-    Returns:
-        Columns first, second, kind, step, seeds, coupling, low, high, null_low, null_high.
-        With one seed the interval is NaN: one seed cannot say how seeds differ.
+    Returns
+    -------
+    Columns first, second, kind, step, seeds, coupling, low, high, null_low, null_high.
+    With one seed the interval is NaN: one seed cannot say how seeds differ.
     """
     rows = []
     for (first, second, kind, step), group in couplings.groupby(

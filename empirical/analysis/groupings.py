@@ -36,20 +36,22 @@ def layer_groupings(
 ) -> pd.DataFrame:
     """One row per layer: groups on each axis, their agreement, its null, and their stability.
 
-    Args:
-        table: a measurement, with replicates for the stability.
-        local, target: quantities that span each axis; they enter as ranks.
-        most: the largest number of groups tried.
-        permutations: draws of the null in which channels keep their groups on each axis but are
-            paired at random.
-        seed: of k-means and the draws.
+    Parameters
+    ----------
+    table : a measurement, with replicates for the stability.
+    local, target : quantities that span each axis; they enter as ranks.
+    most : the largest number of groups tried.
+    permutations : draws of the null in which channels keep their groups on each axis but are
+        paired at random.
+    seed : of k-means and the draws.
 
-    Returns:
-        Columns layer, channels, k_local, k_target, silhouette_local, silhouette_target,
-        rand_between (adjusted Rand index of the two partitions), null_high (97.5 % point),
-        p_value (one-sided, more alike than chance), stability_local, stability_target (mean
-        adjusted Rand index with partitions of delete-one-group replicates). Layers of fewer than
-        2 `most` channels, or with NaN in the features, are left out.
+    Returns
+    -------
+    Columns layer, channels, k_local, k_target, silhouette_local, silhouette_target,
+    rand_between (adjusted Rand index of the two partitions), null_high (97.5 % point),
+    p_value (one-sided, more alike than chance), stability_local, stability_target (mean
+    adjusted Rand index with partitions of delete-one-group replicates). Layers of fewer than
+    2 `most` channels, or with NaN in the features, are left out.
     """
     for name in (*local, *target):
         one_of("quantity", name, QUANTITIES)

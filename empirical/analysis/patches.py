@@ -23,9 +23,10 @@ RANDOM_OUTPUTS = 200
 def patch_covariance(images: Tensor, *, kernel: int = KERNEL) -> NDArray[np.float64]:
     """(C k², C k²) covariance of all k × k patches, with zero padding as a convolution has.
 
-    Args:
-        images: (n, C, H, W).
-        kernel: k.
+    Parameters
+    ----------
+    images : (n, C, H, W).
+    kernel : k.
     """
     size = count("kernel", kernel)
     if images.ndim != 4:

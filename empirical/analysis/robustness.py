@@ -51,16 +51,18 @@ def coupling_robustness(
     A variation of the estimator alone is evaluated on the moments of `base`; one of the target or
     the sampling measures again.
 
-    Args:
-        model, loader: as for `measure`.
-        base: their measurement with `settings`.
-        variations: name and changed arguments of `measure`.
-        pairs: whose coupling is reported.
-        **settings: arguments of `measure`.
+    Parameters
+    ----------
+    model, loader : as for `measure`.
+    base : their measurement with `settings`.
+    variations : name and changed arguments of `measure`.
+    pairs : whose coupling is reported.
+    **settings : arguments of `measure`.
 
-    Returns:
-        Columns variation, first, second, coupling (mean over layers), lowest, highest (over
-        layers). A point that no layer has is left out.
+    Returns
+    -------
+    Columns variation, first, second, coupling (mean over layers), lowest, highest (over
+    layers). A point that no layer has is left out.
     """
     estimator = {name: base.settings[name] for name in OPTIONS} | {"hull": False}
     frames = [_summary(base.axes, pairs, BASE)]
@@ -116,14 +118,18 @@ def sample_count_robustness(
 ) -> pd.DataFrame:
     """The coupling from ever more groups of images: 1, 2, ... of the G that were measured.
 
-    Args:
-        table: a measurement that kept its groups.
+    Parameters
+    ----------
+    table : a measurement that kept its groups.
 
-    Returns:
-        Columns groups, images (share), first, second, coupling (mean over layers).
+    Returns
+    -------
+    Columns groups, images (share), first, second, coupling (mean over layers).
 
-    Raises:
-        ValueError: the table holds no groups.
+    Raises
+    ------
+    ValueError
+        the table holds no groups.
     """
     if not table.groups:
         raise ValueError(

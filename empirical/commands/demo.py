@@ -88,9 +88,10 @@ class _SeedResult:
 def digits_sections(settings: DemoSettings, progress: Report) -> list[Section]:
     """Train, measure, lesion, prune; return the chapters of the report.
 
-    Args:
-        settings: what to run.
-        progress: called with what is being done, and the share of the whole that is behind.
+    Parameters
+    ----------
+    settings : what to run.
+    progress : called with what is being done, and the share of the whole that is behind.
     """
     train_set, test_set = load_data("digits")
     parts = split_data(train_set, test_set, calibration=settings.calibration, selection=0.0)

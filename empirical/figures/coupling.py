@@ -16,9 +16,10 @@ from theory.shared.style import MARKERS, label, sheet, styled
 def coupling_over_training(couplings: pd.DataFrame, means: pd.DataFrame) -> Figure:
     """Mean coupling of each pair against training step, with its interval over seeds and its null.
 
-    Args:
-        couplings: of `training_couplings`.
-        means: of `mean_couplings`.
+    Parameters
+    ----------
+    couplings : of `training_couplings`.
+    means : of `mean_couplings`.
     """
     pairs = list(dict.fromkeys(zip(means["first"], means["second"], means["kind"], strict=True)))
     figure, axes = _panels(len(pairs))

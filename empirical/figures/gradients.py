@@ -13,9 +13,10 @@ from theory.shared.style import MARKERS, label, sheet, styled
 def gradient_profile(means: pd.DataFrame) -> Figure:
     """Mean absolute cosine of each layer before and after training, against random directions.
 
-    Args:
-        means: rows layer, step, mean_absolute_cosine, low, high (NaN for one seed),
-            random_directions; layers in order of execution.
+    Parameters
+    ----------
+    means : rows layer, step, mean_absolute_cosine, low, high (NaN for one seed),
+        random_directions; layers in order of execution.
     """
     layers = list(dict.fromkeys(means["layer"]))
     figure, axes = sheet(1, 1, width=max(5.0, 0.42 * len(layers) + 1.5), height=3.8)

@@ -19,8 +19,9 @@ BARS = (
 def grouping_agreement(groupings: pd.DataFrame) -> Figure:
     """Adjusted Rand index per layer: between the axes, its null, and each axis with itself.
 
-    Args:
-        groupings: rows of `layer_groupings`, with a column seed; means over seeds are drawn.
+    Parameters
+    ----------
+    groupings : rows of `layer_groupings`, with a column seed; means over seeds are drawn.
     """
     means = groupings.groupby("layer", sort=False)[[*(b[0] for b in BARS), "null_high"]].mean()
     place = np.arange(len(means))

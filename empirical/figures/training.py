@@ -12,9 +12,10 @@ from theory.shared.style import MARKERS, label, sheet, styled
 def training_curves(accuracy: pd.DataFrame, history: pd.DataFrame) -> Figure:
     """Accuracy on the report images, and loss on training images, against training step.
 
-    Args:
-        accuracy: rows seed, step, accuracy, accuracy_se.
-        history: rows seed, step, loss (mean since the row before; NaN at step 0).
+    Parameters
+    ----------
+    accuracy : rows seed, step, accuracy, accuracy_se.
+    history : rows seed, step, loss (mean since the row before; NaN at step 0).
     """
     figure, axes = sheet(1, 2, width=8.0, height=3.2)
     for index, (seed, rows) in enumerate(accuracy.groupby("seed")):

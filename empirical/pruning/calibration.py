@@ -38,18 +38,19 @@ from theory.axes import ChannelAxes, channel_axes
 class Calibration:
     """A dense network with its calibration images.
 
-    Args:
-        model: any `nn.Module` from images to logits; it is never changed.
-        loader: a re-iterable of (images, labels), training images that no report uses, in random
-            order: gradients and feature maps read the first ones, batch norms go by batch.
-        target: T of the target axis, as in `measure`.
-        batch_limit: use at most so many batches of the loader; all by default.
-        gradient_images: images for Taylor and Hessian; `map_images`: for HRank and CHIP;
-            `refit_images`: that recovery "reconstruct" refits the layers on.
-        training: images that the recoveries with fine-tuning train on, by `recipe`.
-        skip: layers to keep whole. coupled: False also keeps residual streams whole.
-        seed: of the spatial positions that are sampled.
-        device: where to compute; by default where the model's parameters are.
+    Parameters
+    ----------
+    model : any `nn.Module` from images to logits; it is never changed.
+    loader : a re-iterable of (images, labels), training images that no report uses, in random
+        order: gradients and feature maps read the first ones, batch norms go by batch.
+    target : T of the target axis, as in `measure`.
+    batch_limit : use at most so many batches of the loader; all by default.
+    gradient_images : images for Taylor and Hessian; `map_images`: for HRank and CHIP;
+        `refit_images`: that recovery "reconstruct" refits the layers on.
+    training : images that the recoveries with fine-tuning train on, by `recipe`.
+    skip : layers to keep whole. coupled: False also keeps residual streams whole.
+    seed : of the spatial positions that are sampled.
+    device : where to compute; by default where the model's parameters are.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
     >>> loader = [(torch.randn(8, 1, 4, 4), torch.tensor([0, 1] * 4))]

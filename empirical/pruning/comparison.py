@@ -98,12 +98,13 @@ def run_factorial(
 
     Those of an earlier call with other factors, into the same folder, are among them.
 
-    Args:
-        known: the dense network with its calibration images.
-        report: re-iterable batches that accuracy is reported on.
-        out: folder; rows go to ``<network>-<seed>.jsonl``, scores to ``<network>-<seed>.npz``.
-        network, seed: names in the tables; `seed` is that of the training.
-        progress: called with (cells done, cells in all).
+    Parameters
+    ----------
+    known : the dense network with its calibration images.
+    report : re-iterable batches that accuracy is reported on.
+    out : folder; rows go to ``<network>-<seed>.jsonl``, scores to ``<network>-<seed>.npz``.
+    network, seed : names in the tables; `seed` is that of the training.
+    progress : called with (cells done, cells in all).
 
     A criterion that is not defined on this network has rows with an `error` and no accuracy.
     """

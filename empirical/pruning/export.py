@@ -25,13 +25,17 @@ TOLERANCE = 1e-4
 def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor) -> float:
     """Write `model` as ONNX with a free batch size, run it, and return the largest difference.
 
-    Args:
-        path: the file; weights are inside.
-        example: images (n, ...).
+    Parameters
+    ----------
+    path : the file; weights are inside.
+    example : images (n, ...).
 
-    Raises:
-        ModuleNotFoundError: onnx, onnxscript or onnxruntime is not installed.
-        RuntimeError: ONNX Runtime computes something else. The file is then not written.
+    Raises
+    ------
+    ModuleNotFoundError
+        onnx, onnxscript or onnxruntime is not installed.
+    RuntimeError
+        ONNX Runtime computes something else. The file is then not written.
     """
     missing = [m for m in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(m)]
     if missing:
@@ -64,8 +68,10 @@ def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor)
 def export_program(path: str | os.PathLike[str], model: nn.Module, example: Tensor) -> None:
     """Write `model` by `torch.export.save`, with a free batch size where it allows one.
 
-    Raises:
-        RuntimeError: the reloaded program computes something else. The file is then not written.
+    Raises
+    ------
+    RuntimeError
+        the reloaded program computes something else. The file is then not written.
     """
     with evaluating(model):
         expected = model(example)

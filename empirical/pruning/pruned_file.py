@@ -50,13 +50,16 @@ def save_pruned(
 ) -> Path:
     """Write `pruned` to `path`, atomically.
 
-    Args:
-        path: by convention ending in .safetensors.
-        spec: how the original network is built by name; None for a network of your own, which
-            `load_pruned` must then be given.
+    Parameters
+    ----------
+    path : by convention ending in .safetensors.
+    spec : how the original network is built by name; None for a network of your own, which
+        `load_pruned` must then be given.
 
-    Raises:
-        ValueError: a masked network, whose shapes are those of the original.
+    Raises
+    ------
+    ValueError
+        a masked network, whose shapes are those of the original.
     """
     if pruned.report.path != "removed":
         raise ValueError(
@@ -76,14 +79,18 @@ def save_pruned(
 def load_pruned(path: str | PathLike[str], model: nn.Module | None = None) -> LoadedModel:
     """Read a network written by `save_pruned`.
 
-    Args:
-        path: the file.
-        model: a network of the original, unpruned shape, which is left as it is; not needed where
-            the file names one.
+    Parameters
+    ----------
+    path : the file.
+    model : a network of the original, unpruned shape, which is left as it is; not needed where
+        the file names one.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a foreign, truncated or inconsistent file, or a model of another shape.
+    Raises
+    ------
+    FileNotFoundError
+        no such file.
+    ValueError
+        a foreign, truncated or inconsistent file, or a model of another shape.
     """
     tensors, header = read_tensors(path)
     if header.get("pruned") != FORMAT:

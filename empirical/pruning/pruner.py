@@ -97,28 +97,31 @@ def prune(
 ) -> PrunedModel:
     """Return a smaller copy of `model` that keeps the share `macs` of multiply-accumulates.
 
-    Args:
-        model: any `nn.Module` from images to logits; it is left as it is.
-        loader: calibration batches of (images, labels), never those that accuracy is reported on;
-            or a `Calibration` of this model, so that several calls share its measurements.
-        macs: share of the multiply-accumulates to keep. Met within 1 % where single channels are
-            fine enough; `report.deviation` states by how much it was missed.
-        criterion: one of `criterion_names()`; the channels that score lowest go.
-        allocation: "uniform", "global" or "sensitivity".
-        recovery: "none", "recalibrate" (batch norms), "merge" (peer compensation),
-            "compensate" (both), "reconstruct" (every layer refitted to the dense network),
-            "fold" (model folding, recalibrated); or "finetune", "compensate_finetune",
-            "reconstruct_finetune", which train on with labels afterwards and need a `Calibration`
-            with `training` images.
-        path: "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
-        floor: least share of its channels that every layer keeps.
-        counts: group name -> units to keep, instead of `macs`; groups left out stay whole.
-        seed: of criteria that draw at random.
-        skip: layers to keep whole.
+    Parameters
+    ----------
+    model : any `nn.Module` from images to logits; it is left as it is.
+    loader : calibration batches of (images, labels), never those that accuracy is reported on;
+        or a `Calibration` of this model, so that several calls share its measurements.
+    macs : share of the multiply-accumulates to keep. Met within 1 % where single channels are
+        fine enough; `report.deviation` states by how much it was missed.
+    criterion : one of `criterion_names()`; the channels that score lowest go.
+    allocation : "uniform", "global" or "sensitivity".
+    recovery : "none", "recalibrate" (batch norms), "merge" (peer compensation),
+        "compensate" (both), "reconstruct" (every layer refitted to the dense network),
+        "fold" (model folding, recalibrated); or "finetune", "compensate_finetune",
+        "reconstruct_finetune", which train on with labels afterwards and need a `Calibration`
+        with `training` images.
+    path : "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
+    floor : least share of its channels that every layer keeps.
+    counts : group name -> units to keep, instead of `macs`; groups left out stay whole.
+    seed : of criteria that draw at random.
+    skip : layers to keep whole.
 
-    Raises:
-        ValueError: unknown criterion, allocation or recovery; `macs` below what the floors allow;
-            a model that does not trace; scores that are not finite.
+    Raises
+    ------
+    ValueError
+        unknown criterion, allocation or recovery; `macs` below what the floors allow;
+        a model that does not trace; scores that are not finite.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))

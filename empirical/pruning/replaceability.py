@@ -38,16 +38,18 @@ def removal_order(
 ) -> tuple[NDArray[np.int64], Float]:
     """Greedy order of removal and the relative cost of each step.
 
-    Args:
-        covariances: per consumer, the covariance of the units at its input, (C, C).
-        outgoing: per consumer, A = Σ wᵀw over outputs and taps, (C, C).
-        ridge: share of the mean variance added to the diagonal.
-        relative: costs as a share of Σ_i A_ii K_ii, averaged over consumers; else as they are,
-            summed.
+    Parameters
+    ----------
+    covariances : per consumer, the covariance of the units at its input, (C, C).
+    outgoing : per consumer, A = Σ wᵀw over outputs and taps, (C, C).
+    ridge : share of the mean variance added to the diagonal.
+    relative : costs as a share of Σ_i A_ii K_ii, averaged over consumers; else as they are,
+        summed.
 
-    Returns:
-        order: the unit that goes first, second, ..., (C,).
-        cost: variance lost at each step, (C,).
+    Returns
+    -------
+    order : the unit that goes first, second, ..., (C,).
+    cost : variance lost at each step, (C,).
 
     Of equals the last index goes first. A consumer whose inputs do not vary, or that gives them
     no weight, has no say.

@@ -19,10 +19,11 @@ def coupling_section(
 ) -> Section:
     """Word and draw how the axes align before and after training.
 
-    Args:
-        tables: (seed, step) -> measurement.
-        couplings: `training_couplings(tables)`.
-        subject: which network on which data with which target and sampling, for the wording.
+    Parameters
+    ----------
+    tables : (seed, step) -> measurement.
+    couplings : `training_couplings(tables)`.
+    subject : which network on which data with which target and sampling, for the wording.
     """
     means = mean_couplings(couplings)
     steps = sorted({step for _, step in tables})

@@ -32,9 +32,10 @@ def factorial_section(
 ) -> Section:
     """Word and draw the cells of one or several networks.
 
-    Args:
-        rows: what `run_factorial` returned, of every network and seed.
-        scores: what it saved, one mapping per network and seed, for the criteria's agreement.
+    Parameters
+    ----------
+    rows : what `run_factorial` returned, of every network and seed.
+    scores : what it saved, one mapping per network and seed, for the criteria's agreement.
     """
     table = areas(rows)
     axes, best = axis_against_axis(table), headline(rows)

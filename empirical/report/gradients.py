@@ -16,9 +16,10 @@ PUBLISHED = (0.05, 0.18)
 def gradients_section(cosines: pd.DataFrame) -> Section:
     """Word and draw how the two gradient directions lie to each other.
 
-    Args:
-        cosines: rows seed, step, layer, mean_absolute_cosine, random_directions; layers in order
-            of execution, the first and the last step.
+    Parameters
+    ----------
+    cosines : rows seed, step, layer, mean_absolute_cosine, random_directions; layers in order
+        of execution, the first and the last step.
     """
     means = _means(cosines)
     return Section(

@@ -17,8 +17,9 @@ from theory.shared.findings import Finding
 def grouping_section(tables: Mapping[int, AxisTable]) -> Section:
     """Group the channels of trained networks on each axis and compare.
 
-    Args:
-        tables: seed -> measurement of the trained network.
+    Parameters
+    ----------
+    tables : seed -> measurement of the trained network.
     """
     frames = [layer_groupings(table, seed=seed).assign(seed=seed) for seed, table in tables.items()]
     groupings = pd.concat(frames, ignore_index=True)

@@ -22,8 +22,9 @@ SCORES = (
 def damage_correlations(lesions: pd.DataFrame) -> pd.DataFrame:
     """Spearman of each score with the damage of each lesion kind, per seed and layer.
 
-    Args:
-        lesions: rows seed, layer, channel, kind, loss_increase and the scores.
+    Parameters
+    ----------
+    lesions : rows seed, layer, channel, kind, loss_increase and the scores.
     """
     rows = [
         {
@@ -61,10 +62,11 @@ def correlation_summary(correlations: pd.DataFrame) -> pd.DataFrame:
 def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
     """Word and draw what losing a channel costs, and what its peers win back.
 
-    Args:
-        lesions: rows seed, layer, channel, kind, loss_increase, loss_increase_se and the scores.
-        recovered: rows seed, layer, channel, kind (peer set), predicted, loss_increase and
-            mean_lesion, the damage of the channel's mean lesion.
+    Parameters
+    ----------
+    lesions : rows seed, layer, channel, kind, loss_increase, loss_increase_se and the scores.
+    recovered : rows seed, layer, channel, kind (peer set), predicted, loss_increase and
+        mean_lesion, the damage of the channel's mean lesion.
     """
     correlations = damage_correlations(lesions)
     summary = correlation_summary(correlations)

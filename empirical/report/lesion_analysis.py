@@ -26,10 +26,11 @@ def lesion_analysis_section(
 ) -> Section:
     """Word and draw the analysis of single lesions, and of pairs where they were run.
 
-    Args:
-        analysis: of the measured damages.
-        pairs: of pairs lesioned together.
-        shuffled: the same analysis after `LesionTable.shuffled`, the analysis's own control.
+    Parameters
+    ----------
+    analysis : of the measured damages.
+    pairs : of pairs lesioned together.
+    shuffled : the same analysis after `LesionTable.shuffled`, the analysis's own control.
     """
     tested = str(analysis.settings["tested"])
     controls = " and ".join(words(str(name)) for name in _controls(analysis))

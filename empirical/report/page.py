@@ -32,13 +32,14 @@ CSV_DIGITS = "%.10g"
 class Section:
     """One chapter of a report.
 
-    Attributes:
-        title: heading.
-        findings: sentences worded from numbers.
-        figures: file stem -> (figure, caption).
-        tables: file stem -> table; all are written, as CSV.
-        shown: stems of the tables that the page shows (small ones), each with its caption.
-        note: what was done, in a few sentences.
+    Attributes
+    ----------
+    title : heading.
+    findings : sentences worded from numbers.
+    figures : file stem -> (figure, caption).
+    tables : file stem -> table; all are written, as CSV.
+    shown : stems of the tables that the page shows (small ones), each with its caption.
+    note : what was done, in a few sentences.
     """
 
     title: str
@@ -59,12 +60,13 @@ def write_report(
 ) -> Path:
     """Write figures, tables, the index and the page; return the path of `report.html`.
 
-    Args:
-        out: folder; `figures/`, `tables/`, `report.json` and `report.html` are written into it.
-        title: of the page.
-        lead: what the reader sees first.
-        sections: in order.
-        formats: of the figure files; "png" is the one that the page shows.
+    Parameters
+    ----------
+    out : folder; `figures/`, `tables/`, `report.json` and `report.html` are written into it.
+    title : of the page.
+    lead : what the reader sees first.
+    sections : in order.
+    formats : of the figure files; "png" is the one that the page shows.
     """
     folder = Path(out)
     _refuse_repeats(sections)
@@ -97,8 +99,10 @@ def write_report(
 def render(out: str | os.PathLike[str]) -> Path:
     """Write `report.html` from a folder's `report.json`, figures and tables.
 
-    Raises:
-        FileNotFoundError: the folder holds no report.
+    Raises
+    ------
+    FileNotFoundError
+        the folder holds no report.
     """
     folder = Path(out)
     index_file = folder / "report.json"

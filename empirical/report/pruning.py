@@ -51,9 +51,10 @@ def paired_differences(areas: pd.DataFrame, reference: str) -> pd.DataFrame:
 def pruning_section(curves: pd.DataFrame, local: str, target: str) -> Section:
     """Word and draw accuracy against multiply-accumulates for a few criteria.
 
-    Args:
-        curves: rows seed, criterion, draw, macs_requested, macs_share, accuracy, accuracy_se.
-        local: the criterion of the local axis; target: that of the target axis.
+    Parameters
+    ----------
+    curves : rows seed, criterion, draw, macs_requested, macs_share, accuracy, accuracy_se.
+    local : the criterion of the local axis; target: that of the target axis.
     """
     areas = curve_areas(curves)
     against_random = paired_differences(areas, "random")

@@ -13,9 +13,10 @@ from theory.shared.findings import Finding
 def robustness_section(variations: pd.DataFrame, counts: pd.DataFrame) -> Section:
     """Word and draw the coupling under each variation, and from ever more images.
 
-    Args:
-        variations: rows of `coupling_robustness`, with a column seed.
-        counts: rows of `sample_count_robustness`, with a column seed.
+    Parameters
+    ----------
+    variations : rows of `coupling_robustness`, with a column seed.
+    counts : rows of `sample_count_robustness`, with a column seed.
     """
     return Section(
         title="Does the coupling depend on how it is measured?",

@@ -28,11 +28,12 @@ SURE = 3.0
 class Initial:
     """Correlations across channels at initialization, one entry per setting.
 
-    Attributes:
-        exponent, alignment: the settings, (N,).
-        plain, plain_se, plain_theory: corr(J, b²) over all channels of all seeds, its delete-one-
-            seed standard error, and κ(Σ, c).
-        normalized, normalized_se, normalized_theory: the same for corr(J, q), q = b²/(Jτ²).
+    Attributes
+    ----------
+    exponent, alignment : the settings, (N,).
+    plain, plain_se, plain_theory : corr(J, b²) over all channels of all seeds, its delete-one-
+        seed standard error, and κ(Σ, c).
+    normalized, normalized_se, normalized_theory : the same for corr(J, q), q = b²/(Jτ²).
     """
 
     exponent: Float

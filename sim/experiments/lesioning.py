@@ -35,13 +35,14 @@ AXES = ("input_capture", "task_information", "peer_predictability", "conditional
 class Lesions:
     """Damage of every single-channel lesion along training, in units of the target's variance.
 
-    Attributes:
-        run: the trajectory; its last record, `best`, has the least-squares readout instead.
-        steps: (R + 1,) steps; the last entry repeats the last one, for the optimal readout.
-        measured: kind -> (S, R + 1, C) rise of E(T - f)² when the edited network is evaluated.
-        predicted: the same by the identities.
-        axes: quantity -> (S, R + 1, C), target the label.
-        error: (S, R + 1) E(T - f)² before the lesion.
+    Attributes
+    ----------
+    run : the trajectory; its last record, `best`, has the least-squares readout instead.
+    steps : (R + 1,) steps; the last entry repeats the last one, for the optimal readout.
+    measured : kind -> (S, R + 1, C) rise of E(T - f)² when the edited network is evaluated.
+    predicted : the same by the identities.
+    axes : quantity -> (S, R + 1, C), target the label.
+    error : (S, R + 1) E(T - f)² before the lesion.
     """
 
     run: Trajectory
@@ -144,12 +145,13 @@ def lesion(
 ) -> Lesions:
     """Lesion every channel of an ensemble along training, and at the least-squares readout.
 
-    Args:
-        width: channels, fewer than inputs, as their covariance has to be invertible.
-        dimension, exponent: of the input spectrum.
-        alignment, noise: of the target.
-        seeds, steps, records, threads, progress: as in `simulate`.
-        out: folder in which the run is kept; called again, it is loaded from there.
+    Parameters
+    ----------
+    width : channels, fewer than inputs, as their covariance has to be invertible.
+    dimension, exponent : of the input spectrum.
+    alignment, noise : of the target.
+    seeds, steps, records, threads, progress : as in `simulate`.
+    out : folder in which the run is kept; called again, it is loaded from there.
 
     >>> lesion(width=4, dimension=8, seeds=2, steps=50, records=3).deviation("refit") < 1e-9
     True

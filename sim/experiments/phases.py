@@ -23,12 +23,13 @@ from theory.shared.validation import Float, count, one_of
 class Parameter:
     """One parameter that a phase diagram can vary.
 
-    Attributes:
-        label: with its unit, for the axis of a figure.
-        low, high: default range.
-        logarithmic: whether the range is log-spaced.
-        whole: whether only whole numbers are meant.
-        default: value where another parameter is varied.
+    Attributes
+    ----------
+    label : with its unit, for the axis of a figure.
+    low, high : default range.
+    logarithmic : whether the range is log-spaced.
+    whole : whether only whole numbers are meant.
+    default : value where another parameter is varied.
     """
 
     label: str
@@ -60,16 +61,17 @@ PARAMETERS: dict[str, Parameter] = {
 class Phase:
     """A phase diagram over two parameters, (Y, X) arrays; means over seeds.
 
-    Attributes:
-        x, y: names of the parameters.
-        x_values, y_values: their grids.
-        target: of the task axis, "output" or "label".
-        start, end: Spearman coupling of I_X and I_T at the first and last step.
-        end_half: half width of the 95 % interval of `end`.
-        predicted_start, predicted_end: the same from the settings alone.
-        time: first training time from which |coupling| stays below 0.2; NaN where it never does.
-        predicted_time: the same of the predicted curve.
-        loss: share of the initial excess loss that is left.
+    Attributes
+    ----------
+    x, y : names of the parameters.
+    x_values, y_values : their grids.
+    target : of the task axis, "output" or "label".
+    start, end : Spearman coupling of I_X and I_T at the first and last step.
+    end_half : half width of the 95 % interval of `end`.
+    predicted_start, predicted_end : the same from the settings alone.
+    time : first training time from which |coupling| stays below 0.2; NaN where it never does.
+    predicted_time : the same of the predicted curve.
+    loss : share of the initial excess loss that is left.
     """
 
     x: str
@@ -173,15 +175,16 @@ def phase(
 
     Two-layer linear networks, population gradient, readout fixed, random initialization.
 
-    Args:
-        x, y: what to vary; names of `PARAMETERS`.
-        points: settings along each.
-        seeds: networks per setting.
-        steps: of gradient descent, at a quarter of the stable step size.
-        dimension: inputs d.
-        target: of the task axis, the network's own "output" or the "label".
-        fixed: values of other parameters than their defaults.
-        out, scheduler, progress: as in `run_sweep`.
+    Parameters
+    ----------
+    x, y : what to vary; names of `PARAMETERS`.
+    points : settings along each.
+    seeds : networks per setting.
+    steps : of gradient descent, at a quarter of the stable step size.
+    dimension : inputs d.
+    target : of the task axis, the network's own "output" or the "label".
+    fixed : values of other parameters than their defaults.
+    out, scheduler, progress : as in `run_sweep`.
 
     >>> diagram = phase(points=2, seeds=2, steps=50, dimension=6, fixed={"width": 8})
     >>> diagram.end.shape, len(diagram.to_frame())

@@ -20,10 +20,11 @@ def new_figure(
 ) -> tuple[Figure, Any]:
     """A figure and its axes, as a (rows, columns) array; call it, and draw, inside `style()`.
 
-    Args:
-        rows, columns: of axes.
-        heights: of the rows, relative to a full one.
-        width: of a column, in inches.
+    Parameters
+    ----------
+    rows, columns : of axes.
+    heights : of the rows, relative to a full one.
+    width : of a column, in inches.
     """
     ratios = [1.0] * rows if heights is None else list(heights)
     figure = Figure(figsize=(width * columns, 2.7 * sum(ratios)))

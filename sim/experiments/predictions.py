@@ -25,9 +25,10 @@ def member_flow(run: Trajectory, member: int) -> FixedReadoutFlow:
 def coupling_curves(run: Trajectory) -> tuple[Float, Float]:
     """corr(J, b²) along training for the network's own output: theory, per member, (S, R) each.
 
-    Returns:
-        The law with the layer's own motion (`theory.channel_coupling`, each filter scattered
-        around a_i m(t)/‖a‖² with the variance of the initial weights), and κ(Σ, Σm(t)).
+    Returns
+    -------
+    The law with the layer's own motion (`theory.channel_coupling`, each filter scattered
+    around a_i m(t)/‖a‖² with the variance of the initial weights), and κ(Σ, Σm(t)).
     """
     population, network = run.task.population, run.network
     sigma, C = population.sigma, network.width

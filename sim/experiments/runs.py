@@ -25,10 +25,11 @@ def kept_run(
 ) -> Trajectory:
     """`simulate`, or what it saved in the folder `out` when called with the same arguments.
 
-    Args:
-        out: folder; None keeps nothing.
-        task, network, threads, progress: as in `simulate`.
-        options: other arguments of `simulate`, as JSON types.
+    Parameters
+    ----------
+    out : folder; None keeps nothing.
+    task, network, threads, progress : as in `simulate`.
+    options : other arguments of `simulate`, as JSON types.
     """
     if out is None:
         return simulate(task, network, threads=threads, progress=progress, **options)

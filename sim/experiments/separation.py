@@ -47,15 +47,16 @@ REGIMES = (
 class Regime:
     """One regime: its run, and theory beside it.
 
-    Attributes:
-        name: in words.
-        predicted: (start, end) Spearman coupling of the output's two axes, from the settings alone.
-        richness: power of a channel from what is learned over that of chance, at the end.
-        run: the trajectory.
-        law: (S, R) corr(J, b²) along training, with the layer's own motion; per seed, from the
-            initial weights.
-        wide: (S, R) κ(Σ, Σm(t)), its limit for many channels.
-        measured: (S, R) the same correlation across the trained channels.
+    Attributes
+    ----------
+    name : in words.
+    predicted : (start, end) Spearman coupling of the output's two axes, from the settings alone.
+    richness : power of a channel from what is learned over that of chance, at the end.
+    run : the trajectory.
+    law : (S, R) corr(J, b²) along training, with the layer's own motion; per seed, from the
+        initial weights.
+    wide : (S, R) κ(Σ, Σm(t)), its limit for many channels.
+    measured : (S, R) the same correlation across the trained channels.
     """
 
     name: str
@@ -121,16 +122,17 @@ def separate(
 ) -> Separation:
     """Train ensembles from a coupled start in regimes that theory has named, and compare.
 
-    Args:
-        width: channels C.
-        dimension: inputs d, their spectrum λ_j ∝ j^-2.
-        seeds: networks per regime.
-        steps: of gradient descent on the population loss, readout fixed.
-        records: log-spaced records.
-        regimes: (name, alignment of the target, initialization scale) each.
-        threads: as in `simulate`.
-        out: folder in which finished runs are kept; called again, they are loaded from there.
-        progress: called with (regime, steps made, steps).
+    Parameters
+    ----------
+    width : channels C.
+    dimension : inputs d, their spectrum λ_j ∝ j^-2.
+    seeds : networks per regime.
+    steps : of gradient descent on the population loss, readout fixed.
+    records : log-spaced records.
+    regimes : (name, alignment of the target, initialization scale) each.
+    threads : as in `simulate`.
+    out : folder in which finished runs are kept; called again, they are loaded from there.
+    progress : called with (regime, steps made, steps).
 
     >>> result = separate(width=32, dimension=8, seeds=3, steps=500, records=6)
     >>> [regime.verdict for regime in result.regimes]
