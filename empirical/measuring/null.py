@@ -7,29 +7,13 @@ with them the local axis, stay as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from empirical.reading.kept import ImageSums
 from theory.axes import TARGET_AXIS, channel_axes
 from theory.moments import Moments
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSums:
-    """What permuting needs of one layer, images in any one order.
-
-    Attributes
-    ----------
-    samples : (n,) number of positions of each image
-    channels : (n, C) sum of each channel over the positions of each image
-    targets : (n, q)
-    """
-
-    samples: np.ndarray
-    channels: np.ndarray
-    targets: np.ndarray
 
 
 def permutations(n_images: int, draws: int, seed: int) -> list[np.ndarray]:

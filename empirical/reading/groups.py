@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import overload
 
 import numpy as np
 
 from empirical.reading.expansion import Expansion
+from empirical.reading.sums import Sums
+from empirical.reading.workers import workers
 from theory.moments import Moments, merge
 
 
@@ -56,6 +58,20 @@ class Groups(Sequence[Moments]):
 
     def _read(self, moments: Moments) -> Moments:
         return moments if self._layer is None else self._layer.moments(moments)
+
+
+def grouped_moments(sums: dict[str, Sums], wide: Mapping[str, Expansion]) -> dict[str, Groups]:
+    """Return layer name -> moments of each group; the sums are given up for them, one by one.
+
+    `wide` names the layers whose inputs were added.
+    """
+
+    def of_layer(name: str) -> Groups:
+        return Groups(sums.pop(name).moments(), wide.get(name))
+
+    names = list(sums)
+    with workers() as pool:
+        return dict(zip(names, pool.map(of_layer, names), strict=True))
 
 
 def without(total: Moments, part: Moments) -> Moments:

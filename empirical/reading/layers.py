@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torchvision.ops import FrozenBatchNorm2d
 
 from empirical.reading.hooks import evaluating
 from theory.shared.validation import one_of
@@ -27,8 +26,10 @@ NORMS = (
     nn.GroupNorm,
     nn.LayerNorm,
     nn.RMSNorm,
-    FrozenBatchNorm2d,
 )
+FROZEN_NORM = "FrozenBatchNorm2d"
+"""torchvision's; known by its name, since importing torchvision takes seconds."""
+
 ACTIVATIONS = frozenset(
     getattr(place, name)
     for place in (functional, torch, Tensor)
@@ -73,7 +74,11 @@ class Layer:
 
 
 def find_layers(
-    model: nn.Module, example: Tensor, names: Sequence[str] | None = None
+    model: nn.Module,
+    example: Tensor,
+    names: Sequence[str] | None = None,
+    *,
+    classifier: bool = False,
 ) -> list[Layer]:
     """List the convolutions and hidden linear layers of `model` in the order in which they run.
 
@@ -86,6 +91,7 @@ def find_layers(
     model : any nn.Module that takes images and returns logits
     example : images (n, ...), n >= 1; the first one is used
     names : only these layers, by dotted name, the classifier allowed; None means all
+    classifier : list the final classifier too
 
     Raises
     ------
@@ -106,7 +112,7 @@ def find_layers(
     if names is not None:
         chosen = [one_of("layers", name, found) for name in names]
         return [layer for name, layer in found.items() if name in chosen]
-    if found:
+    if found and not classifier:
         last = next(reversed(found))
         if found[last].n_channels == outputs:
             del found[last]
@@ -210,7 +216,7 @@ def _trace(model: nn.Module, example: Tensor) -> tuple[dict[str, list[_Call]], i
         for name, module in model.named_modules():
             if isinstance(module, MEASURABLE):
                 stack.enter_context(module.register_forward_hook(trace.layer(name)))
-            elif isinstance(module, NORMS):
+            elif isinstance(module, NORMS) or type(module).__name__ == FROZEN_NORM:
                 stack.enter_context(module.register_forward_hook(trace.norm(name)))
         stack.enter_context(evaluating(model))
         stack.enter_context(trace)
