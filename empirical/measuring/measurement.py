@@ -30,7 +30,7 @@ from empirical.reading.expansion import Expansion, expansions
 from empirical.reading.groups import grouped_moments
 from empirical.reading.hooks import evaluating
 from empirical.reading.kept import PerImage
-from empirical.reading.layers import find_layers
+from empirical.reading.layers import Measurable, find_layers
 from empirical.reading.points import Tap, taps
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, channel_readings
@@ -230,10 +230,10 @@ def _required(
 
 
 def _name(function: TargetFunction) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
-def _squared_norms(module: nn.Module) -> np.ndarray:
+def _squared_norms(module: Measurable) -> np.ndarray:
     """(C,) squared norms of the filters."""
     return module.weight.detach().double().flatten(1).square().sum(1).cpu().numpy()
 

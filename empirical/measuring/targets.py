@@ -107,4 +107,4 @@ def first_component(moments: Moments) -> np.ndarray:
     c = moments.n_channels
     _, vectors = np.linalg.eigh(moments.cov[c:, c:])
     first = vectors[:, -1:]
-    return first * np.sign(first[np.abs(first).argmax()])
+    return np.asarray(first * np.sign(first[np.abs(first).argmax()]))

@@ -98,5 +98,5 @@ class _Units:
         """Sample the units among the inputs."""
         samples = sampler.take(self.name, inputs, self._channel_dim)
         units = samples[:, :, self._index.to(samples.device)]  # (n, P, units, m)
-        blocks = units.unflatten(3, (self._blocks, -1))
+        blocks = units.reshape(*units.shape[:3], self._blocks, -1)
         return {"x": blocks.permute(0, 1, 4, 3, 2).flatten(1, 2)}

@@ -26,8 +26,8 @@ from empirical.pruning.macs import COUNTED
 from empirical.reading.batches import Batch
 from empirical.reading.hooks import before_call, evaluating
 from empirical.reading.kept import Kept
-from empirical.reading.layers import find_layers
-from empirical.reading.patches import Convolution, map_size, patches
+from empirical.reading.layers import Measurable, find_layers
+from empirical.reading.patches import map_size, patches
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import Outputs
@@ -106,7 +106,8 @@ def reconstruct(
             for x, at, y in zip(*(v.split(CHUNK) for v in (inputs, places, dense)), strict=True):
                 rows = patches(module, x, at)
                 kept = y if wanted is None else y[..., torch.as_tensor(wanted, device=y.device)]
-                sums.add({"x": rows, "y": kept.unflatten(2, (rows.shape[2], -1))}, [len(rows)])
+                blocks = kept.reshape(*kept.shape[:2], rows.shape[2], -1)
+                sums.add({"x": rows, "y": blocks}, [len(rows)])
             _solve(module, sums, ridge)
 
         return fit
@@ -117,7 +118,7 @@ def reconstruct(
 
 
 @torch.no_grad()
-def _solve(module: Convolution | nn.Linear, sums: Sums, ridge: float) -> None:
+def _solve(module: Measurable, sums: Sums, ridge: float) -> None:
     """Write the fitted weights and bias into the layer, a block for each of its groups."""
     total = sums.total()
     gram, cross = total.covariance("x", "x"), total.covariance("x", "y")

@@ -86,11 +86,18 @@ def without(total: Moments, part: Moments) -> Moments:
     >>> bool(np.allclose(without(a + b, b).cov, a.cov))
     True
     """
-    n = total.n - part.n
-    mean = total.mean + (total.mean - part.mean) * (part.n / n)
+    whole, left_out = _samples(total), _samples(part)
+    n = whole - left_out
+    mean = total.mean + (total.mean - part.mean) * (left_out / n)
     shift = part.mean - mean
-    scatter = (total.n - 1) * total.cov
-    scatter -= (part.n - 1) * part.cov
-    scatter -= np.outer(shift * (n * part.n / total.n), shift)
+    scatter = (whole - 1) * total.cov
+    scatter -= (left_out - 1) * part.cov
+    scatter -= np.outer(shift * (n * left_out / whole), shift)
     scatter /= max(n - 1, 1)
     return Moments(mean, scatter, total.n_targets, n)
+
+
+def _samples(moments: Moments) -> int:
+    if moments.n is None:
+        raise ValueError("moments must be of samples to take some of them away; n is None.")
+    return moments.n

@@ -176,8 +176,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def submodule(model: nn.Module, name: str) -> nn.Module:
     """Return the submodule of a dotted name, or say which names are nearest."""
-    modules = dict(model.named_modules())
-    return modules[one_of("name of a submodule", name, modules)]
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    one_of("name of a submodule", name, modules)
+    return modules[name]
 
 
 def _of_output(read: Callable[[Tensor], object]) -> Callable[[Tensor, Tensor], object]:

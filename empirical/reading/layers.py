@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,10 @@ from torch.overrides import TorchFunctionMode
 from empirical.reading.hooks import evaluating
 from theory.shared.validation import one_of
 
-MEASURABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+MEASURABLE = (*CONVOLUTIONS, nn.Linear)
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Measurable = Convolution | nn.Linear
 NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.modules.instancenorm._InstanceNorm,
@@ -64,7 +68,7 @@ class Layer:
     """
 
     name: str
-    module: nn.Module
+    module: Measurable
     n_channels: int
     norm: str | None
     channel_dim: int = 1
@@ -128,7 +132,7 @@ def find_layers(
 class _Call:
     """One call of a measurable module: its output as it was, and the norm that received it."""
 
-    module: nn.Module
+    module: Measurable
     output: Tensor
     version: int
     norm: str | None = None
@@ -155,14 +159,12 @@ class _Call:
 
     def channel_dim_in(self, view: Tensor) -> int:
         """Find the channel dimension in a view of the output by its length and stride."""
-        length, stride = (
-            self.output.shape[self.channel_dim],
-            self.output.stride(self.channel_dim),
-        )
-        for dim in (self.channel_dim, view.ndim - 1, *range(view.ndim)):
+        channels: int = self.channel_dim
+        length, stride = self.output.shape[channels], self.output.stride(channels)
+        for dim in (channels, view.ndim - 1, *range(view.ndim)):
             if dim < view.ndim and view.shape[dim] == length and view.stride(dim) == stride:
-                return dim
-        return self.channel_dim
+                return int(dim)
+        return channels
 
 
 class _Trace(TorchFunctionMode):
@@ -172,7 +174,13 @@ class _Trace(TorchFunctionMode):
         super().__init__()
         self.calls: dict[str, list[_Call]] = {}
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         if func in ACTIVATIONS and args and isinstance(args[0], Tensor):
             for call in self._all():
                 if call.is_activated_as(args[0]):
@@ -183,7 +191,7 @@ class _Trace(TorchFunctionMode):
         """Return a forward hook for a measurable module."""
 
         def hook(module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor):
+            if isinstance(output, Tensor) and isinstance(module, MEASURABLE):
                 # keeping the tensor keeps its memory from being given to another one
                 call = _Call(module, output, output._version)
                 # taken out and set again, a name moves to the end: the last call counts

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+from empirical.reading.layers import Convolution, Measurable
 
 
-def patches(module: Convolution | nn.Linear, inputs: Tensor, places: Tensor) -> Tensor:
+def patches(module: Measurable, inputs: Tensor, places: Tensor) -> Tensor:
     """Return what channels see at some positions of their map, (n, P, B, d).
 
     B is the number of blocks of a grouped convolution, else 1, and d the number of weights of one
@@ -44,10 +43,10 @@ def patches(module: Convolution | nn.Linear, inputs: Tensor, places: Tensor) -> 
     padded = functional.pad(inputs, padding, mode=mode)
     taps = torch.from_numpy(_taps(module, padded.shape[2:])).to(inputs.device)
     found = padded.flatten(2).mT[rows[..., None], taps[places]]  # (n, P, taps, inputs)
-    return found.mT.unflatten(2, (module.groups, -1)).flatten(3)
+    return found.mT.reshape(*places.shape, module.groups, -1)
 
 
-def map_size(module: Convolution | nn.Linear, inputs: Tensor) -> int:
+def map_size(module: Measurable, inputs: Tensor) -> int:
     """Return how many positions the layer's output has on `inputs`, images first.
 
     >>> map_size(nn.Conv2d(2, 3, 2, stride=2), torch.zeros(1, 2, 8, 6))
@@ -78,4 +77,5 @@ def _taps(module: Convolution, size: Sequence[int]) -> NDArray[np.int64]:
     corners = np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), axis=-1) * module.stride
     offsets = np.array(list(product(*map(range, module.kernel_size)))) * module.dilation
     where = corners[:, None] + offsets
-    return np.ravel_multi_index(tuple(np.moveaxis(where, -1, 0)), tuple(size)).astype(np.int64)
+    flat = np.ravel_multi_index(tuple(np.moveaxis(where, -1, 0)), tuple(size))
+    return np.asarray(flat, dtype=np.int64)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from empirical.reading.expansion import Expansion
-from empirical.reading.patches import Convolution, patches
+from empirical.reading.layers import Measurable
+from empirical.reading.patches import patches
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.recorder import Reading, Samples
@@ -67,7 +68,7 @@ class PatchesAndOutputs:
     """What a layer's channels see and compute: "x" (n, P, B, d) and "y" (n, P, B, C / B)."""
 
     name: str
-    layer: Convolution | nn.Linear
+    layer: Measurable
 
     @property
     def module(self) -> str:
@@ -80,7 +81,7 @@ class PatchesAndOutputs:
         size = output.numel() // (len(output) * output.shape[dim])
         x = patches(self.layer, inputs[sampler.order], sampler.places(self.name, size))
         y = sampler.take(self.name, output, dim)
-        return {"x": x, "y": y.unflatten(2, (x.shape[2], -1))}
+        return {"x": x, "y": y.reshape(*y.shape[:2], x.shape[2], -1)}
 
 
 def channel_readings(taps: Sequence[Tap], wide: Mapping[str, Expansion]) -> list[Reading]:

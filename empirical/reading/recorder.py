@@ -51,8 +51,13 @@ class Reading(Protocol):
 class Sink(Protocol):
     """What samples are added to."""
 
-    def add(self, values: Mapping[str, Tensor], images_per_group: Sequence[int]) -> None:
-        """Add a batch; per-image targets are among the values as "t"."""
+    def add(
+        self,
+        values: Mapping[str, Tensor],
+        images_per_group: Sequence[int],
+        images: NDArray[np.int64],
+    ) -> None:
+        """Add a batch, given the images' indices in the data; targets are the variable "t"."""
 
 
 @dataclass(frozen=True)
@@ -211,19 +216,20 @@ class Recorder:
                 for number in range(len(self._readings))
             }
             self._check_finite(samples, targets, batch.number)
-            self._add_layers(samples, targets, per_group, batch.images.device)
+            self._add_layers(samples, targets, per_group, batch.first + order, batch.images.device)
 
     def _add_layers(
         self,
         samples: dict[int, Samples],
         targets: Samples,
         images_per_group: Sequence[int],
+        images: NDArray[np.int64],
         device: torch.device,
     ) -> None:
         def add(number: int) -> None:
             values = samples.pop(number) | targets
             for sink in self._sinks[number]:
-                sink.add(values, images_per_group)
+                sink.add(values, images_per_group, images)
 
         largest_first = sorted(
             samples, key=lambda number: -sum(value.numel() for value in samples[number].values())

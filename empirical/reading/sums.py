@@ -111,13 +111,19 @@ class Sums:
         self._sums: dict[Product, Tensor] = {}
         self._buffers: dict[str, Float] = {}
 
-    def add(self, values: Mapping[str, Tensor], images_per_group: Sequence[int]) -> None:
+    def add(
+        self,
+        values: Mapping[str, Tensor],
+        images_per_group: Sequence[int],
+        images: NDArray[np.int64] | None = None,
+    ) -> None:
         """Add a batch.
 
         Parameters
         ----------
         values : variable -> (n, P, B, A) or (n, q), the images of a group next to each other
         images_per_group : how many of the n images belong to each group
+        images : which they are does not matter to a sum
         """
         if not self._shift:
             self._allocate(values)
@@ -133,13 +139,13 @@ class Sums:
         for name, value in values.items():
             few = value[:FEW] if value.ndim == 4 else value
             mean = few.double().mean((0, 1) if value.ndim == 4 else 0)
-            self._shift[name] = torch.zeros_like(mean) if self._about_zero else mean
+            # any finite shift serves; in the products' precision, deviations take one operation
+            shift = mean.to(self._precision if value.ndim == 4 else torch.float64)
+            self._shift[name] = torch.zeros_like(shift) if self._about_zero else shift
             self._first[name] = self._zeros(mean.shape)
         for left, right in self.products:
-            shape = self._shift[left].shape
-            if right:
-                shape = (*shape, self._shift[right].shape[-1])
-            self._sums[left, right] = self._zeros(shape)
+            wide = self._shift[right].shape[-1:] if right else ()
+            self._sums[left, right] = self._zeros((*self._shift[left].shape, *wide))
 
     def _zeros(self, shape: Sequence[int]) -> Tensor:
         return torch.zeros((self.groups, *shape), dtype=torch.float64, device=self._device)
@@ -190,7 +196,8 @@ class Sums:
         padding = _padding(images_per_group, self._device)
         per_group: dict[str, Tensor] = {}  # (G, m, P, B, A) or (G, m, q)
         for name, value in values.items():
-            deviations = torch.sub(value, self._shift[name]).to(self._precision)
+            shift = self._shift[name]
+            deviations = torch.sub(value, shift).to(shift.dtype)
             per_group[name] = _grouped(deviations, self.groups, padding)
             if value.ndim == 4:
                 self._first[name] += per_group[name].sum((1, 2), dtype=torch.float64)
@@ -205,7 +212,8 @@ class Sums:
             if a.ndim == 3:
                 product = positions * (a.mT @ b)
             elif b.ndim == 3:
-                product = a.sum(2).permute(0, 2, 3, 1) @ b[:, None]
+                of_images = a.sum(2, dtype=torch.float64)
+                product = of_images.permute(0, 2, 3, 1) @ b[:, None]
             else:
                 product = _blocks(a).mT @ _blocks(b)
             total += product
@@ -226,7 +234,7 @@ class Sums:
 
         return Totals(
             int(self._counts[chosen].sum()),
-            {name: value.cpu().numpy() for name, value in self._shift.items()},
+            {name: value.double().cpu().numpy() for name, value in self._shift.items()},
             {name: host(value) for name, value in self._first.items()},
             {pair: host(value) for pair, value in self._sums.items()},
         )
@@ -287,8 +295,8 @@ def _grouped(values: Tensor, groups: int, padding: tuple[Tensor, Tensor] | None)
     """(n, ...) as (G, m, ...), zeros where a group has fewer than m images."""
     if padding is not None:
         index, mask = padding
-        values = values[index] * mask.reshape(-1, *(1,) * (values.ndim - 1)).to(values.dtype)
-    return values.unflatten(0, (groups, -1))
+        values = values[index] * mask.reshape(-1, *(1,) * (values.ndim - 1))
+    return values.reshape(groups, -1, *values.shape[1:])
 
 
 @lru_cache(maxsize=8)
