@@ -138,9 +138,9 @@ def measure(
         "top": top,
         "bias_correction": bias_correction,
         "hull": hull,
+        "null": count("null", null, least=0),
     }
     one_of("precision", precision, PRECISIONS)
-    count("null", null, least=0)
     stream = batches(loader, place, first_image=settings["first_image"])
     first = next(stream)
     found = find_layers(model, first.images, layers)
@@ -149,16 +149,13 @@ def measure(
     # what a lower precision makes of a layer is not what its inputs say
     lower = autocast is not None or torch.is_autocast_enabled(place.type)
     wide = {} if lower else expansions(tapped)
-    need = _required(model, tapped, wide, first, function, settings, null, loader)
+    need = _required(model, tapped, wide, first, function, settings, loader)
     sentence = check_memory(need, place)
     if progress:
         Console().print(sentence)
     sums = {
         tap.layer.name: Sums(
-            WITH_TARGET,
-            groups=settings["groups"],
-            device=place,
-            precision=PRECISIONS[precision],
+            WITH_TARGET, groups=groups, device=place, precision=PRECISIONS[precision]
         )
         for tap in tapped
     }
@@ -168,13 +165,7 @@ def measure(
             (reading, [sums[reading.name], *([per_image[reading.name]] if null else [])])
             for reading in channel_readings(tapped, wide)
         ],
-        Sampler(
-            positions,
-            groups=settings["groups"],
-            seed=seed,
-            device=place,
-            pooled=sampling == "pooled",
-        ),
+        Sampler(positions, groups=groups, seed=seed, device=place, pooled=sampling == "pooled"),
         target=batch_target(function),
         autocast=autocast,
     )
@@ -185,22 +176,40 @@ def measure(
             recorder.run(model, batch)
             advance()
     settings["n_images"] = recorder.n_images
-    groups_of = grouped_moments(sums, wide)
-    weights = None
+    return replace(
+        _evaluate(tapped, wide, sums, per_image, settings, skipped),
+        image_digests=frozenset(digests),
+    )
+
+
+def _evaluate(
+    tapped: Sequence[Tap],
+    wide: Mapping[str, Expansion],
+    sums: dict[str, Sums],
+    per_image: Mapping[str, PerImage],
+    settings: Mapping[str, Any],
+    skipped: dict[str, str],
+) -> AxisTable:
+    """Turn what was recorded into a table; the sums are given up for it."""
+    groups, weights = grouped_moments(sums, wide), None
     if settings["target"] == "logit_pc1":
-        groups_of, weights = project_to_first_component(groups_of)
+        groups, weights = project_to_first_component(groups)
     squared_norms = {}
-    if point == "pre_norm":
+    if settings["point"] == "pre_norm":
         squared_norms = {tap.layer.name: _squared_norms(tap.layer.module) for tap in tapped}
     norms = {tap.layer.name: tap.layer.norm for tap in tapped}
-    table = tabulate(groups_of, norms, squared_norms, settings, skipped)
-    orders = permutations(recorder.n_images, null, seed)
+    table = tabulate(groups, norms, squared_norms, settings, skipped)
+    orders = permutations(settings["n_images"], settings["null"], settings["seed"])
     options = {name: settings[name] for name in OPTIONS}
-    nulls = {
-        name: target_null(table.moments[name], kept.sums(wide.get(name), weights), orders, options)
-        for name, kept in per_image.items()
-    }
-    return replace(table, null=nulls, image_digests=frozenset(digests))
+    return replace(
+        table,
+        null={
+            name: target_null(
+                table.moments[name], kept.sums(wide.get(name), weights), orders, options
+            )
+            for name, kept in per_image.items()
+        },
+    )
 
 
 def _required(
@@ -210,7 +219,6 @@ def _required(
     batch: Batch,
     function: TargetFunction,
     settings: Mapping[str, Any],
-    null: int,
     loader: Iterable[object],
 ) -> int:
     """Bytes that the measurement will need; one image is run to see how many targets there are."""
@@ -225,7 +233,7 @@ def _required(
         groups=settings["groups"],
         batch=len(batch.images),
         positions=settings["positions"] if settings["sampling"] == "positions" else 1,
-        kept_images=n_batches * len(batch.images) if null else 0,
+        kept_images=n_batches * len(batch.images) if settings["null"] else 0,
     )
 
 
