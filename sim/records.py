@@ -11,7 +11,7 @@ import numpy as np
 
 from sim.tasks import Population
 from theory import Moments
-from theory._standardize import COPY_TOLERANCE
+from theory.standardize import COPY_TOLERANCE
 from theory.shared.validation import Float
 
 TARGETS = ("label", "output")

@@ -12,7 +12,7 @@ from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
 from empirical.reading.groups import Groups
 from empirical.reading.workers import workers
-from theory.axes import ChannelAxes, channel_axes
+from theory import ChannelAxes, channel_axes
 from theory.moments import Moments, merge
 
 OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull")

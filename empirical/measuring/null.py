@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from theory.axes import TARGET_AXIS, channel_axes
+from theory import TARGET_AXIS, channel_axes
 from theory.moments import Moments
 
 
