@@ -29,7 +29,7 @@ class Quantity:
         about the target.
     unit : "nats", "share", "channels", "power" (squared units of the activation), or a ratio.
     low, high : range of a population's value; an estimate with its bias corrected may leave it.
-    direction : what a larger value says about keeping the channel.
+    direction : what a channel with a larger value is, as far as keeping it goes.
     sentence : what it is, in one sentence, with its formula; K = Cov(Y), R = corr(Y).
     """
 
@@ -104,7 +104,7 @@ class ChannelAxes:
     input_capture: Float = field(
         metadata=_local(
             "nats",
-            "passes on more of the input",
+            "more informed about the input",
             "Information about the input that the channel passes on above the layer's reference "
             "noise σ0², I_X(i) = ½ log(1 + J_i / σ0²).",
         )
