@@ -234,14 +234,19 @@ def _correct(
     """
     n, r = int(moments.n or 0), layer.loadings.shape[1]
     others = layer.live.size - 1
-    local["peer_overlap"] -= gaussian_information_bias(n, 1, 1) * others / (layer.power.size - 1)
-    local["peer_information"] -= gaussian_information_bias(n, 1, others)
-    adjusted = 1 - (1 - local["peer_predictability"]) * (n - 1) / (n - 1 - others)
-    local["hull_score"] = adjusted / np.maximum(1, local["hull_size"])
-    local["peer_predictability"] = adjusted
+    if others:
+        pair = gaussian_information_bias(n, 1, 1)
+        local["peer_overlap"] -= pair * others / (layer.power.size - 1)
+        local["peer_information"] -= gaussian_information_bias(n, 1, others)
+        adjusted = 1 - (1 - local["peer_predictability"]) * (n - 1) / (n - 1 - others)
+        local["hull_score"] = adjusted / np.maximum(1, local["hull_size"])
+        local["peer_predictability"] = adjusted
     if target:
-        bias = gaussian_information_bias(n, 1, r)
-        target["task_information"] -= bias
-        target["task_redundancy"] -= bias
-        target["target_excess"] -= gaussian_information_bias(n - 1, 1, r)
+        alone = gaussian_information_bias(n, 1, r)
+        target["task_information"] -= alone
         target["conditional_task_information"] -= gaussian_information_bias(n - others, 1, r)
+        if others:
+            target["task_redundancy"] -= alone
+            target["target_excess"] -= gaussian_information_bias(n - 1, 1, r)
+        else:  # all of it is unique
+            target["task_unique"] -= alone
