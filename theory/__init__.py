@@ -5,9 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from theory.axes import LOCAL_AXIS, QUANTITIES, TARGET_AXIS, ChannelAxes, channel_axes
+from theory.axes import channel_axes
 from theory.hull import Hull, compact_hull
 from theory.moments import Moments, merge
+from theory.quantity import (
+    LOCAL_AXIS,
+    QUANTITIES,
+    TARGET_AXIS,
+    ChannelAxes,
+    Quantity,
+    quantities,
+)
 from theory.rank_coupling import (
     Coupling,
     coupling,
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
         set_lesion_damage,
     )
     from theory.nonparametric import copula_moments, nearest_neighbor_information
+    from theory.peer_regression import PeerRegression, regress_on_peers
     from theory.sampling import (
         adjusted_predictability,
         delta_capture_variance,
@@ -62,6 +71,8 @@ __all__ = [
     "Hull",
     "LesionDamage",
     "Moments",
+    "PeerRegression",
+    "Quantity",
     "TrainedReadoutPath",
     "Verdict",
     "adjusted_predictability",
@@ -96,7 +107,9 @@ __all__ = [
     "null_maximum_information",
     "oas_intensity",
     "output_coupling",
+    "quantities",
     "readout_error",
+    "regress_on_peers",
     "separation_time",
     "set_lesion_damage",
     "shrink",
@@ -110,6 +123,7 @@ _LAZY: dict[str, str] = {
     "ClosedForm": "closed_form",
     "FixedReadoutFlow": "dynamics",
     "LesionDamage": "lesion_identities",
+    "PeerRegression": "peer_regression",
     "TrainedReadoutPath": "trained_readout",
     "Verdict": "verify",
     "adjusted_predictability": "sampling",
@@ -138,6 +152,7 @@ _LAZY: dict[str, str] = {
     "oas_intensity": "shrinkage",
     "output_coupling": "coupling_law",
     "readout_error": "lesion_identities",
+    "regress_on_peers": "peer_regression",
     "separation_time": "dynamics",
     "set_lesion_damage": "lesion_identities",
     "shrink": "shrinkage",

@@ -10,19 +10,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from empirical.reading.kept import ImageSums
-from theory.axes import TARGET_AXIS, channel_axes
-from theory.moments import Moments
+from theory import TARGET_AXIS, Moments, channel_axes
+from theory.shared.validation import Float
 
 
-def permutations(n_images: int, draws: int, seed: int) -> list[np.ndarray]:
+def permutations(n_images: int, draws: int, seed: int) -> list[NDArray[np.intp]]:
     """Draw permutations of the images, the same for every layer of a measurement."""
     rng = np.random.default_rng(seed)
     return [rng.permutation(n_images) for _ in range(draws)]
 
 
-def with_permuted_targets(total: Moments, sums: ImageSums, order: np.ndarray) -> Moments:
+def with_permuted_targets(total: Moments, sums: ImageSums, order: NDArray[np.intp]) -> Moments:
     """Moments of the layer with the targets in another order of the images: exact.
 
     Examples
@@ -34,7 +35,7 @@ def with_permuted_targets(total: Moments, sums: ImageSums, order: np.ndarray) ->
     >>> bool(np.allclose(permuted.cov, Moments.from_samples(y, t[[2, 0, 1]]).cov))
     True
     """
-    c, n = total.n_channels, total.n
+    c, n = total.n_channels, int(sums.samples.sum())
     targets = sums.targets[order]
     mean = sums.samples @ targets / n
     targets = targets - mean
@@ -47,8 +48,8 @@ def with_permuted_targets(total: Moments, sums: ImageSums, order: np.ndarray) ->
 
 
 def target_null(
-    total: Moments, sums: ImageSums, orders: Sequence[np.ndarray], options: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
+    total: Moments, sums: ImageSums, orders: Sequence[NDArray[np.intp]], options: Mapping[str, Any]
+) -> dict[str, Float]:
     """Quantity of the target axis -> (K, C) values under K permutations of the targets."""
     draws = [
         channel_axes(with_permuted_targets(total, sums, order), **{**options, "hull": False})

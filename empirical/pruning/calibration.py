@@ -32,7 +32,7 @@ from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
 from empirical.reading.batches import Batch, batches, leading
 from empirical.training.recipes import Recipe
-from theory.axes import ChannelAxes, channel_axes
+from theory import ChannelAxes, channel_axes
 
 
 class Calibration:
