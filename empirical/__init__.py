@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from empirical.data.loading import load_data
     from empirical.data.splits import split_data
     from empirical.lesions.lesioning import lesion
-    from empirical.lesions.replacement import ReplacementTable, replace
+    from empirical.lesions.replacement import replace
+    from empirical.lesions.replacement_table import ReplacementTable
     from empirical.lesions.table import LesionTable
     from empirical.measuring.estimation import merge_tables
     from empirical.measuring.gradients import gradient_cosines

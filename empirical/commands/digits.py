@@ -7,7 +7,6 @@ baselines. Quantities come from calibration images, damages and accuracies from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -21,7 +20,7 @@ from empirical.analysis.patches import (
     spectrum_table,
 )
 from empirical.commands.terminal import Progress
-from empirical.data.images import ImageSet, image_loader
+from empirical.data.images import ImageLoader, ImageSet, image_loader
 from empirical.data.loading import load_data
 from empirical.data.splits import split_data
 from empirical.figures.coupling import patch_spectra
@@ -163,8 +162,8 @@ def _one_seed(
 
 def _curves(
     model: torch.nn.Module,
-    measured: Iterable[object],
-    held_out: Iterable[object],
+    measured: ImageLoader,
+    held_out: ImageLoader,
     settings: DemoSettings,
     seed: int,
 ) -> pd.DataFrame:

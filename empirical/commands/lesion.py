@@ -137,7 +137,7 @@ class LesionExperiment:
             **self._how("lesions"),
         )
         every = self.table.to_frame()
-        scores = every.drop(columns=[name for name in every if name.endswith("_se")])
+        scores = every.drop(columns=[name for name in map(str, every) if name.endswith("_se")])
         frame = damages.to_frame().merge(scores, on=["layer", "channel"])
         write_table(self.out / "lesions.csv", frame)
         replacement, pairs = self._replacement(), self._pairs()

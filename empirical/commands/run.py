@@ -39,7 +39,8 @@ def run(
     """Train, measure at every checkpoint, analyse and report; start again to continue."""
     from empirical.data.folders import DEFAULT_CACHE
     from empirical.runs import pipeline
-    from empirical.runs.config import read_config, to_toml
+    from empirical.runs.config import read_config
+    from empirical.runs.config_text import to_toml
 
     named = {"data.source": data, "device": device}
     overrides = [f"{key}={json.dumps(text)}" for key, text in named.items() if text is not None]

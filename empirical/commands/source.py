@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from empirical.models import ModelSpec
     from empirical.training.checkpoints import CheckpointInfo
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of every channel."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSource:
@@ -80,8 +83,9 @@ class NetworkSource:
             cache=self.cache or DEFAULT_CACHE,
         )
         network, info = self._network(train)
-        statistics = self._statistics(info)
-        train, test = replace(train, **statistics), replace(test, **statistics)
+        if (statistics := self._statistics(info)) is not None:
+            mean, std = statistics
+            train, test = replace(train, mean=mean, std=std), replace(test, mean=mean, std=std)
         check_logits(network, train)
         return OpenNetwork(self, network.to(device), train, test, device, info)
 
@@ -113,14 +117,14 @@ class NetworkSource:
             )
         return network, info
 
-    def _statistics(self, info: CheckpointInfo | None) -> dict[str, tuple[float, ...]]:
+    def _statistics(self, info: CheckpointInfo | None) -> Statistics | None:
         """Return mean and std where they are given, else those of a checkpoint's training."""
         mean, std = numbers("mean", self.mean), numbers("std", self.std)
         if (mean is None) != (std is None):
             raise ValueError(f"mean and std must be given together; got mean={mean} and std={std}.")
         if mean is not None and std is not None:
-            return {"mean": mean, "std": std}
-        return {} if info is None else {"mean": info.mean, "std": info.std}
+            return mean, std
+        return None if info is None else (info.mean, info.std)
 
 
 @dataclass(frozen=True)

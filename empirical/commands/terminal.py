@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from empirical.report.page import Section
 
-Progress = Callable[[str, float], object]
+Progress = Callable[[str, float], None]
 """Called with what is being done, and the share of the whole that is behind."""
 
 
