@@ -21,6 +21,7 @@ _PUBLIC: dict[str, str] = {
     "PrunedModel": "pruning.pruner",
     "PruningReport": "pruning.pruner",
     "criterion_names": "pruning.criteria",
+    "register_criterion": "pruning.criteria",
     "prune": "pruning.pruner",
     "save_pruned": "pruning.pruned_file",
     "load_pruned": "pruning.pruned_file",

@@ -6,9 +6,10 @@ the same logits from what a lesion changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,10 +32,8 @@ class Lesioned:
 
     Parameters
     ----------
-    lesion, image
-        int64 (M,): index into the job's lesions, and into the batch.
-    logits
-        (M, K)
+    lesion, image : int64 (M,): index into the job's lesions, and into the batch
+    logits : (M, K)
     """
 
     lesion: Tensor
@@ -45,19 +44,34 @@ class Lesioned:
 Runner = Callable[[Tensor, Job], Iterator[Lesioned]]
 """(images, job) -> the logits of its lesions on these images."""
 
+Change = Callable[[Tensor], Tensor]
+"""Values at a point -> the same with one lesion in them."""
+
+
+def one_by_one(forward: Callable[[Tensor, Job, Change], Tensor]) -> Runner:
+    """Return the runner that makes one forward pass for each lesion.
+
+    `forward` returns the logits on images, with a change of the values at the job's point.
+    """
+
+    def run(images: Tensor, job: Job) -> Iterator[Lesioned]:
+        everyone = torch.arange(len(images), device=images.device)
+        for index in range(len(job.channels)):
+            logits = forward(images, job, partial(apply, job, index=index))
+            yield Lesioned(torch.full_like(everyone, index), everyone, logits)
+
+    return run
+
 
 def naive_runner(model: nn.Module) -> Runner:
     """Return the runner that makes one forward pass of the model for each lesion."""
 
-    def run(images: Tensor, job: Job) -> Iterator[Lesioned]:
-        name = edited_module(job)
-        everyone = torch.arange(len(images), device=images.device)
-        for index in range(len(job.channels)):
-            with edit(model, {name: lambda output, index=index: apply(job, output, index)}):
-                logits = model(images)
-            yield Lesioned(torch.full_like(everyone, index), everyone, logits)
+    def forward(images: Tensor, job: Job, change: Change) -> Tensor:
+        with edit(model, {edited_module(job): change}):
+            logits: Tensor = model(images)
+        return logits
 
-    return run
+    return one_by_one(forward)
 
 
 def edited_module(job: Job) -> str:
@@ -109,9 +123,8 @@ def execute(
     blocks: dict[str, list[NDArray[np.float32]]] = {name: [] for name in DAMAGES}
     dense_blocks: dict[str, list[NDArray[np.float64]]] = {}
     device = next(model.parameters()).device
-    total = sum(len(job.channels) for job in jobs) * (
-        len(loader) if hasattr(loader, "__len__") else 0
-    )
+    passes = len(loader) if isinstance(loader, Sized) else 0
+    total = passes * sum(len(job.channels) for job in jobs)
     done = 0
     source = batches(loader, device)
     with evaluating(model), float32_products():
@@ -119,17 +132,16 @@ def execute(
             if known and not known.isdisjoint(image_digests(images)):
                 _refuse_shared(known, images, source)
             dense = _dense_scores(model, images, labels, loss, number)
-            for name, values in dense.items():
-                dense_blocks.setdefault(name, []).append(values.cpu().numpy())
-            parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in DAMAGES}
+            for name, scores in dense.items():
+                dense_blocks.setdefault(name, []).append(scores.cpu().numpy())
+            parts = []
             for job, run in zip(jobs, runners, strict=True):
-                for name, values in _job_damage(run, job, images, labels, dense, loss).items():
-                    parts[name].append(values)
+                parts.append(_job_damage(run, job, images, labels, dense, loss))
                 done += len(job.channels)
                 if progress is not None:
                     progress(done, total)
             for name in DAMAGES:
-                blocks[name].append(np.concatenate(parts[name]))
+                blocks[name].append(np.concatenate([part[name] for part in parts]))
     return Outcome(
         {name: np.concatenate(parts, axis=1) for name, parts in blocks.items()},
         {name: np.concatenate(parts) for name, parts in dense_blocks.items()},

@@ -27,7 +27,8 @@ def best_units(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     >>> best_units(np.array([1.0, 3.0, 1.0, 3.0]), 3)
     array([0, 1, 3])
     """
-    return np.sort(np.argsort(-scores, kind="stable")[:count])
+    kept: NDArray[np.int64] = np.sort(np.argsort(-scores, kind="stable")[:count])
+    return kept
 
 
 def floors(graph: ChannelGraph, floor: float) -> Counts:
@@ -64,7 +65,7 @@ def uniform(graph: ChannelGraph, target: int, least: Counts) -> Counts:
 
 
 def _share(graph: ChannelGraph, share: float, least: Counts) -> Counts:
-    return np.clip(np.rint(share * graph.sizes).astype(np.int64), least, graph.sizes)
+    return np.asarray(np.clip(np.rint(share * graph.sizes), least, graph.sizes), np.int64)
 
 
 def competing(
@@ -166,7 +167,7 @@ def _nearest_in_box(graph: ChannelGraph, start: Counts, target: int, least: Coun
     moves = moves[np.argsort(np.abs(moves).sum(axis=1), kind="stable")]
     tried, off = _tried(graph, start + moves, target, least)
     near = np.flatnonzero(off <= NEAR * target)
-    return tried[near[0] if near.size else int(off.argmin())]
+    return np.asarray(tried[near[0] if near.size else off.argmin()], np.int64)
 
 
 def _tried(

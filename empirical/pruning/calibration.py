@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
@@ -21,18 +22,20 @@ from empirical.devices import device_of
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 from empirical.pruning.channel_graph import ChannelGraph, trace_channels, trace_copy
-from empirical.pruning.criteria import scores
-from empirical.pruning.criteria_gradients import loss_gradients
+from empirical.pruning.criteria import criterion_of, scores
+from empirical.pruning.criteria_gradients import Gradient, loss_gradients
 from empirical.pruning.criteria_maps import average_rank, channel_independence, map_scores
-from empirical.pruning.criterion import Scores
+from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.input_moments import InputMoments, input_moments
 from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.reconstruction import Reference, references
 from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
 from empirical.reading.batches import batches
+from empirical.reading.passes import first_images
 from empirical.training.recipes import Recipe
 from theory.axes import ChannelAxes, channel_axes
+from theory.shared.validation import count
 
 
 class Calibration:
@@ -81,23 +84,22 @@ class Calibration:
                 f"iterator ({type(loader).__name__}). Pass a DataLoader or a list of batches."
             )
         self.model = model
-        self.loader = loader
+        self.loader = loader if batch_limit is None else _FirstBatches(loader, batch_limit)
         self.target = target
-        self.batch_limit = batch_limit
-        self.gradient_images = gradient_images
-        self.map_images = map_images
-        self.refit_images = refit_images
+        self.gradient_images = count("gradient_images", gradient_images)
+        self.map_images = count("map_images", map_images)
+        self.refit_images = count("refit_images", refit_images)
         self.training = training
         self.recipe = recipe
         self.skip = tuple(skip)
         self.coupled = coupled
         self.seed = seed
-        self._scores: dict[tuple[str, int], dict[str, Scores]] = {}
+        self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
         self.device = device_of(model) if device is None else torch.device(device)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Checked calibration batches on the device, at most `batch_limit` of them."""
-        return islice(batches(self.loader, self.device), self.batch_limit)
+        """Checked calibration batches on the device."""
+        return batches(self.loader, self.device)
 
     @cached_property
     def example(self) -> Tensor:
@@ -122,9 +124,10 @@ class Calibration:
         """Both axes and the moments of every layer that produces channels, without the hulls."""
         return measure(
             self.model,
-            _Batches(self),
+            self.loader,
             target=self.target,
             layers=self.producers,
+            groups=1,
             standard_errors=False,
             hull=False,
             seed=self.seed,
@@ -155,13 +158,7 @@ class Calibration:
     @cached_property
     def images(self) -> Tensor:
         """The first `refit_images` images, (n, ...)."""
-        parts, n = [], 0
-        for images, _ in self.batches():
-            parts.append(images[: self.refit_images - n])
-            n += len(parts[-1])
-            if n >= self.refit_images:
-                break
-        return torch.cat(parts)
+        return torch.cat([x for x, _ in first_images(self.batches(), self.refit_images)])
 
     @cached_property
     def references(self) -> dict[str, Reference]:
@@ -174,9 +171,17 @@ class Calibration:
         return trace_copy(self.model, self.example)[:2]
 
     @cached_property
-    def gradients(self) -> Mapping[str, dict[str, Tensor]]:
-        """Mean gradient ("mean") and mean squared gradient ("square") of every parameter."""
-        return _Gradients(self)
+    def mean_gradients(self) -> dict[str, Tensor]:
+        """Gradient of the mean loss by every parameter."""
+        return self._gradients(self.gradient_images, "mean")
+
+    @cached_property
+    def squared_gradients(self) -> dict[str, Tensor]:
+        """Mean over images of every parameter's squared gradient."""
+        return self._gradients(max(1, self.gradient_images // 4), "square")
+
+    def _gradients(self, images: int, kind: Gradient) -> dict[str, Tensor]:
+        return loss_gradients(self.traced[0], self.batches(), images, kind)
 
     @cached_property
     def map_ranks(self) -> dict[str, Scores]:
@@ -198,11 +203,11 @@ class Calibration:
         Units go by the norm of their filters, without recovery, whatever the criterion: the
         sensitivity allocation gives all criteria the same counts.
         """
-        return loss_by_share(self.model, self.graph, list(self.batches()))
+        return loss_by_share(self.model, self.graph, self.batches())
 
-    def scores(self, criterion: str, *, seed: int = 0) -> dict[str, Scores]:
-        """Scores of every group's units, computed once per criterion and seed."""
-        key = (criterion, seed)
+    def scores(self, criterion: str | Score, *, seed: int = 0) -> dict[str, Scores]:
+        """Scores of every group's units, computed once per criterion and, if it draws, seed."""
+        key = (criterion, seed if criterion_of(criterion).stochastic else 0)
         if key not in self._scores:
             self._scores[key] = scores(self, criterion, seed=seed)
         return self._scores[key]
@@ -213,32 +218,12 @@ class Calibration:
         return [m.module for group in self.graph.groups for m in group.producers]
 
 
-class _Gradients(Mapping[str, dict[str, Tensor]]):
-    """The two kinds of gradients, each computed when first read."""
+@dataclass(frozen=True)
+class _FirstBatches:
+    """The first batches of a re-iterable loader."""
 
-    def __init__(self, calibration: Calibration) -> None:
-        self.calibration = calibration
-        self.found: dict[str, dict[str, Tensor]] = {}
+    loader: Iterable[object]
+    limit: int
 
-    def __getitem__(self, kind: str) -> dict[str, Tensor]:
-        if kind not in self.found:
-            known = self.calibration
-            images = known.gradient_images // (1 if kind == "mean" else 4)
-            self.found[kind] = loss_gradients(known.traced[0], known.batches(), images, kind)
-        return self.found[kind]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("mean", "square"))
-
-    def __len__(self) -> int:
-        return 2
-
-
-class _Batches:
-    """A calibration's batches as a loader."""
-
-    def __init__(self, calibration: Calibration) -> None:
-        self.calibration = calibration
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.calibration.batches()
+    def __iter__(self) -> Iterator[object]:
+        return islice(self.loader, self.limit)
