@@ -27,13 +27,12 @@ def best_units(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     >>> best_units(np.array([1.0, 3.0, 1.0, 3.0]), 3)
     array([0, 1, 3])
     """
-    kept: NDArray[np.int64] = np.sort(np.argsort(-scores, kind="stable")[:count])
-    return kept
+    return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
 def floors(graph: ChannelGraph, floor: float) -> Counts:
     """Fewest units each group may keep: the share `floor` rounded up, and at least one."""
-    return np.maximum(1, np.ceil(floor * graph.sizes - 1e-9)).astype(np.int64)
+    return np.asarray(np.maximum(1, np.ceil(floor * graph.sizes - 1e-9)), np.int64)
 
 
 def target_macs(graph: ChannelGraph, macs: float, least: Counts) -> int:

@@ -8,8 +8,8 @@ calibration images only; accuracies are reported on other images.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import cached_property
 from itertools import islice
 
@@ -21,6 +21,7 @@ from empirical.data.images import ImageSet
 from empirical.devices import device_of
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
+from empirical.measuring.targets import TargetFunction
 from empirical.pruning.channel_graph import ChannelGraph, trace_channels, trace_copy
 from empirical.pruning.criteria import criterion_of, scores
 from empirical.pruning.criteria_gradients import Gradient, loss_gradients
@@ -38,6 +39,7 @@ from theory.axes import ChannelAxes, channel_axes
 from theory.shared.validation import count
 
 
+@dataclass(eq=False, repr=False)
 class Calibration:
     """A dense network with its calibration images.
 
@@ -48,8 +50,8 @@ class Calibration:
         order: gradients and feature maps read the first ones, batch norms go by batch.
     target : T of the target axis, as in `measure`.
     batch_limit : use at most so many batches of the loader; all by default.
-    gradient_images : images for Taylor and Hessian; `map_images`: for HRank and CHIP;
-        `refit_images`: that recovery "reconstruct" refits the layers on.
+    gradient_images, map_images, refit_images : for Taylor and Hessian; for HRank and CHIP; that
+        recovery "reconstruct" refits the layers on.
     training : images that the recoveries with fine-tuning train on, by `recipe`.
     skip : layers to keep whole. coupled: False also keeps residual streams whole.
     seed : of the spatial positions that are sampled.
@@ -61,41 +63,33 @@ class Calibration:
     176
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loader: Iterable[object],
-        *,
-        target: str = "logit_margin",
-        batch_limit: int | None = None,
-        gradient_images: int = 256,
-        map_images: int = 64,
-        refit_images: int = 1000,
-        training: ImageSet | None = None,
-        recipe: Recipe = FINE_TUNING,
-        skip: tuple[str, ...] = (),
-        coupled: bool = True,
-        seed: int = 0,
-        device: torch.device | str | None = None,
-    ) -> None:
-        if iter(loader) is loader:
+    model: nn.Module
+    loader: Iterable[object]
+    _: KW_ONLY
+    target: str | TargetFunction = "logit_margin"
+    batch_limit: InitVar[int | None] = None
+    gradient_images: int = 256
+    map_images: int = 64
+    refit_images: int = 1000
+    training: ImageSet | None = None
+    recipe: Recipe = FINE_TUNING
+    skip: Sequence[str] = ()
+    coupled: bool = True
+    seed: int = 0
+    device: torch.device | str | None = None
+
+    def __post_init__(self, batch_limit: int | None) -> None:
+        if iter(self.loader) is self.loader:
             raise TypeError(
                 "loader must be re-iterable, since calibration reads it more than once; got an "
-                f"iterator ({type(loader).__name__}). Pass a DataLoader or a list of batches."
+                f"iterator ({type(self.loader).__name__}). Pass a DataLoader or a list of batches."
             )
-        self.model = model
-        self.loader = loader if batch_limit is None else _FirstBatches(loader, batch_limit)
-        self.target = target
-        self.gradient_images = count("gradient_images", gradient_images)
-        self.map_images = count("map_images", map_images)
-        self.refit_images = count("refit_images", refit_images)
-        self.training = training
-        self.recipe = recipe
-        self.skip = tuple(skip)
-        self.coupled = coupled
-        self.seed = seed
+        if batch_limit is not None:
+            self.loader = _FirstBatches(self.loader, count("batch_limit", batch_limit))
+        for name in ("gradient_images", "map_images", "refit_images"):
+            count(name, getattr(self, name))
+        self.device = device_of(self.model) if self.device is None else torch.device(self.device)
         self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
-        self.device = device_of(model) if device is None else torch.device(device)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Checked calibration batches on the device."""

@@ -8,8 +8,7 @@ importance keeps those of the last image alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from empirical.pruning.channel_graph import Group
-from empirical.pruning.criterion import Across, Knowledge, Scores, register_criterion
+from empirical.pruning.criterion import Across, Axis, Knowledge, Scores, register_criterion
 from empirical.reading.hooks import evaluating
 from empirical.reading.passes import Batches, first_images
 
@@ -26,59 +25,41 @@ Gradient = Literal["mean", "square"]
 """Of the mean loss, or the mean over images of the square of each one's own."""
 
 
-@dataclass(frozen=True)
-class GroupScore:
-    """One of torch-pruning's importances, the gradients that it needs, and its source."""
-
-    importance: Callable[[], tp.importance.Importance]
-    source: str
-    across: Across = "mean"
-    gradient: Gradient | None = None
-
-
-GROUP_SCORES = {
-    "group_l1": GroupScore(
-        lambda: tp.importance.GroupMagnitudeImportance(p=1, normalizer=None), "torch-pruning"
-    ),
-    "group_l2": GroupScore(
-        lambda: tp.importance.GroupMagnitudeImportance(p=2, normalizer=None), "torch-pruning"
-    ),
-    "bn_scale": GroupScore(
-        lambda: tp.importance.BNScaleImportance(normalizer=None),
-        "Liu et al., ICCV 2017, by torch-pruning",
-    ),
-    "lamp": GroupScore(
-        tp.importance.LAMPImportance, "Lee et al., ICLR 2021, by torch-pruning", "raw"
-    ),
-    "group_fpgm": GroupScore(
-        lambda: tp.importance.FPGMImportance(normalizer=None),
-        "torch-pruning's FPGM, on squared weights",
-    ),
-    "taylor": GroupScore(
-        lambda: tp.importance.GroupTaylorImportance(normalizer=None),
-        "Molchanov et al., CVPR 2019, by torch-pruning", "raw", "mean",
-    ),
-    "hessian": GroupScore(
-        lambda: tp.importance.GroupHessianImportance(normalizer=None),
-        "LeCun et al., NeurIPS 1989, diagonal Fisher, by torch-pruning", "raw", "square",
-    ),
-}  # fmt: skip
+_of = tp.importance
+GROUP_SCORES: tuple[tuple[str, Any, Across, Gradient | None, str], ...] = (
+    ("group_l1", _of.GroupMagnitudeImportance(p=1, normalizer=None), "mean", None,
+     "torch-pruning"),
+    ("group_l2", _of.GroupMagnitudeImportance(p=2, normalizer=None), "mean", None,
+     "torch-pruning"),
+    ("bn_scale", _of.BNScaleImportance(normalizer=None), "mean", None,
+     "Liu et al., ICCV 2017, by torch-pruning"),
+    ("lamp", _of.LAMPImportance(), "raw", None,
+     "Lee et al., ICLR 2021, by torch-pruning"),
+    ("group_fpgm", _of.FPGMImportance(normalizer=None), "mean", None,
+     "torch-pruning's FPGM, on squared weights"),
+    ("taylor", _of.GroupTaylorImportance(normalizer=None), "raw", "mean",
+     "Molchanov et al., CVPR 2019, by torch-pruning"),
+    ("hessian", _of.GroupHessianImportance(normalizer=None), "raw", "square",
+     "LeCun et al., NeurIPS 1989, diagonal Fisher, by torch-pruning"),
+)  # fmt: skip
+"""Name, torch-pruning's importance, how groups compare, which gradients it needs, source."""
 
 
-def _criterion(name: str, chosen: GroupScore) -> Callable[[Knowledge, Group], Scores]:
+def _criterion(
+    name: str, importance: Any, kind: Gradient | None
+) -> Callable[[Knowledge, Group], Scores]:
     def score(known: Knowledge, group: Group) -> Scores:
         model, dependencies = known.traced
         module = model.get_submodule(group.name)
         cut = dependencies.get_pruner_of_module(module).prune_out_channels
         channels = dependencies.get_out_channels(module)
         whole = dependencies.get_pruning_group(module, cut, list(range(channels)))
-        if chosen.gradient:
-            mean = chosen.gradient == "mean"
-            gradients = known.mean_gradients if mean else known.squared_gradients
+        if kind is not None:
+            gradients = known.mean_gradients if kind == "mean" else known.squared_gradients
             for key, parameter in model.named_parameters():
                 parameter.grad = gradients[key]
         try:
-            found = chosen.importance()(whole)
+            found = importance(whole)
         finally:
             model.zero_grad(set_to_none=True)
         if found is None:
@@ -91,13 +72,11 @@ def _criterion(name: str, chosen: GroupScore) -> Callable[[Knowledge, Group], Sc
     return score
 
 
-for _name, _chosen in GROUP_SCORES.items():
-    register_criterion(
-        _name,
-        axis="gradients" if _chosen.gradient else "weights",
-        across=_chosen.across,
-        source=_chosen.source,
-    )(_criterion(_name, _chosen))
+for _name, _importance, _across, _kind, _source in GROUP_SCORES:
+    _axis: Axis = "gradients" if _kind else "weights"
+    register_criterion(_name, axis=_axis, across=_across, source=_source)(
+        _criterion(_name, _importance, _kind)
+    )
 
 
 def loss_gradients(

@@ -83,11 +83,9 @@ class Knowledge(Protocol):
         """Checked calibration batches, (images, labels)."""
 
 
-Score = Callable[[Knowledge, Group], ArrayLike]
-"""(what is known of the dense network, a group) -> one score per unit, (units,)."""
-
-RandomScore = Callable[[Knowledge, Group, np.random.Generator], ArrayLike]
-"""The same of a stochastic criterion, which draws from the generator that it is given."""
+Score = Callable[..., ArrayLike | Tensor]
+"""(known, group) -> one score per unit, (units,), from what is known of the dense network: see
+`Knowledge` and `Group`. A stochastic one gets a `numpy.random.Generator` as third argument."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Criterion:
     Attributes
     ----------
     name : in reports and tables
-    score : a `Score`; of a stochastic criterion a `RandomScore`
+    score : gives one number per unit
     axis : what it reads
     source : where it comes from, in a sentence
     across : how its scores compare between groups
@@ -105,7 +103,7 @@ class Criterion:
     """
 
     name: str
-    score: Callable[..., ArrayLike]
+    score: Score
     axis: Axis
     source: str
     across: Across = "mean"
@@ -121,7 +119,9 @@ class Criterion:
         """
         draws = [seed, zlib.crc32(group.name.encode())]
         more = (np.random.default_rng(draws),) if self.stochastic else ()
-        value = np.asarray(self.score(known, group, *more), dtype=np.float64)
+        given = self.score(known, group, *more)
+        given = given.detach().cpu() if isinstance(given, Tensor) else given
+        value = np.asarray(given, dtype=np.float64)
         if value.shape != (group.units,):
             raise ValueError(
                 f"criterion {self.name!r} must give one score per unit, ({group.units},), on layer "
@@ -143,7 +143,7 @@ REGISTRY: dict[str, Criterion] = {}
 
 def register_criterion(
     name: str, *, axis: Axis, source: str, across: Across = "mean", stochastic: bool = False
-) -> Callable[[Callable[..., ArrayLike]], Callable[..., ArrayLike]]:
+) -> Callable[[Score], Score]:
     """Give the function that it decorates a name, under which `prune` and a run find it.
 
     Parameters
@@ -183,7 +183,7 @@ def register_criterion(
     if not source:
         raise ValueError("source must say where the criterion comes from; got ''.")
 
-    def add(score: Callable[..., ArrayLike]) -> Callable[..., ArrayLike]:
+    def add(score: Score) -> Score:
         REGISTRY[name] = Criterion(name, score, axis, source, across, stochastic)
         return score
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +94,7 @@ def prune(
     floor: float = 0.05,
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
-    skip: tuple[str, ...] = (),
+    skip: Sequence[str] = (),
 ) -> PrunedModel:
     """Return a smaller copy of `model` that keeps the share `macs` of multiply-accumulates.
 
@@ -223,7 +223,7 @@ def apply(
     if "finetune" in steps:
         assert known.training is not None
         train(pruned, known.training, recipe=known.recipe, seed=known.seed, steps=(),
-              device=known.device)  # fmt: skip
+              device=known.device or "cpu")  # fmt: skip
     return pruned
 
 
