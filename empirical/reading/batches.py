@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from theory.shared.validation import count
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -32,6 +34,16 @@ class Batch:
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.images, self.labels))
+
+    def part(self, rows: slice) -> Batch:
+        """Return some of the images, next to each other, as a batch."""
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            host_images=self.host_images[rows],
+            first=self.first + rows.indices(len(self.images))[0],
+        )
 
     def digests(self) -> list[bytes]:
         """Return one digest per image, taken from the images as the loader gave them."""
@@ -93,14 +105,9 @@ def leading(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
     >>> [len(batch.images) for batch in leading(batches(loader), 6)]
     [4, 2]
     """
-    left = images
+    left = count("images", images)
     for batch in batches:
-        yield replace(
-            batch,
-            images=batch.images[:left],
-            labels=batch.labels[:left],
-            host_images=batch.host_images[:left],
-        )
+        yield batch.part(slice(left))
         left -= len(batch.images)
         if left <= 0:
             return
