@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ class LesionAnalysis:
     prediction: pd.DataFrame
     depth: pd.DataFrame
     skipped: Mapping[str, str]
-    settings: Mapping[str, object]
+    settings: Mapping[str, Any]
 
 
 def analyze_lesions(
@@ -202,8 +203,8 @@ def _depth(
                 "mean_damage_se": float(values.std(ddof=1) / np.sqrt(len(values))),
                 "median_damage": float(np.median(values)),
                 f"mean_{tested}": float(frame[tested].mean()),
-                "partial": float(by_layer.loc[name, "partial"]),
-                "p_holm": float(by_layer.loc[name, "p_holm"]),
+                "partial": float(by_layer["partial"][name]),
+                "p_holm": float(by_layer["p_holm"][name]),
             }
         )
     return pd.DataFrame(rows)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
-from empirical.analysis.statistics import LEVEL, holm, ranks
+from empirical.analysis.statistics import LEVEL, holm, permutation_p, ranks
 from theory.shared.validation import Float
 
 
@@ -55,14 +56,14 @@ def matched_bins(
                 "damage_high": float(outcome[members][upper > 0].mean()),
                 "damage_low": float(outcome[members][upper < 0].mean()),
                 "effect": float(effect),
-                "p": _p_value(effect, null),
+                "p": float(permutation_p(effect, null)),
             }
         )
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p"].to_numpy())
     share = np.array(weights) / np.sum(weights)
     pooled, null = float(share @ table["effect"]), share @ np.array(nulls)
-    p = _p_value(pooled, null)
+    p = float(permutation_p(pooled, null))
     last = {
         "layer": "pooled",
         "bins": int(table["bins"].sum()),
@@ -97,8 +98,7 @@ def _bins(controls: Sequence[Float], n: int) -> Iterator[np.ndarray]:
 
 def _upper_half(score: Float) -> Float:
     """+1 for the upper half of a bin, -1 for the lower, 0 for the middle of an odd one."""
-    order = np.argsort(np.argsort(score, kind="stable"), kind="stable")
-    result: Float = np.sign(order - (len(score) - 1) / 2)
+    result: Float = np.sign(rankdata(score, "ordinal") - (len(score) + 1) / 2)
     return result
 
 
@@ -109,7 +109,3 @@ def _contrast(rank: Float, halves: Float, sizes: Sequence[int]) -> Float:
     sums = np.add.reduceat(halves * rank, edges, axis=1) / half_sizes
     result: Float = sums @ (np.array(sizes) / np.sum(sizes))
     return result
-
-
-def _p_value(observed: float, null: Float) -> float:
-    return float((1 + (np.abs(null) >= abs(observed) - 1e-12).sum()) / (1 + len(null)))

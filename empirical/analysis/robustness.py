@@ -67,6 +67,7 @@ def coupling_robustness(
     estimator = {name: base.settings[name] for name in OPTIONS} | {"hull": False}
     frames = [_summary(base.axes, pairs, BASE)]
     for name, changed in variations:
+        axes: Mapping[str, ChannelAxes]
         if set(changed) <= set(OPTIONS):
             axes = {
                 layer: channel_axes(moments, **{**estimator, **changed})
@@ -99,16 +100,10 @@ def estimator_robustness(
     drawn = draw_samples(model, loader, target=target, images=images, seed=seed, device=device)
     rows = []
     for estimator in ESTIMATORS:
-        values = [
-            float(
-                spearman(
-                    base.axes[layer].input_capture,
-                    task_information(samples, drawn.target, estimator),
-                )
-            )
-            for layer, samples in drawn.layers.items()
-            if layer in base.axes
-        ]
+        values = []
+        for layer in filter(base.axes.__contains__, drawn.layers):
+            found = task_information(drawn.layers[layer], drawn.target, estimator)
+            values.append(float(spearman(base.axes[layer].input_capture, found)))
         rows.append(_row(f"estimator: {estimator}, one position", BETWEEN, values))
     return pd.DataFrame(rows)
 
@@ -143,31 +138,26 @@ def sample_count_robustness(
             layer: channel_axes(merge(parts[:used]), hull=False)
             for layer, parts in table.groups.items()
         }
-        for pair in pairs:
-            couplings = [
-                float(spearman(getattr(a, pair.first), getattr(a, pair.second)))
-                for a in axes.values()
-            ]
-            rows.append(
-                {
-                    "groups": used,
-                    "images": used / number,
-                    "first": pair.first,
-                    "second": pair.second,
-                    "coupling": pd.Series(couplings).mean(),
-                }
-            )
+        rows += [
+            {
+                "groups": used,
+                "images": used / number,
+                "first": pair.first,
+                "second": pair.second,
+                "coupling": pd.Series(_couplings(axes, pair)).mean(),
+            }
+            for pair in pairs
+        ]
     return pd.DataFrame(rows)
+
+
+def _couplings(axes: Mapping[str, ChannelAxes], pair: Pair) -> list[float]:
+    """The coupling of a pair in every layer."""
+    return [float(spearman(getattr(a, pair.first), getattr(a, pair.second))) for a in axes.values()]
 
 
 def _summary(axes: Mapping[str, ChannelAxes], pairs: Sequence[Pair], name: str) -> pd.DataFrame:
-    rows = []
-    for pair in pairs:
-        values = [
-            float(spearman(getattr(a, pair.first), getattr(a, pair.second))) for a in axes.values()
-        ]
-        rows.append(_row(name, pair, values))
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_row(name, pair, _couplings(axes, pair)) for pair in pairs])
 
 
 def _row(name: str, pair: Pair, values: Sequence[float]) -> dict[str, Any]:

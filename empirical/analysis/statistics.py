@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 from theory.shared.validation import Float
 
@@ -124,9 +124,7 @@ def partial_test(
     correlations, null = np.array(observed), np.array(drawn)
     weights = np.array([stratum.weight for stratum in strata])
     pooled, pooled_null = _pool(correlations, weights), _pool(null, weights)
-    p_values = (1 + (np.abs(null) >= np.abs(correlations)[:, None] - 1e-12).sum(axis=1)) / (
-        1 + permutations
-    )
+    p_values = permutation_p(correlations, null)
     return PartialTest(
         names=[stratum.name for stratum in strata],
         correlation=correlations,
@@ -134,9 +132,7 @@ def partial_test(
         p_holm=holm(p_values),
         gain=np.array(gains) / np.array(variances),
         pooled=float(pooled),
-        pooled_p=float(
-            (1 + (np.abs(pooled_null) >= abs(pooled) - 1e-12).sum()) / (1 + permutations)
-        ),
+        pooled_p=float(permutation_p(pooled, pooled_null)),
         pooled_gain=float(np.sum(gains) / np.sum(variances)),
     )
 
@@ -182,6 +178,20 @@ def _cosine(rows: Float, vector: Float) -> Float:
     return result
 
 
+def permutation_p(observed: ArrayLike, null: Float, *, tolerance: float = 1e-12) -> Float:
+    """Two-sided p-values (...) of `observed` (...) among `null` (..., permutations).
+
+    The observed arrangement is one of those that could have been drawn, hence the + 1; `tolerance`
+    counts draws that equal the observed value but for rounding.
+
+    >>> float(permutation_p(-2.0, np.array([1.0, 2.0, -3.0])))
+    0.75
+    """
+    size = np.abs(np.asarray(observed, dtype=np.float64))[..., None]
+    result: Float = (1 + (np.abs(null) >= size - tolerance).sum(axis=-1)) / (1 + null.shape[-1])
+    return result
+
+
 def holm(p_values: Float) -> Float:
     """Holm's step-down adjustment: the familywise error over layers, whatever their dependence.
 
@@ -198,7 +208,7 @@ def holm(p_values: Float) -> Float:
 
 def ranks(values: Float) -> Float:
     """Mid-ranks scaled to (0, 1)."""
-    result: Float = (stats.rankdata(values) - 0.5) / len(values)
+    result: Float = (rankdata(values) - 0.5) / len(values)
     return result
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from empirical.analysis.lesions import analyze_lesions
+from empirical.analysis.pairs import PairAnalysis, analyze_pairs
 from empirical.commands.measure_one import load_network, normalized_as
 from empirical.data.folders import DEFAULT_CACHE
 from empirical.data.images import ImageLoader, ImageSet, image_loader
@@ -18,7 +19,7 @@ from empirical.data.loading import load_data
 from empirical.data.splits import stratified_draw
 from empirical.devices import chosen_device
 from empirical.lesions.lesioning import MEMORY, lesion
-from empirical.lesions.pairs import PairAnalysis, lesion_pairs
+from empirical.lesions.pairs import lesion_pairs
 from empirical.lesions.replacement import replace
 from empirical.measuring.measurement import measure
 from empirical.models.probe import check_logits
@@ -119,17 +120,17 @@ def lesion_one(
     found: PairAnalysis | None = None
     wide = [name for name in names if len(table[name].signal_power) >= 8]
     if pairs and wide:
-        found = lesion_pairs(
+        lesioned = lesion_pairs(
             network,
             held_out,
             table,
             layers=wide,
             pairs=pairs,
-            permutations=permutations,
             memory=memory,
             seed=seed,
             progress=_share(progress, "pairs"),
         )
+        found = analyze_pairs(lesioned, permutations=permutations, seed=seed)
     analysis = analyze_lesions(frame, permutations=permutations, seed=seed)
     control = damages.shuffled(np.random.default_rng(seed)).to_frame()
     shuffled = analyze_lesions(
