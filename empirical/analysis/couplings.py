@@ -23,6 +23,11 @@ class Pair:
     kind: str
 
     @property
+    def names(self) -> tuple[str, str]:
+        """Both quantities."""
+        return self.first, self.second
+
+    @property
     def label(self) -> str:
         """The pair in words."""
         return f"{self.first} ~ {self.second}".replace("_", " ")
@@ -40,11 +45,7 @@ PAIRS: tuple[Pair, ...] = (
 
 
 def layer_couplings(
-    table: AxisTable,
-    *,
-    pairs: Sequence[Pair] = PAIRS,
-    permutations: int = 1000,
-    seed: int = 0,
+    table: AxisTable, *, pairs: Sequence[Pair] = PAIRS, permutations: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """One row per layer and pair: coupling, jackknife standard error over images, null, p-value.
 
@@ -60,24 +61,20 @@ def layer_couplings(
     Columns layer, depth (0 to 1), first, second, kind, channels, coupling, se, null_low,
     null_high, p_value. Where the measurement has no jackknife, se is NaN.
     """
-    for pair in pairs:
-        one_of("pairs", pair.first, QUANTITIES)
-        one_of("pairs", pair.second, QUANTITIES)
+    for name in (name for pair in pairs for name in pair.names):
+        one_of("pairs", name, QUANTITIES)
     rows = []
     depth = np.linspace(0, 1, len(table.layers)) if len(table.layers) > 1 else [0.0]
     for where, name in zip(depth, table.layers, strict=True):
         values = table[name].as_dict()
         for pair in pairs:
-            found = coupling(
-                values[pair.first], values[pair.second], permutations=permutations, seed=seed
-            )
+            ranked = (values[quantity] for quantity in pair.names)
+            found = coupling(*ranked, permutations=permutations, seed=seed)
             rows.append(
                 {
                     "layer": name,
                     "depth": where,
-                    "first": pair.first,
-                    "second": pair.second,
-                    "kind": pair.kind,
+                    **vars(pair),
                     "channels": found.channels,
                     "coupling": found.value,
                     "se": _standard_error(table, name, pair),

@@ -28,7 +28,7 @@ def matched_bins(
     themselves.
     """
     rows: list[dict[str, object]] = []
-    nulls, weights = [], []
+    nulls = []
     for name, frame in layers.items():
         outcome = frame[damage].to_numpy()
         rank = ranks(outcome)
@@ -47,7 +47,6 @@ def matched_bins(
         )
         null = _contrast(rank[members], drawn, size)
         nulls.append(null)
-        weights.append(len(members))
         rows.append(
             {
                 "layer": name,
@@ -57,29 +56,19 @@ def matched_bins(
                 "damage_low": float(outcome[members][upper < 0].mean()),
                 "effect": float(effect),
                 "p": float(permutation_p(effect, null)),
+                "p_holm": np.nan,
+                "null_high": float(np.quantile(np.abs(null), LEVEL)),
             }
         )
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p"].to_numpy())
-    share = np.array(weights) / np.sum(weights)
-    pooled, null = float(share @ table["effect"]), share @ np.array(nulls)
-    p = float(permutation_p(pooled, null))
-    last = {
-        "layer": "pooled",
-        "bins": int(table["bins"].sum()),
-        "channels": int(table["channels"].sum()),
-        "damage_high": float(share @ table["damage_high"]),
-        "damage_low": float(share @ table["damage_low"]),
-        "effect": pooled,
-        "p": p,
-        "p_holm": p,
-    }
-    table = pd.concat([table, pd.DataFrame([last])], ignore_index=True)
-    table["null_high"] = [
-        *(float(np.quantile(np.abs(n), LEVEL)) for n in nulls),
-        float(np.quantile(np.abs(null), LEVEL)),
-    ]
-    return table
+    share = (table["channels"] / table["channels"].sum()).to_numpy()
+    null = share @ np.array(nulls)
+    last = {"layer": "pooled"} | {name: table[name].sum() for name in ("bins", "channels")}
+    last |= {name: share @ table[name] for name in ("damage_high", "damage_low", "effect")}
+    last["p"] = last["p_holm"] = float(permutation_p(last["effect"], null))
+    last["null_high"] = float(np.quantile(np.abs(null), LEVEL))
+    return pd.concat([table, pd.DataFrame([last])], ignore_index=True)
 
 
 def _bins(controls: Sequence[Float], n: int) -> Iterator[np.ndarray]:

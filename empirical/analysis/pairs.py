@@ -25,14 +25,12 @@ class PairAnalysis:
 
     Parameters
     ----------
-    pairs
-        What `lesion_pairs` returned.
-    contrast
-        One row: mean interaction of high pairs minus that of their controls, its 95 % interval over
-        pairs, and a sign-flip p-value; the same for single damage, which the matching makes small.
-    relation
-        One row per relation (S_ij, |R_ij|): rank correlation with the interaction within layers,
-        beyond the summed single damage, with interval and permutation p-value.
+    pairs : what `lesion_pairs` returned.
+    contrast : one row: mean interaction of high pairs minus that of their controls, its 95 %
+        interval over pairs, and a sign-flip p-value; the same for single damage, which the
+        matching makes small.
+    relation : one row per relation (S_ij, |R_ij|): rank correlation with the interaction within
+        layers, beyond the summed single damage, with interval and permutation p-value.
     """
 
     pairs: pd.DataFrame
@@ -45,12 +43,9 @@ def analyze_pairs(pairs: pd.DataFrame, *, permutations: int = 2000, seed: int = 
 
     Parameters
     ----------
-    pairs
-        What `lesion_pairs` returned.
-    permutations
-        Draws of p-values and intervals.
-    seed
-        Of both.
+    pairs : what `lesion_pairs` returned.
+    permutations : draws of p-values and intervals.
+    seed : of both.
     """
     rng = np.random.default_rng(seed)
     return PairAnalysis(

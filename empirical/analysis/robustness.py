@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -65,7 +64,7 @@ def coupling_robustness(
     layers). A point that no layer has is left out.
     """
     estimator = {name: base.settings[name] for name in OPTIONS} | {"hull": False}
-    frames = [_summary(base.axes, pairs, BASE)]
+    frames = [_summary(base.axes, pairs, variation=BASE)]
     for name, changed in variations:
         axes: Mapping[str, ChannelAxes]
         if set(changed) <= set(OPTIONS):
@@ -78,7 +77,7 @@ def coupling_robustness(
                 axes = measure(model, loader, **{**settings, **FAST, **changed}).axes
             except MissingPointError:
                 continue
-        frames.append(_summary(axes, pairs, name))
+        frames.append(_summary(axes, pairs, variation=name))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -104,7 +103,7 @@ def estimator_robustness(
         for layer in filter(base.axes.__contains__, drawn.layers):
             found = task_information(drawn.layers[layer], drawn.target, estimator)
             values.append(float(spearman(base.axes[layer].input_capture, found)))
-        rows.append(_row(f"estimator: {estimator}, one position", BETWEEN, values))
+        rows.append(_row(BETWEEN, values, variation=f"estimator: {estimator}, one position"))
     return pd.DataFrame(rows)
 
 
@@ -132,40 +131,34 @@ def sample_count_robustness(
             "save with moments='groups'."
         )
     number = len(next(iter(table.groups.values())))
-    rows = []
+    frames = []
     for used in range(1, number + 1):
         axes = {
             layer: channel_axes(merge(parts[:used]), hull=False)
             for layer, parts in table.groups.items()
         }
-        rows += [
-            {
-                "groups": used,
-                "images": used / number,
-                "first": pair.first,
-                "second": pair.second,
-                "coupling": pd.Series(_couplings(axes, pair)).mean(),
-            }
-            for pair in pairs
-        ]
+        frames.append(_summary(axes, pairs, groups=used, images=used / number))
+    return pd.concat(frames, ignore_index=True).drop(columns=["lowest", "highest"])
+
+
+def _summary(
+    axes: Mapping[str, ChannelAxes], pairs: Sequence[Pair], **labels: object
+) -> pd.DataFrame:
+    """One row per pair, with labels: its coupling over layers."""
+    rows = []
+    for pair in pairs:
+        values = [float(spearman(*(getattr(a, n) for n in pair.names))) for a in axes.values()]
+        rows.append(_row(pair, values, **labels))
     return pd.DataFrame(rows)
 
 
-def _couplings(axes: Mapping[str, ChannelAxes], pair: Pair) -> list[float]:
-    """The coupling of a pair in every layer."""
-    return [float(spearman(getattr(a, pair.first), getattr(a, pair.second))) for a in axes.values()]
-
-
-def _summary(axes: Mapping[str, ChannelAxes], pairs: Sequence[Pair], name: str) -> pd.DataFrame:
-    return pd.DataFrame([_row(name, pair, _couplings(axes, pair)) for pair in pairs])
-
-
-def _row(name: str, pair: Pair, values: Sequence[float]) -> dict[str, Any]:
+def _row(pair: Pair, values: Sequence[float], **labels: object) -> dict[str, object]:
+    known = pd.Series(values, dtype=float)
     return {
-        "variation": name,
+        **labels,
         "first": pair.first,
         "second": pair.second,
-        "coupling": np.nanmean(values),
-        "lowest": np.nanmin(values),
-        "highest": np.nanmax(values),
+        "coupling": known.mean(),
+        "lowest": known.min(),
+        "highest": known.max(),
     }

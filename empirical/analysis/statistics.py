@@ -29,14 +29,10 @@ class Stratum:
 
     Parameters
     ----------
-    name
-        Of the layer.
-    outcome
-        (n,) ranks of the damage.
-    tested
-        (n,) ranks of the score in question.
-    controls
-        (n, q) ranks of the scores held fixed.
+    name : of the layer.
+    outcome : (n,) ranks of the damage.
+    tested : (n,) ranks of the score in question.
+    controls : (n, q) ranks of the scores held fixed.
     """
 
     name: str
@@ -69,16 +65,12 @@ class PartialTest:
 
     Parameters
     ----------
-    names, correlation, p_value
-        Per layer; two-sided p.
-    p_holm
-        Per layer, Holm's adjustment over layers.
-    gain
-        Per layer, R² of the regression with the tested score minus R² without it.
-    pooled, pooled_p
-        Over layers.
-    pooled_gain
-        Explained share of the summed within-layer variance of ranks that the tested score adds.
+    names, correlation, p_value : per layer; two-sided p.
+    p_holm : per layer, Holm's adjustment over layers.
+    gain : per layer, R² of the regression with the tested score minus R² without it.
+    pooled, pooled_p : over layers.
+    pooled_gain : explained share of the summed within-layer variance of ranks that the tested
+        score adds.
     """
 
     names: list[str]
@@ -163,6 +155,12 @@ def _partial_from_samples(samples: Float) -> Float:
     scale = np.sqrt(np.abs(inverse[:, 0, 0] * inverse[:, 1, 1]))
     result: Float = -inverse[:, 0, 1] / np.where(scale > 0, scale, 1.0)
     return result
+
+
+def pooled_correlation(strata: Sequence[Stratum]) -> float:
+    """Rank correlation of the tested score with the outcome, no controls held fixed."""
+    found = [np.corrcoef(stratum.outcome, stratum.tested)[0, 1] for stratum in strata]
+    return float(_pool(np.array(found), np.array([stratum.weight for stratum in strata])))
 
 
 def _pool(correlations: Float, weights: Float) -> Float:

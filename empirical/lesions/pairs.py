@@ -108,18 +108,13 @@ def lesion_pairs(
 
     Parameters
     ----------
-    model, loader, memory, progress, options
-        As for `lesion`; the loader holds images that calibration has not seen.
-    table
-        What `measure` returned: S_ij and the means come from its moments.
-    layers
-        Names; None means every measured layer of at least 8 channels.
-    pairs
-        Most high pairs in a layer, and as many controls.
-    kind
-        "mean", "zero" or "resample".
-    seed
-        Of the order in which controls are considered, and of the lesions.
+    model, loader, memory, progress, options : as for `lesion`; the loader holds images that
+        calibration has not seen.
+    table : what `measure` returned: S_ij and the means come from its moments.
+    layers : names; None means every measured layer of at least 8 channels.
+    pairs : most high pairs in a layer, and as many controls.
+    kind : "mean", "zero" or "resample".
+    seed : of the order in which controls are considered, and of the lesions.
 
     Returns
     -------

@@ -66,11 +66,7 @@ def coupling_section(
                 "paired at random.",
             ),
         },
-        tables={
-            "couplings": couplings,
-            "coupling_means": means,
-            "coupling_endpoints": endpoints,
-        },
+        tables={"couplings": couplings, "coupling_means": means, "coupling_endpoints": endpoints},
         shown={"coupling_endpoints": "Mean coupling before and after training"},
     )
 

@@ -15,11 +15,7 @@ from theory.shared.style import label, mark, sheet, styled
 
 
 def training_section(
-    accuracy: pd.DataFrame,
-    history: pd.DataFrame,
-    split: DataSplit,
-    spec: ModelSpec,
-    recipe: Recipe,
+    accuracy: pd.DataFrame, history: pd.DataFrame, split: DataSplit, spec: ModelSpec, recipe: Recipe
 ) -> Section:
     """Say what was trained on what, and the accuracy on images that nothing else saw.
 

@@ -161,15 +161,7 @@ def initial(
     table = np.array(rows, dtype=np.float64).T
     exponent, alignment, plain, plain_se, normalized, normalized_se, kappa, law = table
     return Initial(
-        exponent,
-        alignment,
-        plain,
-        plain_se,
-        kappa,
-        normalized,
-        normalized_se,
-        law,
-        seeds * width,
+        exponent, alignment, plain, plain_se, kappa, normalized, normalized_se, law, seeds * width
     )
 
 
