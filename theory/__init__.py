@@ -18,7 +18,6 @@ from theory.rank_coupling import (
 )
 
 if TYPE_CHECKING:
-    from theory.closed_form import ClosedForm, catalogue, find_closed_form
     from theory.coupling_law import (
         channel_coupling,
         expected_output_coupling,
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
         output_coupling,
     )
     from theory.dynamics import FixedReadoutFlow, fixed_readout_flow, separation_time
+    from theory.formulas import catalogue, find_closed_form
+    from theory.formulas.closed_form import ClosedForm
     from theory.lesion_identities import (
         LesionDamage,
         least_squares_readout,
@@ -107,21 +108,21 @@ __all__ = [
 ]
 
 _LAZY: dict[str, str] = {
-    "ClosedForm": "closed_form",
+    "ClosedForm": "formulas.closed_form",
     "FixedReadoutFlow": "dynamics",
     "LesionDamage": "lesion_identities",
     "TrainedReadoutPath": "trained_readout",
     "Verdict": "verify",
     "adjusted_predictability": "sampling",
     "balanced_mode": "trained_readout",
-    "catalogue": "closed_form",
+    "catalogue": "formulas",
     "channel_coupling": "coupling_law",
     "copula_moments": "nonparametric",
     "delta_capture_variance": "sampling",
     "delta_information_variance": "sampling",
     "delta_predictability_variance": "sampling",
     "expected_output_coupling": "coupling_law",
-    "find_closed_form": "closed_form",
+    "find_closed_form": "formulas",
     "fixed_readout_flow": "dynamics",
     "gaussian_information_bias": "sampling",
     "initial_coupling": "coupling_law",
