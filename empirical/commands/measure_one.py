@@ -133,9 +133,7 @@ def normalized_as(
 
 
 def summary_table(table: AxisTable) -> Table:
-    """Return one row per layer: channels, means of input capture I_X, task information I_T and
-    peer predictability E, and the coupling of the first two with its null.
-    """
+    """Return one row per layer: mean I_X, I_T and E, and the coupling of I_X and I_T."""
     shown = ("input_capture", "task_information", "peer_predictability")
     couplings = layer_couplings(table, pairs=PAIRS[:1]).set_index("layer")
     summary = Table(title="Means over channels (nats; peer predictability is a share)")

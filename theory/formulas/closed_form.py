@@ -43,7 +43,7 @@ class Proof:
 
     @property
     def status(self) -> Status:
-        """ "proven" in general, "cases proven", "undecided" if any step is, or "refuted"."""
+        """One of "proven" (in general), "cases proven", "undecided" (any step) and "refuted"."""
         if any(step.holds is False for step in self.steps):
             return "refuted"
         if not self.steps or any(step.holds is None for step in self.steps):
