@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from sim.experiments.cells import THRESHOLD, phase_cell
-from sim.experiments.plotting import new_figure, style
+from sim.experiments.phase_figure import draw_phase
 from sim.records import TARGETS
 from sim.sweep import run_sweep
 from theory.shared.findings import Finding
@@ -155,30 +153,8 @@ class Phase:
         return pd.DataFrame(data | {name: getattr(self, name).ravel() for name in columns})
 
     def figure(self) -> Figure:
-        """End coupling, separation time, what was left to learn; hatched where not separated."""
-        with style():
-            figure, axes = new_figure(2, 2, heights=(1.1, 1.1), width=4.2)
-            panels = (
-                ("simulated end coupling", self.end, self.end),
-                ("predicted end coupling", self.predicted_end, self.predicted_end),
-            )
-            for place, (title, values, shown) in zip(axes[0], panels, strict=True):
-                image = _map(place, self, values, limits=(-1.0, 1.0))
-                _boundary(place, self, shown)
-                place.set_title(title)
-            figure.colorbar(image, ax=axes[0].tolist(), label="rank coupling of $I_X$ and $I_T$")
-            with np.errstate(divide="ignore"):
-                when = np.log10(np.where(self.time > 0, self.time, np.nan))
-                left = np.log10(np.maximum(self.loss, 1e-12))
-            image = _map(axes[1, 0], self, when)
-            axes[1, 0].set_facecolor("0.85")
-            axes[1, 0].set_title("separation time (grey: at once, or never)")
-            figure.colorbar(image, ax=axes[1, 0], label="log10 of steps × learning rate")
-            image = _map(axes[1, 1], self, left)
-            axes[1, 1].set_title("share of excess loss left")
-            figure.colorbar(image, ax=axes[1, 1], label="log10 of share")
-            _boundary(axes[1, 0], self, self.end)
-        return figure
+        """Simulated and predicted end coupling, separation time, and what was left to learn."""
+        return draw_phase(self, PARAMETERS[self.x], PARAMETERS[self.y], THRESHOLD)
 
 
 def phase(
@@ -232,37 +208,3 @@ def phase(
         for name in results[0]
     }
     return Phase(x, y, np.array(columns), np.array(rows), target, **cells)
-
-
-def _map(
-    axes: Axes,
-    phase: Phase,
-    values: Float,
-    limits: tuple[float | None, float | None] = (None, None),
-) -> ScalarMappable:
-    low, high = limits
-    x, y = PARAMETERS[phase.x], PARAMETERS[phase.y]
-    image = axes.pcolormesh(
-        phase.x_values, phase.y_values, values, vmin=low, vmax=high, shading="nearest"
-    )
-    axes.set_xlabel(x.label)
-    axes.set_ylabel(y.label)
-    axes.grid(False)
-    if x.logarithmic:
-        axes.set_xscale("log")
-    if y.logarithmic:
-        axes.set_yscale("log")
-    return image
-
-
-def _boundary(axes: Axes, phase: Phase, values: Float) -> None:
-    """Hatch what does not separate, and draw the line between."""
-    if min(values.shape) < 2:
-        return
-    known = np.nan_to_num(values, nan=1.0)
-    grid = phase.x_values, phase.y_values
-    for levels in ((-2.0, -THRESHOLD), (THRESHOLD, 2.0)):
-        axes.contourf(*grid, known, levels=levels, colors="none", hatches=["////"])
-    lines = [level for level in (-THRESHOLD, THRESHOLD) if known.min() < level < known.max()]
-    if lines:
-        axes.contour(*grid, known, levels=lines, colors="white", linewidths=1.5, linestyles="solid")
