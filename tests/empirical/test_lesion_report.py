@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from typer.testing import CliRunner
 
+import twoaxis
 from empirical.analysis.lesions import analyze_lesions
-from empirical.commands.lesion import lesion as command
 from empirical.lesions.pairs import PairAnalysis, contrast, relation
 from empirical.lesions.replacement import ReplacementTable
 from empirical.report.lesion_analysis import analysis_findings, lesion_analysis_section
@@ -145,11 +144,11 @@ def test_the_chapter_words_pairs_and_draws_every_figure() -> None:
 
 
 def test_command_writes_tables_and_a_report(tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(command)
-    arguments = "--model small_convnet --images 60 --calibration-images 200 --pairs 3 --draws 1"
+    arguments = (
+        "lesion --model small_convnet --images 60 --calibration-images 200 --pairs 3 --draws 1"
+    )
     result = CliRunner().invoke(
-        app, [*arguments.split(), "--permutations", "99", "--out", str(tmp_path)]
+        twoaxis.app, [*arguments.split(), "--permutations", "99", "--out", str(tmp_path)]
     )
     assert result.exit_code == 0, result.output
     lesions = pd.read_csv(tmp_path / "lesions.csv")
