@@ -1,4 +1,4 @@
-"""Do the two axes group the channels of a layer alike? (claim C2)
+"""Claim C2: do the two axes group the channels of a layer alike?
 
 Channels are clustered by k-means on each axis, k chosen by silhouette, and the two partitions
 compared by the adjusted Rand index: 1 for the same groups, 0 on average for unrelated ones. How

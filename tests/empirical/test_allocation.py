@@ -70,7 +70,7 @@ def test_uniform_keeps_about_the_same_share_everywhere() -> None:
     assert np.abs(counts - np.median(counts / graph.sizes) * graph.sizes).max() <= 3
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_global_keeps_the_best_of_every_group_and_honours_floors(seed: int) -> None:
     """A group whose scores are all lowest is thinned to its floor, not below."""

@@ -51,7 +51,7 @@ def greedy_by_recomputation(cov: np.ndarray, weights: np.ndarray) -> tuple[list[
     return order, costs
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(1, 4))
 def test_downdates_equal_recomputation(seed: int, units: int, outputs: int) -> None:
     rng = np.random.default_rng(seed)
