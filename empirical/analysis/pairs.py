@@ -1,4 +1,4 @@
-"""Do pairs of channels that say more together do more damage together? (claim C4)"""
+"""Do pairs of channels that say more together do more damage together, as claim C4 says?"""
 
 from __future__ import annotations
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from torch import nn
 
+from empirical.reading.batches import Batch
 from empirical.reading.hooks import evaluating
-from empirical.reading.passes import Batches
 from empirical.training.recipes import Recipe
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -41,7 +42,7 @@ def fine_tuning(recipe: Recipe) -> Recipe:
     return replace(recipe, epochs=5, learning_rate=rate, schedule=FINE_TUNING.schedule)
 
 
-def recalibrate(model: nn.Module, batches: Batches) -> int:
+def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
     """Take batch-norm means and variances anew from `batches`, in place; no gradients, no labels.
 
     Returns how many norms there were: 0 means that nothing was done.

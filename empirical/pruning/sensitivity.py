@@ -14,7 +14,6 @@ from empirical.pruning.criterion import over_producers
 from empirical.pruning.macs import counted, filters
 from empirical.pruning.removal import mask
 from empirical.reading.batches import Batch, leading
-from empirical.reading.hooks import evaluating
 from empirical.training.evaluation import evaluate
 
 SHARES = (0.75, 0.5, 0.25, 0.1)
@@ -34,18 +33,15 @@ def loss_by_share(
     """
     some = list(leading(batches, images))
     everything = {group.name: np.arange(group.units) for group in graph.groups}
-    dense = _loss(model, some)
+    dense = evaluate(model, some).loss
     found = {}
     for group in graph.groups:
         norms = over_producers(group, lambda m: filter_norm(filters(counted(model, m.module)), 2))
         points = [(1.0, 0.0)]
         for count in sorted({max(1, round(s * group.units)) for s in (*SHARES, 0.0)}):
             kept = {**everything, group.name: best_units(norms, count)}
-            points.append((count / group.units, _loss(mask(model, graph, kept), some) - dense))
+            points.append(
+                (count / group.units, evaluate(mask(model, graph, kept), some).loss - dense)
+            )
         found[group.name] = points
     return found
-
-
-def _loss(model: nn.Module, batches: list[Batch]) -> float:
-    with evaluating(model):  # `evaluate` restores one mode for the whole model
-        return evaluate(model, batches).loss

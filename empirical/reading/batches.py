@@ -57,7 +57,7 @@ def batches(
 
     Parameters
     ----------
-    loader : iterable of pairs (images, labels)
+    loader : iterable of pairs (images, labels), or of what this function yielded
         images (n, ...) of a floating type and finite; labels (n,) whole numbers >= 0
     device : where the tensors go; None leaves them where they are
     first_image : index of the loader's first image in the data
@@ -80,6 +80,9 @@ def batches(
         )
     index = -1
     for index, batch in enumerate(loader):
+        if isinstance(batch, Batch):  # from this function, and so checked
+            yield batch
+            continue
         images, labels = _pair(index, batch)
         _check_images(index, images)
         labels = _checked_labels(index, labels, len(images))
