@@ -7,30 +7,14 @@ with them the local axis, stay as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from empirical.reading.kept import ImageSums
 from theory import TARGET_AXIS, Moments, channel_axes
 from theory.shared.validation import Float
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSums:
-    """What permuting needs of one layer, images in any one order.
-
-    Attributes
-    ----------
-    samples : (n,) number of positions of each image
-    channels : (n, C) sum of each channel over the positions of each image
-    targets : (n, q)
-    """
-
-    samples: Float
-    channels: Float
-    targets: Float
 
 
 def permutations(n_images: int, draws: int, seed: int) -> list[NDArray[np.intp]]:
