@@ -227,9 +227,13 @@ def test_the_shortest_move_within_tolerance_is_taken() -> None:
 
 
 def test_settling_leaves_counts_that_meet_the_target() -> None:
-    graph = graph_of()
-    counts = np.maximum(1, graph.sizes // 2)
-    assert settle(graph, counts, graph.macs(counts), floors(graph, 0.05)).tolist() == list(counts)
+    """Exactly, or within tolerance: a single unit of so many is less than that."""
+    graph = small((3, 600, 6))
+    counts, least = np.array([590, 5]), floors(graph, 0.05)
+    for nearby in (counts, counts + [1, 0], counts - [1, 0]):
+        target = graph.macs(nearby)
+        assert abs(graph.macs(counts) - target) <= NEAR * target
+        assert settle(graph, counts, target, least).tolist() == counts.tolist()
 
 
 @settings(max_examples=15, deadline=None)
