@@ -108,8 +108,8 @@ def execute(
         beyond the network's outputs.
     """
     known = calibration_images or frozenset()
-    blocks: dict[str, list[NDArray[np.float32]]] = {name: [] for name in DAMAGES}
-    dense_blocks: dict[str, list[NDArray[np.float64]]] = {}
+    blocks: list[NDArray[np.float32]] = []
+    dense_blocks: list[dict[str, NDArray[np.float64]]] = []
     device = next(model.parameters()).device
     passes = len(loader) if isinstance(loader, Sized) else 0
     total = passes * sum(len(job.channels) for job in jobs)
@@ -121,19 +121,17 @@ def execute(
             if known and not known.isdisjoint(batch.digests()):
                 _refuse_shared(known, batch, source)
             dense = _dense_scores(model, images, labels, loss, number)
-            for name, scores in dense.items():
-                dense_blocks.setdefault(name, []).append(scores.cpu().numpy())
+            dense_blocks.append({name: scores.cpu().numpy() for name, scores in dense.items()})
             parts = []
             for job, run in zip(jobs, runners, strict=True):
                 parts.append(_job_damage(run, job, images, labels, dense, loss))
                 done += len(job.channels)
                 if progress is not None:
                     progress(done, total)
-            for name in DAMAGES:
-                blocks[name].append(np.concatenate([part[name] for part in parts]))
+            blocks.append(np.concatenate(parts, axis=1))
     return Outcome(
-        {name: np.concatenate(parts, axis=1) for name, parts in blocks.items()},
-        {name: np.concatenate(parts) for name, parts in dense_blocks.items()},
+        dict(zip(DAMAGES, np.concatenate(blocks, axis=2), strict=True)),
+        {name: np.concatenate([block[name] for block in dense_blocks]) for name in dense_blocks[0]},
     )
 
 
@@ -147,19 +145,13 @@ def _parts(source: Iterable[Batch], most: int | None) -> Iterator[Batch]:
 
 
 def _job_damage(
-    run: Runner,
-    job: Job,
-    images: Tensor,
-    labels: Tensor,
-    dense: dict[str, Tensor],
-    loss: Loss,
-) -> dict[str, NDArray[np.float32]]:
-    """Damages (L, N) of one job on one batch."""
-    shape = (len(job.channels), len(images))
-    result = {name: images.new_zeros(shape, dtype=torch.float32) for name in DAMAGES}
+    run: Runner, job: Job, images: Tensor, labels: Tensor, dense: dict[str, Tensor], loss: Loss
+) -> NDArray[np.float32]:
+    """`DAMAGES` (3, L, N) of one job on one batch."""
+    shape = (len(DAMAGES), len(job.channels), len(images))
+    result = images.new_zeros(shape, dtype=torch.float32)
     if dense["accuracy"].isnan().any():
-        for name in DAMAGES[1:]:
-            result[name].fill_(torch.nan)
+        result[1:] = torch.nan
     for part in run(images, job):
         if not bool(torch.isfinite(part.logits).all()):
             bad = (~torch.isfinite(part.logits)).flatten(1).any(1).nonzero()[0, 0]
@@ -170,9 +162,9 @@ def _job_damage(
             )
         control = {name: values[part.image] for name, values in dense.items()}
         found = damage(control, image_scores(part.logits, labels[part.image], loss))
-        for name, values in found.items():
-            result[name][part.lesion, part.image] = values.float()
-    return {name: values.cpu().numpy() for name, values in result.items()}
+        for name, values in zip(DAMAGES, result, strict=True):
+            values[part.lesion, part.image] = found[name].float()
+    return np.asarray(result.cpu())
 
 
 def _dense_scores(

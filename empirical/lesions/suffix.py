@@ -56,10 +56,11 @@ class Suffix:
         useful = program.before(program.result)
         self.nodes = [node for node in program.after(site) if node in useful]
         self.rules = {node: rule_for(program, node) for node in self.nodes}
-        inside = {site, *self.nodes}
-        self.readers = {
-            node: {user for user in node.users if user in inside} for node in (site, *self.nodes)
-        }
+        last = {read: node for node in self.nodes for read in node.all_input_nodes}
+        inside = {site, *self.nodes} - {program.result}
+        self.done: dict[fx.Node, list[fx.Node]] = {node: [] for node in self.nodes}
+        for read in inside & last.keys():  # what no later node reads
+            self.done[last[read]].append(read)
 
     def run(self, dense: dict[fx.Node, Any], job: Job, most_pairs: int) -> Iterator[Lesioned]:
         """Yield the logits of the job's lesions, at most `most_pairs` pairs at a time."""
@@ -93,16 +94,12 @@ class _Chunk:
 
     def run(self, start: Changed | Tensor) -> Lesioned:
         suffix = self.suffix
-        waiting = {node: set(readers) for node, readers in suffix.readers.items()}
         self.state[suffix.site] = start
         for node in suffix.nodes:
             if node not in self.state:
                 self._step(node)
-            for read in node.all_input_nodes:
-                if read in waiting:
-                    waiting[read].discard(node)
-                    if not waiting[read] and read is not suffix.program.result:
-                        self.state.pop(read, None)
+            for read in suffix.done[node]:
+                self.state.pop(read, None)
             if list(self.state) == [node] and saturates(suffix.program, node):
                 self._drop_unchanged(node)
                 if len(self.image) == 0:
@@ -122,13 +119,9 @@ class _Chunk:
                 result = mixed(setting, node, fusion.norm, module, fusion.weight, first)
             else:
                 result = functional.conv2d(
-                    first,
-                    fusion.weight,
-                    fusion.bias,
-                    module.stride,
-                    module.padding,
-                    module.dilation,
-                )
+                    first, fusion.weight, fusion.bias,
+                    module.stride, module.padding, module.dilation,
+                )  # fmt: skip
             self.state[fusion.norm] = result
             self.state[node] = result
             return
@@ -240,18 +233,14 @@ def batch_free(program: Program) -> set[fx.Node]:
 
 def pair_bytes(suffix: Suffix, sizes: dict[fx.Node, int]) -> int:
     """Return the most bytes that one pair needs at once, all its values taken whole."""
-    waiting = {node: set(readers) for node, readers in suffix.readers.items()}
     alive = {suffix.site: sizes.get(suffix.site, 0)}
     most = alive[suffix.site]
     for node in suffix.nodes:
         touched = sizes.get(node, 0) + sum(sizes.get(n, 0) for n in node.all_input_nodes)
         alive[node] = sizes.get(node, 0)
         most = max(most, sum(alive.values()) + OVERHEAD * touched)
-        for read in node.all_input_nodes:
-            if read in waiting:
-                waiting[read].discard(node)
-                if not waiting[read]:
-                    alive.pop(read, None)
+        for read in suffix.done[node]:
+            alive.pop(read, None)
     return most
 
 

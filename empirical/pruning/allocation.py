@@ -68,10 +68,7 @@ def _share(graph: ChannelGraph, share: float, least: Counts) -> Counts:
 
 
 def competing(
-    graph: ChannelGraph,
-    scores: Mapping[str, NDArray[np.float64]],
-    target: int,
-    least: Counts,
+    graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], target: int, least: Counts
 ) -> Counts:
     """Counts after the lowest scores anywhere have gone; each group's best `least` are safe.
 

@@ -271,10 +271,7 @@ def _in_call_order(group: Group, calls: list[str]) -> Group:
 
 
 def _with_costs(
-    groups: tuple[Group, ...],
-    kept_whole: dict[str, str],
-    model: nn.Module,
-    calls: dict[str, int],
+    groups: tuple[Group, ...], kept_whole: dict[str, str], model: nn.Module, calls: dict[str, int]
 ) -> ChannelGraph:
     """Write each layer's inputs and outputs as a whole part plus so many channels per unit."""
     layers = tuple(calls)

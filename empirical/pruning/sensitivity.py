@@ -21,11 +21,7 @@ SHARES = (0.75, 0.5, 0.25, 0.1)
 
 
 def loss_by_share(
-    model: nn.Module,
-    graph: ChannelGraph,
-    batches: Iterable[Batch],
-    *,
-    images: int = 512,
+    model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch], *, images: int = 512
 ) -> dict[str, list[tuple[float, float]]]:
     """Increase of the cross-entropy (nats) per group and share kept, over the first `images`.
 
