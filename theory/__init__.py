@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from theory.axes import LOCAL_AXIS, QUANTITIES, TARGET_AXIS, ChannelAxes, channel_axes
+    from theory.axes import channel_axes
     from theory.closed_form import ClosedForm, catalogue, find_closed_form
     from theory.coupling_law import (
         channel_coupling,
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     )
     from theory.moments import Moments, merge
     from theory.nonparametric import copula_moments, nearest_neighbor_information
+    from theory.peer_regression import PeerRegression, regress_on_peers
+    from theory.quantity import (
+        LOCAL_AXIS,
+        QUANTITIES,
+        TARGET_AXIS,
+        ChannelAxes,
+        Quantity,
+        quantities,
+    )
     from theory.rank_coupling import (
         Coupling,
         coupling,
@@ -62,6 +71,8 @@ __all__ = [
     "Hull",
     "LesionDamage",
     "Moments",
+    "PeerRegression",
+    "Quantity",
     "TrainedReadoutPath",
     "Verdict",
     "adjusted_predictability",
@@ -96,7 +107,9 @@ __all__ = [
     "null_maximum_information",
     "oas_intensity",
     "output_coupling",
+    "quantities",
     "readout_error",
+    "regress_on_peers",
     "separation_time",
     "set_lesion_damage",
     "shrink",

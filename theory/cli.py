@@ -1,4 +1,4 @@
-"""`twoaxis theory`: list, show, verify and typeset the closed forms. Information in nats."""
+"""`twoaxis theory`: the quantities of a channel, and the closed forms behind them. In nats."""
 
 from __future__ import annotations
 
@@ -52,6 +52,30 @@ def list_forms() -> None:
             table.add_row(form.name, form.title, form.oracle.route)
         Console().print(table)
     typer.echo(f"{len(forms)} closed forms. `twoaxis theory show NAME` prints one.")
+
+
+@app.command()
+def quantities() -> None:
+    """List what is measured of each channel: axis, unit, range and one sentence."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from theory.quantity import quantities as measured
+
+    asked = {
+        "local": "could peers of its layer supply what the channel carries?",
+        "target": "what does the channel say about the target?",
+    }
+    for axis, question in asked.items():
+        table = Table(title=f"{axis} axis: {question}", title_justify="left", show_lines=True)
+        table.add_column("quantity", no_wrap=True)
+        table.add_column("unit and range")
+        table.add_column("what it is, and what a channel is where it is larger")
+        for q in measured().values():
+            if q.axis == axis:
+                meaning = f"{q.sentence} Larger: {q.direction}."
+                table.add_row(q.name, f"{q.unit}, {q.range}", meaning)
+        Console().print(table)
 
 
 @app.command()

@@ -166,5 +166,4 @@ def _standard_error(table: AxisTable, layer: str, pair: Pair) -> float:
     if layer not in table.replicates:
         return np.nan
     values = table.replicates[layer]
-    first, second = (values[:, QUANTITIES.index(name)] for name in (pair.first, pair.second))
-    return float(jackknife_standard_error(spearman(first, second)))
+    return float(jackknife_standard_error(spearman(values[pair.first], values[pair.second])))

@@ -74,7 +74,9 @@ def coupling_robustness(
             }
         else:
             try:
-                axes = measure(model, loader, **{**settings, **FAST, **changed}).axes
+                axes = measure(
+                    model, loader, **{**settings, **FAST, "groups": None, **changed}
+                ).axes
             except MissingPointError:
                 continue
         frames.append(_summary(axes, pairs, name))

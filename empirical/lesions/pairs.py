@@ -28,10 +28,10 @@ from empirical.lesions.execution import Progress
 from empirical.lesions.lesioning import MEMORY, lesion
 from empirical.lesions.table import LesionTable
 from empirical.measuring.table import AxisTable
-from theory._pairs import pairwise_excess
-from theory._standardize import standardize
 from theory.moments import Moments
+from theory.pairs import pairwise_excess
 from theory.shared.validation import Float, count, one_of
+from theory.standardize import standardize
 
 RELATIONS = ("excess", "overlap")
 

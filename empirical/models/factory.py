@@ -58,6 +58,11 @@ class ModelSpec:
         options = asdict(self)
         return create_model(options.pop("name"), seed=seed, **options)
 
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """The user's module that builds this network, for the store; none for a network of ours."""
+        return (self.name.rpartition(":")[0],) if ":" in self.name else ()
+
 
 def create_model(
     name: str,

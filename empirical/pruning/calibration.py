@@ -27,12 +27,12 @@ from empirical.pruning.criteria_maps import average_rank, channel_independence, 
 from empirical.pruning.criterion import Scores
 from empirical.pruning.input_moments import InputMoments, input_moments
 from empirical.pruning.output_fisher import output_fisher
-from empirical.pruning.reconstruction import Reference, references
+from empirical.pruning.reconstruction import References, references
 from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
-from empirical.reading.batches import batches
+from empirical.reading.batches import Batch, batches, leading
 from empirical.training.recipes import Recipe
-from theory.axes import ChannelAxes, channel_axes
+from theory import ChannelAxes, channel_axes
 
 
 class Calibration:
@@ -95,7 +95,7 @@ class Calibration:
         self._scores: dict[tuple[str, int], dict[str, Scores]] = {}
         self.device = device_of(model) if device is None else torch.device(device)
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Iterator[Batch]:
         """Checked calibration batches on the device, at most `batch_limit` of them."""
         return islice(batches(self.loader, self.device), self.batch_limit)
 
@@ -126,6 +126,7 @@ class Calibration:
             target=self.target,
             layers=self.producers,
             standard_errors=False,
+            groups=1,
             hull=False,
             seed=self.seed,
             device=self.device,
@@ -155,18 +156,13 @@ class Calibration:
     @cached_property
     def images(self) -> Tensor:
         """The first `refit_images` images, (n, ...)."""
-        parts, n = [], 0
-        for images, _ in self.batches():
-            parts.append(images[: self.refit_images - n])
-            n += len(parts[-1])
-            if n >= self.refit_images:
-                break
-        return torch.cat(parts)
+        return torch.cat([batch.images for batch in leading(self.batches(), self.refit_images)])
 
     @cached_property
-    def references(self) -> dict[str, Reference]:
+    def references(self) -> References:
         """What every dense layer computes on `images`, at random positions."""
-        return references(self.model, self.images, seed=self.seed)
+        stream = leading(self.batches(), self.refit_images)
+        return references(self.model, stream, seed=self.seed)
 
     @cached_property
     def traced(self) -> tuple[nn.Module, tp.DependencyGraph]:
@@ -235,10 +231,10 @@ class _Gradients(Mapping[str, dict[str, Tensor]]):
 
 
 class _Batches:
-    """A calibration's batches as a loader."""
+    """A calibration's loader, cut after `batch_limit` batches."""
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.calibration.batches()
+    def __iter__(self) -> Iterator[object]:
+        return islice(self.calibration.loader, self.calibration.batch_limit)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from empirical.pruning.channel_graph import Group, Member
 from empirical.pruning.criterion import REGISTRY, Knowledge, Scores, over_producers, ranks, register
-from theory.axes import LOCAL_AXIS, QUANTITIES, ChannelAxes
+from theory import LOCAL_AXIS, QUANTITIES, ChannelAxes
 
 NOT_SCORED = ("rayleigh_quotient",)
 """Quantities that need the filters as well and are no criterion here."""

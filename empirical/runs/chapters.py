@@ -59,7 +59,7 @@ def run_sections(
     if stages.config.measure.target in SCALAR_TARGETS:
         sections.append(gradients_section(_gradients(stages)))
     if stages.config.lesion.enabled:
-        found = stages.lesions(tables)
+        found = stages.lesions()
         lesions, shuffled, recovered = (
             pd.concat([getattr(result, name) for result in found], ignore_index=True)
             for name in ("lesions", "shuffled", "recovered")

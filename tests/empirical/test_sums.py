@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.reading.sums import GroupedMoments
+from empirical.reading.readings import WITH_TARGET
+from empirical.reading.sums import Sums
 from theory.moments import Moments, merge
 
 
@@ -12,6 +13,10 @@ def stored(samples, targets):
     return Moments.from_samples(
         samples.reshape(n * positions, c).numpy(), targets.repeat_interleave(positions, 0).numpy()
     )
+
+
+def values(samples, targets):
+    return {"y": samples[:, :, None], "t": targets}
 
 
 def draw(seed, n=60, positions=5, c=7, q=2, mean=0.0):
@@ -31,9 +36,11 @@ def assert_same(a, b, tolerance):
 @pytest.mark.parametrize("c", [7, 300])  # 300: more than one block of columns
 def test_batches_and_groups_give_the_stored_result(c):
     samples, targets = draw(0, n=80, c=c)
-    sums = GroupedMoments(c, 2, groups=2)
+    sums = Sums(WITH_TARGET, groups=2)
     for part in (slice(0, 30), slice(30, 80)):
-        sums.add(samples[part], targets[part], [10, part.stop - part.start - 10])
+        sums.add(
+            {"y": samples[part][:, :, None], "t": targets[part]}, [10, part.stop - part.start - 10]
+        )
     groups = sums.moments()
     first = np.r_[0:10, 30:40]
     second = np.r_[10:30, 40:80]
@@ -48,9 +55,12 @@ def test_batches_and_groups_give_the_stored_result(c):
 def test_mean_a_thousand_times_the_deviation(precision):
     samples, targets = draw(1, n=2000, c=20, mean=1000 * 20**0.5)
     samples = samples.float()  # activations are float32: their own rounding is in both results
-    sums = GroupedMoments(20, 2, groups=1, precision=precision)
+    sums = Sums(WITH_TARGET, precision=precision)
     for start in range(0, 2000, 250):
-        sums.add(samples[start : start + 250], targets[start : start + 250], [250])
+        sums.add(
+            {"y": samples[start : start + 250][:, :, None], "t": targets[start : start + 250]},
+            [250],
+        )
     # required of the float32 products: 1e-5
     tolerance = 1e-5 if precision is torch.float32 else 1e-11
     assert_same(sums.moments()[0], stored(samples.double(), targets), tolerance)
@@ -70,14 +80,16 @@ def test_first_batch_far_from_the_rest():
     """A loader sorted by class: the shift is then a poor guess, and must cost nothing much."""
     samples, targets = draw(2, n=200)
     samples[:20] += 30
-    sums = GroupedMoments(7, 2, groups=1)
+    sums = Sums(WITH_TARGET)
     for start in range(0, 200, 20):
-        sums.add(samples[start : start + 20], targets[start : start + 20], [20])
+        sums.add(
+            {"y": samples[start : start + 20][:, :, None], "t": targets[start : start + 20]}, [20]
+        )
     assert_same(sums.moments()[0], stored(samples, targets), 1e-11)
 
 
 def test_groups_without_images_are_left_out():
     samples, targets = draw(3, n=4)
-    sums = GroupedMoments(7, 2, groups=3)
-    sums.add(samples, targets, [4, 0, 0])
+    sums = Sums(WITH_TARGET, groups=3)
+    sums.add(values(samples, targets), [4, 0, 0])
     assert len(sums.moments()) == 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from theory._standardize import COPY_TOLERANCE
 from theory.shared.validation import Float
+from theory.standardize import COPY_TOLERANCE
 
 BLOCK = 64
 """Channels treated at once."""
