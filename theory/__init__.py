@@ -8,7 +8,6 @@ from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
     from theory.axes import channel_axes
-    from theory.closed_form import ClosedForm, catalogue, find_closed_form
     from theory.coupling_law import (
         channel_coupling,
         expected_output_coupling,
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
         output_coupling,
     )
     from theory.dynamics import FixedReadoutFlow, fixed_readout_flow, separation_time
+    from theory.formulas import catalogue, find_closed_form
+    from theory.formulas.closed_form import ClosedForm
     from theory.hull import Hull, compact_hull
     from theory.lesion_identities import (
         LesionDamage,

@@ -39,7 +39,7 @@ def list_forms() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from theory.closed_form import catalogue
+    from theory.formulas import catalogue
 
     forms = list(catalogue().values())
     for item, subject in ITEMS.items():
@@ -81,7 +81,7 @@ def quantities() -> None:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]) -> None:
     """Print formula, assumptions, derivation and source of one closed form."""
-    from theory.closed_form import find_closed_form
+    from theory.formulas import find_closed_form
     from theory.formulas._expression import plain
 
     try:
@@ -113,7 +113,7 @@ def verify(
     """Run every derivation, 50-digit comparison and oracle; exit 1 if anything fails."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from theory.closed_form import catalogue, find_closed_form
+    from theory.formulas import catalogue, find_closed_form
     from theory.verify import verify_catalogue
 
     if only in ITEMS:
@@ -177,7 +177,7 @@ def latex(
 
 def section() -> str:
     """The catalogue as a LaTeX section, one subsection per item; needs amsmath and amssymb."""
-    from theory.closed_form import catalogue
+    from theory.formulas import catalogue
 
     lines = [r"\section{Closed forms of the two axes}", ""]
     for item, subject in ITEMS.items():

@@ -36,7 +36,7 @@ def measure(
     from empirical.devices import halving_batches
     from empirical.measuring.measurement import measure
     from empirical.measuring.targets import target_function
-    from empirical.report.page import write_table
+    from theory.shared.files import write_table
 
     target_function(target)
     opened = source.open()
@@ -61,9 +61,7 @@ def measure(
 
 
 def summary_table(table: AxisTable) -> Table:
-    """Return one row per layer: channels, means of input capture I_X, task information I_T and
-    peer predictability E, and the coupling of the first two with its null.
-    """
+    """Return one row per layer: mean I_X, I_T and E, and the coupling of I_X and I_T."""
     import numpy as np
     from rich.table import Table
 

@@ -155,8 +155,10 @@ class Sums:
     def _add_on_host(
         self, values: Mapping[str, Tensor], images_per_group: Sequence[int], positions: int
     ) -> None:
-        """In NumPy, a group at a time: its deviations stay in a core's cache, and the products let
-        Python's lock go, so that layers are added side by side.
+        """Add in NumPy, a group at a time.
+
+        Its deviations stay in a core's cache, and the products let Python's lock go, so that
+        layers are added side by side.
         """
         start = 0
         for group, n in enumerate(images_per_group):

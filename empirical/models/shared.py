@@ -1,8 +1,13 @@
-"""Initial weights of the networks that are written here."""
+"""What the networks that are written here share: rounded widths, and initial weights."""
 
 from __future__ import annotations
 
 from torch import nn
+
+
+def scaled(channels: int, width: float, *, divisor: int = 1) -> int:
+    """Return `channels` times `width`, rounded to a multiple of `divisor`, at least one of them."""
+    return max(divisor, round(channels * width / divisor) * divisor)
 
 
 def initialize(model: nn.Module) -> nn.Module:

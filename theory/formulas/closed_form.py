@@ -1,36 +1,22 @@
 """`ClosedForm`: formula, assumptions, source, derivation, numeric function and oracle in one.
 
-The formulas themselves are in `theory.formulas`, one subject per file; `catalogue()` lists them.
+The formulas are in the files beside this one, one subject each; `theory.formulas` gathers them.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import sympy
 
 from theory.formulas._expression import evaluate_exactly, evaluate_float, typeset
-from theory.shared.validation import Float, one_of
+from theory.shared.validation import Float
 
 Value = float | Float
 Status = Literal["proven", "cases proven", "undecided", "refuted"]
-
-SUBJECTS = (
-    "information",
-    "pairs",
-    "gradients",
-    "coupling",
-    "coupling_cases",
-    "dynamics",
-    "lesions",
-    "estimation",
-)
-"""Files of `theory.formulas`, in the order in which the catalogue lists them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +43,7 @@ class Proof:
 
     @property
     def status(self) -> Status:
-        """ "proven" in general, "cases proven", "undecided" if any step is, or "refuted"."""
+        """One of "proven" (in general), "cases proven", "undecided" (any step) and "refuted"."""
         if any(step.holds is False for step in self.steps):
             return "refuted"
         if not self.steps or any(step.holds is None for step in self.steps):
@@ -181,30 +167,3 @@ def _describe(symbol: Any) -> str:
     ]
     words = [k for k in kinds if not (k in ("nonnegative", "real") and "positive" in kinds)]
     return f"{name}: {' '.join(words) or 'complex'}"
-
-
-@cache
-def catalogue() -> Mapping[str, ClosedForm]:
-    """Every closed form of the theory by name, ordered by item T1 to T6.
-
-    >>> from theory import catalogue
-    >>> len(catalogue()) >= 40, sorted({form.item for form in catalogue().values()})
-    (True, ['T1', 'T2', 'T3', 'T4', 'T5', 'T6'])
-    """
-    forms: dict[str, ClosedForm] = {}
-    for subject in SUBJECTS:
-        for form in importlib.import_module(f"theory.formulas.{subject}").FORMS:
-            if form.name in forms:
-                raise RuntimeError(f"two closed forms are named {form.name!r}")
-            forms[form.name] = form
-    return forms
-
-
-def find_closed_form(name: str) -> ClosedForm:
-    """The closed form of this name, or an error with the nearest names.
-
-    >>> find_closed_form("peer_predictability").item
-    'T1'
-    """
-    forms = catalogue()
-    return forms[one_of("name", name, forms)]
