@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from empirical.models import ModelSpec, create_model
     from empirical.pruning.calibration import Calibration
     from empirical.pruning.comparison import Factorial, run_factorial
-    from empirical.pruning.criteria import criterion_names
+    from empirical.pruning.criteria import criterion_names, register_criterion
     from empirical.pruning.export import export_onnx, export_program
     from empirical.pruning.latency import latencies
     from empirical.pruning.pruned_file import load_pruned, save_pruned
@@ -65,6 +65,7 @@ __all__ = [
     "measure",
     "merge_tables",
     "prune",
+    "register_criterion",
     "replace",
     "run",
     "run_factorial",

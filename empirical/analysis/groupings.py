@@ -100,13 +100,15 @@ def _chance_agreement(
     together = (tables * (tables - 1) // 2).sum(axis=1)
     pairs = [sizes @ (sizes - 1) / 2 for sizes in (np.bincount(first), np.bincount(second))]
     expected = pairs[0] * pairs[1] / (first.size * (first.size - 1) / 2)
-    return (together - expected) / (sum(pairs) / 2 - expected)
+    found: NDArray[np.float64] = (together - expected) / (sum(pairs) / 2 - expected)
+    return found
 
 
 def _ranks(values: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> NDArray[np.float64]:
     """(..., C, features) ranks scaled to [0, 1]: informations are skewed, and scales differ."""
     chosen = np.stack([values[name] for name in names], axis=-1)
-    return rankdata(chosen, axis=-2, nan_policy="propagate") / chosen.shape[-2]
+    ranks = rankdata(chosen, axis=-2, nan_policy="propagate")
+    return np.asarray(ranks / chosen.shape[-2])
 
 
 def _partition(features: NDArray[np.float64], most: int, seed: int) -> NDArray[np.int32]:
@@ -116,7 +118,8 @@ def _partition(features: NDArray[np.float64], most: int, seed: int) -> NDArray[n
 
 
 def _kmeans(features: NDArray[np.float64], k: int, seed: int) -> NDArray[np.int32]:
-    return KMeans(k, n_init=10, random_state=seed).fit_predict(features)
+    groups: NDArray[np.int32] = KMeans(k, n_init=10, random_state=seed).fit_predict(features)
+    return groups
 
 
 def _stability(

@@ -39,7 +39,7 @@ def patch_covariance(images: Tensor, *, kernel: int = KERNEL) -> NDArray[np.floa
     for chunk in images.double().split(CHUNK):
         everywhere = torch.arange(map_size(layer, chunk)).expand(len(chunk), -1)
         sums.add({"x": patches(layer, chunk, everywhere)}, [len(chunk)])
-    return sums.total().covariance("x", "x")[0]
+    return np.asarray(sums.total().covariance("x", "x")[0])
 
 
 def spectrum_table(source: str, covariance: NDArray[np.float64]) -> pd.DataFrame:

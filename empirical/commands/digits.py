@@ -13,17 +13,12 @@ import pandas as pd
 import torch
 
 from empirical.analysis.couplings import training_couplings
-from empirical.analysis.patches import (
-    natural_images,
-    patch_covariance,
-    spectrum_summary,
-    spectrum_table,
-)
+from empirical.analysis.damage import SCORES
+from empirical.analysis.patches import natural_images, patch_covariance
 from empirical.commands.terminal import Progress
 from empirical.data.images import ImageLoader, ImageSet, image_loader
 from empirical.data.loading import load_data
 from empirical.data.splits import split_data
-from empirical.figures.coupling import patch_spectra
 from empirical.lesions.lesioning import lesion
 from empirical.lesions.replacement import replace
 from empirical.measuring.measurement import measure
@@ -32,15 +27,15 @@ from empirical.models import create_model
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.pruner import prune
 from empirical.report.coupling import coupling_section
-from empirical.report.lesion import SCORES, lesion_section
+from empirical.report.lesion import lesion_section
 from empirical.report.page import Section
+from empirical.report.patches import patches_section
 from empirical.report.pruning import pruning_section
 from empirical.runs.lesion_stage import beside_mean_lesion
 from empirical.training.evaluation import evaluate
 from empirical.training.recipes import DIGITS, Recipe
 from empirical.training.schedules import checkpoint_steps
 from empirical.training.trainer import train
-from theory.shared.findings import Finding
 
 LOCAL, TARGET = "-peer_predictability", "task_information"
 BASELINES = ("l2", "random")
@@ -103,7 +98,13 @@ def digits_sections(settings: DemoSettings, progress: Progress) -> list[Section]
     history = pd.concat([result.history for result in results], ignore_index=True)
     couplings = training_couplings(tables, permutations=settings.permutations)
     return [
-        _networks_section(history, train_set),
+        patches_section(
+            history,
+            {
+                "handwritten digits": patch_covariance(train_set.normalize(train_set.images)),
+                "photographs": patch_covariance(natural_images()),
+            },
+        ),
         coupling_section(
             tables,
             couplings,
@@ -193,58 +194,3 @@ def _curves(
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def _networks_section(history: pd.DataFrame, train_set: ImageSet) -> Section:
-    final = history[history["step"] == history["step"].max()]
-    covariances = {
-        "handwritten digits": patch_covariance(train_set.normalize(train_set.images)),
-        "photographs": patch_covariance(natural_images()),
-    }
-    summary = spectrum_summary(covariances)
-    spectra = pd.concat([spectrum_table(name, c) for name, c in covariances.items()])
-    digits, photographs = summary.iloc[0], summary.iloc[1]
-    findings = [
-        Finding(
-            "{seeds} networks reach {accuracy:.1%} accuracy on {images} held-out images "
-            "(lowest {least:.1%}, highest {most:.1%}).",
-            {
-                "seeds": len(final),
-                "accuracy": float(final["accuracy"].mean()),
-                "images": int(final["images"].iloc[0]),
-                "least": float(final["accuracy"].min()),
-                "most": float(final["accuracy"].max()),
-            },
-        ),
-        Finding(
-            "How coupled a first layer starts depends on the spectrum of its input patches. The "
-            "largest eigenvalue holds {digits_share:.0%} of the patch variance of the digits and "
-            "{photo_share:.0%} of that of photographs, and theory expects a coupling of power and "
-            "squared target correlation of {digits_coupling:.2f} ± {digits_sd:.2f} against "
-            "{photo_coupling:.2f} ± {photo_sd:.2f} (mean and standard deviation over random linear "
-            "outputs): a weak start is expected here, a strong one on natural images.",
-            {
-                "digits_share": digits["first_share"],
-                "photo_share": photographs["first_share"],
-                "digits_coupling": digits["normalized_coupling"],
-                "digits_sd": digits["normalized_coupling_sd"],
-                "photo_coupling": photographs["normalized_coupling"],
-                "photo_sd": photographs["normalized_coupling_sd"],
-            },
-        ),
-    ]
-    return Section(
-        title="The networks and what they see",
-        note="Three convolutions with batch norm, trained on two thirds of scikit-learn's "
-        "handwritten digits; the last third is held out for every accuracy and damage below.",
-        findings=findings,
-        figures={
-            "patch_spectrum": (
-                patch_spectra(spectra),
-                "Spectrum of 3 × 3 input patches: the digits against the two photographs that "
-                "scikit-learn ships, as a yardstick for natural images.",
-            )
-        },
-        tables={"training": history, "patch_spectra": spectra, "patch_summary": summary},
-        shown={"patch_summary": "Patch spectra and the coupling that theory expects of them"},
-    )

@@ -15,9 +15,9 @@ from empirical.commands.terminal import Progress, print_findings, progress_bar
 if TYPE_CHECKING:
     from torch import nn
 
+    from empirical.analysis.pairs import PairAnalysis
     from empirical.commands.source import OpenNetwork
     from empirical.data.images import ImageLoader, ImageSet
-    from empirical.lesions.pairs import PairAnalysis
     from empirical.measuring.table import AxisTable
     from empirical.report.page import Section
 
@@ -80,7 +80,8 @@ def lesion(
 ) -> None:
     """Lesion and replace every channel of one network, and say what explains the damage."""
     from empirical.measuring.measurement import measure
-    from empirical.report.page import write_report, write_table
+    from empirical.report.page import write_report
+    from theory.shared.files import write_table
 
     options.check()
     with progress_bar() as progress:
@@ -127,7 +128,7 @@ class LesionExperiment:
         from empirical.analysis.lesions import analyze_lesions
         from empirical.lesions.lesioning import lesion
         from empirical.report.lesion_analysis import lesion_analysis_section
-        from empirical.report.page import write_table
+        from theory.shared.files import write_table
 
         seed, permutations = self.opened.source.seed, self.options.permutations
         damages = lesion(
@@ -151,8 +152,8 @@ class LesionExperiment:
 
     def _replacement(self) -> list[Section]:
         from empirical.lesions.replacement import replace
-        from empirical.report.page import write_table
         from empirical.report.replacement import replacement_section
+        from theory.shared.files import write_table
 
         if not self.options.peer_sets:
             return []
@@ -167,18 +168,20 @@ class LesionExperiment:
         return [replacement_section(replaced)]
 
     def _pairs(self) -> PairAnalysis | None:
+        from empirical.analysis.pairs import analyze_pairs
         from empirical.lesions.pairs import lesion_pairs
 
         names = [n for n in self.table.layers if len(self.table[n].signal_power) >= WIDE]
         if not self.options.pairs or not names:
             return None
-        return lesion_pairs(
+        lesioned = lesion_pairs(
             *self._subject(),
             self.table,
             pairs=self.options.pairs,
-            permutations=self.options.permutations,
             **{**self._how("pairs"), "layers": names},
         )
+        seed = self.opened.source.seed
+        return analyze_pairs(lesioned, permutations=self.options.permutations, seed=seed)
 
     def _subject(self) -> tuple[nn.Module, ImageLoader]:
         return self.opened.network, self.opened.loader(self.held_out)

@@ -36,7 +36,7 @@ def measure(
     from empirical.devices import halving_batches
     from empirical.measuring.measurement import measure
     from empirical.measuring.targets import target_function
-    from empirical.report.page import write_table
+    from theory.shared.files import write_table
 
     target_function(target)
     opened = source.open()

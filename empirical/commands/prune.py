@@ -134,8 +134,7 @@ def write(
     """Write the network with its `exports`, ``channels.csv``, and ``prune.json`` with `record`."""
     from empirical.pruning.export import export_onnx, export_program
     from empirical.pruning.pruned_file import save_pruned
-    from empirical.report.page import write_table
-    from theory.shared.files import write_json
+    from theory.shared.files import write_json, write_table
 
     pruned = outcome.pruned
     files = [save_pruned(folder / "pruned.safetensors", pruned, spec=opened.spec)]

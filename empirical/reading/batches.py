@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from theory.shared.validation import count
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -33,6 +35,16 @@ class Batch:
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.images, self.labels))
 
+    def part(self, rows: slice) -> Batch:
+        """Return some of the images, next to each other, as a batch."""
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            host_images=self.host_images[rows],
+            first=self.first + rows.indices(len(self.images))[0],
+        )
+
     def digests(self) -> list[bytes]:
         """Return one digest per image, taken from the images as the loader gave them."""
         return image_digests(self.host_images)
@@ -45,7 +57,7 @@ def batches(
 
     Parameters
     ----------
-    loader : iterable of pairs (images, labels)
+    loader : iterable of pairs (images, labels), or of what this function yielded
         images (n, ...) of a floating type and finite; labels (n,) whole numbers >= 0
     device : where the tensors go; None leaves them where they are
     first_image : index of the loader's first image in the data
@@ -68,6 +80,9 @@ def batches(
         )
     index = -1
     for index, batch in enumerate(loader):
+        if isinstance(batch, Batch):  # from this function, and so checked
+            yield batch
+            continue
         images, labels = _pair(index, batch)
         _check_images(index, images)
         labels = _checked_labels(index, labels, len(images))
@@ -93,14 +108,9 @@ def leading(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
     >>> [len(batch.images) for batch in leading(batches(loader), 6)]
     [4, 2]
     """
-    left = images
+    left = count("images", images)
     for batch in batches:
-        yield replace(
-            batch,
-            images=batch.images[:left],
-            labels=batch.labels[:left],
-            host_images=batch.host_images[:left],
-        )
+        yield batch.part(slice(left))
         left -= len(batch.images)
         if left <= 0:
             return

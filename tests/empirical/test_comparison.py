@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,19 @@ from empirical.analysis.pruning import (
     areas,
     axis_against_axis,
     best_arm,
-    findings,
     paired,
     rank_stability,
 )
-from empirical.figures.pruning import accuracy_curves, agreement_map, axis_differences
 from empirical.pruning.calibration import Calibration
-from empirical.pruning.comparison import Factorial, read_rows, run_factorial
-from empirical.report.factorial import factorial_section
-from tests.empirical.pruning_networks import batches, plain
+from empirical.pruning.comparison import Factorial, criteria_scores, run_factorial
+from empirical.report.factorial import (
+    accuracy_curves,
+    agreement_map,
+    axis_differences,
+    axis_findings,
+    factorial_section,
+)
+from tests.empirical.pruning_networks import awakened, batches, plain
 
 SMALL = Factorial(
     criteria=("random", "task_information", "-peer_predictability", "replaceability"),
@@ -53,7 +58,7 @@ def test_a_killed_run_continues_to_the_same_rows(tmp_path: Path, known: Calibrat
     again = run(known, tmp_path / "cut")
     volatile = ["seconds", "latency_share"]
     pd.testing.assert_frame_equal(again.drop(columns=volatile), whole.drop(columns=volatile))
-    assert len(read_rows(path)) == len(whole)
+    assert len(path.read_text().splitlines()) == len(whole)
 
 
 def test_a_finished_run_computes_nothing(
@@ -64,8 +69,52 @@ def test_a_finished_run_computes_nothing(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("empirical.pruning.comparison._run_cell", refuse)
+    for name in ("_run_cell", "evaluate", "LatencyShares"):
+        monkeypatch.setattr(f"empirical.pruning.comparison.{name}", refuse)
     assert len(run(known, tmp_path)) == 21
+
+
+def test_rows_are_those_of_the_factorial_whatever_else_the_folder_holds(
+    tmp_path: Path, known: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(known, tmp_path)
+    fewer = replace(SMALL, criteria=("l2", "random"), draws=1, shares=(0.5,))
+    rows = run(known, tmp_path, fewer)
+    assert rows["criterion"].tolist() == ["dense", "l2", "l2", "random", "random"]
+    assert set(rows["share"]) == {1.0, 0.5}
+
+
+def test_other_weights_and_other_inputs_are_computed_anew(
+    tmp_path: Path, known: Calibration
+) -> None:
+    one = Factorial(("l2",), ("uniform",), ("none",), (0.5,))
+    other = Calibration(awakened(plain((3, 16, 24)), seed=1), known.loader)
+    rows = [run(network, tmp_path, one) for network in (known, other, known)]
+    assert not rows[0].equals(rows[1])
+    pd.testing.assert_frame_equal(rows[0], rows[2])
+    options = {"network": "plain", "seed": 0, "factorial": one}
+    run_factorial(known, batches(3, 6), tmp_path, inputs={"images": "others"}, **options)
+    assert len((tmp_path / "plain-0.jsonl").read_text().splitlines()) == 6
+
+
+def test_scores_are_computed_once_for_each_criterion(
+    tmp_path: Path, known: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        Calibration,
+        "scores",
+        lambda self, name, one=Calibration.scores: [asked.append(name), one(self, name)][1],
+    )
+    options = {"network": "plain", "seed": 0}
+    first = criteria_scores(known, tmp_path, criteria=("l2", "task_information"), **options)
+    again = criteria_scores(known, tmp_path, criteria=("l2", "bn_scale", "l1"), **options)
+    assert asked == ["l2", "task_information", "bn_scale", "l1"]
+    assert {name.split("|")[0] for name in again} == {"l2", "bn_scale", "l1"}
+    for name, values in again.items():
+        if name.startswith("l2|"):
+            np.testing.assert_array_equal(values, first[name])
+            np.testing.assert_array_equal(values, known.scores("l2")[name.removeprefix("l2|")])
 
 
 def test_criteria_meet_the_same_multiply_accumulates(tmp_path: Path, known: Calibration) -> None:
@@ -148,11 +197,11 @@ def test_axis_against_axis_and_its_wording_follow_the_numbers() -> None:
     table = areas(rows_by_hand())
     compared = axis_against_axis(table)
     assert compared["difference"].to_numpy() == pytest.approx([0.1, -0.05])
-    sentences = [str(finding) for finding in findings(table)]
+    sentences = [str(finding) for finding in axis_findings(compared)]
     assert "as the claim has it" in sentences[0]
     assert "against the claim" in sentences[1]
     one_seed = areas(rows_by_hand().query("seed == 0"))
-    assert "decides nothing" in str(findings(one_seed)[0])
+    assert "decides nothing" in str(axis_findings(axis_against_axis(one_seed))[0])
 
 
 def test_ranks_of_criteria_between_networks() -> None:

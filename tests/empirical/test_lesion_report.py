@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import twoaxis
 from empirical.analysis.lesions import analyze_lesions
-from empirical.lesions.pairs import PairAnalysis, contrast, relation
+from empirical.analysis.pairs import PairAnalysis, analyze_pairs
 from empirical.lesions.replacement import ReplacementTable
 from empirical.report.lesion_analysis import analysis_findings, lesion_analysis_section
 from empirical.report.replacement import replacement_findings
@@ -120,8 +120,7 @@ def pairs(effect: float) -> PairAnalysis:
         for match in range(12)
         for group in ("high", "control")
     ]
-    frame = pd.DataFrame(rows)
-    return PairAnalysis(frame, contrast(frame, 199, rng), relation(frame, 199, rng))
+    return analyze_pairs(pd.DataFrame(rows), permutations=199, seed=3)
 
 
 def test_the_chapter_words_pairs_and_draws_every_figure() -> None:

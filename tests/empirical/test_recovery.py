@@ -102,12 +102,46 @@ def test_of_two_copies_one_goes_first_and_the_other_stays_long() -> None:
     assert np.argsort(score).tolist() == order.tolist()
 
 
+def test_two_copies_cost_what_the_ridge_leaves_between_them() -> None:
+    """Of 1, 1 and their covariance 1, the ridge leaves 2r of either: r of their joint power."""
+    cov = np.array([[4.0, 4.0], [4.0, 4.0]])
+    _, cost = removal_order([cov], [np.eye(2)])
+    assert cost[0] == pytest.approx(1e-6, rel=1e-4)
+    _, cost = removal_order([cov, 3 * cov], [np.eye(2)] * 2, ridge=0.01)
+    assert cost[0] == pytest.approx((1.01 - 1 / 1.01) / 2)
+
+
+def test_costs_are_averaged_over_consumers_or_summed_as_they_are() -> None:
+    """Independent units: each costs its weight times its variance."""
+    first, second = np.diag([1.0, 4.0, 5.0]), np.diag([2.0, 1.0, 7.0])
+    weights = [np.diag([1.0, 1.0, 2.0]), np.diag([3.0, 1.0, 1.0])]
+    order, cost = removal_order([first, second], weights, ridge=0.0)
+    shares = np.array([1, 4, 10]) / 15 + np.array([6, 1, 7]) / 14
+    assert order.tolist() == np.argsort(shares).tolist()
+    assert cost == pytest.approx(np.sort(shares) / 2)
+    order, cost = removal_order([first, second], weights, ridge=0.0, relative=False)
+    assert order.tolist() == [1, 0, 2]
+    assert cost == pytest.approx([5.0, 7.0, 17.0])
+
+
+def test_scores_add_up_along_the_order_and_are_never_equal() -> None:
+    order = np.array([2, 0, 3, 1])
+    found = scores_from_order(order, np.array([0.5, -1e-9, 0.25, 1.0]))
+    assert found[order] == pytest.approx([0.5, 0.5, 0.75, 1.75])
+    assert (np.diff(found[order]) > 0).all()
+    nothing = scores_from_order(order, np.zeros(4))
+    assert (np.diff(nothing[order]) > 0).all()
+    assert nothing.max() < 1e-300
+
+
 def test_a_consumer_without_weight_or_input_has_no_say() -> None:
     cov, gram = np.diag([1.0, 2.0]), np.eye(2)
     alone = removal_order([cov], [gram])
     both = removal_order([cov, np.zeros((2, 2)), cov], [gram, gram, np.zeros((2, 2))])
     assert alone[0].tolist() == both[0].tolist()
     assert alone[1] == pytest.approx(both[1])
+    order, cost = removal_order([np.zeros((3, 3))], [np.eye(3)])
+    assert (order.tolist(), cost.tolist()) == ([2, 1, 0], [0, 0, 0])
 
 
 def test_merging_is_least_squares_on_a_linear_layer() -> None:
@@ -154,6 +188,49 @@ def test_merging_predicts_the_readers_best(which: str) -> None:
 
 def test_regression_of_a_removed_channel_without_peers_that_vary_is_zero() -> None:
     assert regression(np.diag([0.0, 1.0]), np.array([0])).tolist() == [[0.0]]
+
+
+def test_regression_is_ridged_by_a_share_of_the_kept_variance() -> None:
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((5, 9))
+    cov, kept, gone = root @ root.T, np.array([0, 3, 4]), [1, 2]
+    for ridge in (1e-4, 0.1):
+        peers = cov[np.ix_(kept, kept)] + ridge * np.diag(cov)[kept].mean() * np.eye(3)
+        expected = cov[np.ix_(gone, kept)] @ np.linalg.inv(peers)
+        assert regression(cov, kept, ridge=ridge) == pytest.approx(expected, rel=FLOAT64)
+    assert regression(cov, kept).tolist() == regression(cov, kept, ridge=1e-4).tolist()
+    copies = np.ones((3, 3))
+    assert regression(copies, np.array([0, 1]), ridge=0.0) == pytest.approx(np.array([[0.5, 0.5]]))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_merging_is_least_squares_block_by_block(bias: bool) -> None:
+    """A grouped convolution without padding: each block's outputs fitted on its kept channels."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.Tanh(), nn.Conv2d(8, 6, 1, groups=2, bias=bias), nn.Flatten(),
+        nn.Linear(6 * 16, 2),
+    ).double().eval()  # fmt: skip
+    images = torch.randn(50, 3, 4, 4, dtype=torch.double)
+    graph = trace_channels(model, images[:1])
+    assert graph.group("0").units == 4
+    kept = {g.name: np.arange(g.units) for g in graph.groups} | {"0": np.array([0, 3])}
+    merged = copy.deepcopy(model)
+    loader = [(images, torch.zeros(50, dtype=torch.long))]
+    merge(merged, graph, kept, input_moments(model, graph, loader), ridge=0.0)
+    with torch.no_grad():
+        hidden = model[:2](images)
+        found = mask(merged, graph, kept)[:3](images).movedim(1, -1).reshape(-1, 6).numpy()
+        dense = model[:3](images).movedim(1, -1).reshape(-1, 6).numpy()
+    for block in range(2):
+        inputs = hidden[:, [4 * block, 4 * block + 3]].movedim(1, -1).reshape(-1, 2).numpy()
+        design, mine = (
+            np.column_stack([inputs, np.ones(len(inputs))]),
+            slice(3 * block, 3 * block + 3),
+        )
+        fitted = design @ np.linalg.lstsq(design, dense[:, mine], rcond=None)[0]
+        assert found[:, mine] == pytest.approx(fitted, abs=FLOAT64)
+    assert torch.equal(merged[4].weight, model[4].weight)
 
 
 def test_input_moments_equal_those_of_all_samples() -> None:

@@ -13,7 +13,6 @@ from empirical.data.augmentation import EpochPlan, shift_and_mirror
 from empirical.data.images import ImageSet, image_loader
 from empirical.data.loading import load_data
 from empirical.models import ModelSpec
-from empirical.training.checkpoints import read_tensors
 from empirical.training.evaluation import evaluate
 from empirical.training.recipes import DIGITS, Recipe
 from empirical.training.schedules import checkpoint_steps, one_cycle
@@ -178,37 +177,6 @@ def test_dropout_resumes_to_the_same_bits(digits, tmp_path):
     resumed = build()
     train(resumed, digits[0], **options)
     assert same(weights(whole), weights(resumed))
-
-
-def test_a_finished_training_is_not_repeated(digits, tmp_path):
-    train(SPEC.build(0), digits[0], recipe=SHORT, folder=tmp_path, spec=SPEC)
-    model, seen = SPEC.build(0), []
-    result = train(
-        model,
-        digits[0],
-        recipe=SHORT,
-        folder=tmp_path,
-        spec=SPEC,
-        on_checkpoint=lambda step, _: seen.append(step),
-    )
-    assert seen == []
-    tensors, _ = read_tensors(result.checkpoints[-1])
-    assert same(tensors, weights(model))
-
-
-def test_a_folder_of_another_training_is_refused(digits, tmp_path):
-    train(SPEC.build(0), digits[0], recipe=SHORT, folder=tmp_path, spec=SPEC)
-    with pytest.raises(ValueError, match=r"other settings: .*learning_rate 0\.1 there, 0\.2 here"):
-        train(
-            SPEC.build(0),
-            digits[0],
-            recipe=SHORT.but(learning_rate=0.2),
-            folder=tmp_path,
-            spec=SPEC,
-        )
-    wide = ModelSpec("small_convnet", 10, 8, 1, width=2.0)
-    with pytest.raises(ValueError, match="another architecture than Sequential"):
-        train(wide.build(0), digits[0], recipe=SHORT, folder=tmp_path, spec=wide)
 
 
 # --- bad input --------------------------------------------------------------------------------

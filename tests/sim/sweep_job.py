@@ -11,8 +11,8 @@ def third(setting):
     return {"third": setting["x"] / 3}
 
 
-def run(folder):
-    run_sweep(third, [{"x": x} for x in range(30)], out=folder)
+def run(folder, progress=None):
+    run_sweep(third, [{"x": x} for x in range(30)], out=folder, progress=progress)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,10 @@ def squared(setting):
     return {"square": setting["x"] ** 2, "none": math.nan, "list": [1.0, math.nan]}
 
 
-def contents(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
+def kept(folder):
+    """The finished settings, a line each, in whatever order they were finished."""
+    (file,) = folder.glob("*.jsonl")
+    return sorted(file.read_bytes().splitlines())
 
 
 def test_results_come_in_order_and_only_the_missing_are_computed(tmp_path):
@@ -34,15 +36,27 @@ def test_results_come_in_order_and_only_the_missing_are_computed(tmp_path):
     first = run_sweep(squared, settings, out=tmp_path)
     assert [r["square"] for r in first] == [0, 1, 4, 9, 16]
     assert math.isnan(first[0]["none"])
-    before = contents(tmp_path)
-    sorted(tmp_path.iterdir())[2].unlink()
+    before = kept(tmp_path)
+    file = tmp_path / "squared.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:2], lines[2].replace(b"4", b"5"), *lines[3:]]))
     seen = []
     again = run_sweep(
         squared, settings, out=tmp_path, progress=lambda done, total: seen.append((done, total))
     )
     assert seen == [(4, 5), (5, 5)]
     assert str(again) == str(first)
-    assert contents(tmp_path) == before
+    assert kept(tmp_path) == before
+
+
+def cubed(setting):
+    return {"cube": setting["x"] ** 3}
+
+
+def test_two_sweeps_in_one_folder_are_kept_apart(tmp_path):
+    run_sweep(squared, [{"x": 2}], out=tmp_path)
+    assert run_sweep(cubed, [{"x": 2}], out=tmp_path) == [{"cube": 8}]
+    assert run_sweep(squared, [{"x": 2}], out=tmp_path)[0]["square"] == 4
 
 
 @pytest.mark.parametrize("patience", [0.0, 0.3])
@@ -50,24 +64,19 @@ def test_a_killed_sweep_ends_in_the_same_files(tmp_path, patience):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     sweep_job.run(whole)
     process = subprocess.Popen([sys.executable, "-m", "tests.sim.sweep_job", str(broken)])
-    while not any(broken.glob("*.json")):
+    file = broken / "third.jsonl"
+    while not (file.exists() and file.stat().st_size):
         assert process.poll() is None, "the sweep ended without a result"
         time.sleep(0.01)
     time.sleep(patience)
     process.kill()
     process.wait()
-    done = len(list(broken.glob("*.json")))
+    done = file.read_bytes().count(b"\n")
     assert 0 < done < 30
-    sweep_job.run(broken)
-    assert {n: b for n, b in contents(broken).items() if n.endswith(".json")} == contents(whole)
-
-
-def test_a_damaged_result_is_named(tmp_path):
-    run_sweep(squared, [{"x": 1}], out=tmp_path)
-    (file,) = tmp_path.iterdir()
-    file.write_text("{")
-    with pytest.raises(ValueError, match=r"damaged result: .*Delete that file"):
-        run_sweep(squared, [{"x": 1}], out=tmp_path)
+    fresh = []
+    sweep_job.run(broken, progress=lambda *now: fresh.append(now))
+    assert fresh[0] == (done, 30)
+    assert kept(broken) == kept(whole)
 
 
 def test_a_cluster_gives_bitwise_the_same(tmp_path):
@@ -79,7 +88,7 @@ def test_a_cluster_gives_bitwise_the_same(tmp_path):
             phase_cell, CELLS, out=tmp_path / "there", scheduler=cluster.scheduler_address
         )
     assert str(here) == str(there)
-    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    assert kept(tmp_path / "here") == kept(tmp_path / "there")
 
 
 @pytest.mark.slow
@@ -105,4 +114,4 @@ def test_a_cluster_that_loses_a_worker_gives_bitwise_the_same(tmp_path):
         )
     assert lost
     assert str(here) == str(there)
-    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    assert kept(tmp_path / "here") == kept(tmp_path / "there")

@@ -25,7 +25,7 @@ def test_an_integral_that_falls_no_faster_than_the_quadrature_expects(
         return values
 
     found = log_grid_integral(integrand, rank)
-    assert found * eigenvalue == pytest.approx(1 / rank, rel=1e-13)
+    assert abs(found * eigenvalue * rank - 1) < 1e-13
     assert sum(points) <= 800
 
 

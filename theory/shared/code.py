@@ -19,6 +19,9 @@ from pathlib import Path
 OURS = ("theory", "sim", "empirical")
 """Packages that are followed, beside those of the named modules; others have version numbers."""
 
+KEEPING = ("theory.shared.code", "theory.shared.store")
+"""How results are kept is no part of what they are: these are not followed."""
+
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.\w+)+(:\w+)?")
 
 
@@ -66,7 +69,9 @@ def sources(*modules: str) -> dict[str, Path]:
         if key not in found:
             found[key] = file
             used = _used(_tree(file), name, file)
-            waiting += [m for m in used if m.split(".")[0] in packages and _file(m)]
+            waiting += [
+                m for m in used if m.split(".")[0] in packages and m not in KEEPING and _file(m)
+            ]
     return found
 
 
