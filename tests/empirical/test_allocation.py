@@ -125,7 +125,7 @@ def test_uniform_keeps_the_rounded_share_where_that_meets_the_target(share: floa
     assert uniform(graph, graph.macs(expected), least).tolist() == expected.tolist()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60))
 def test_global_removes_the_lowest_scores_one_by_one(seed: int, removed: int) -> None:
     """Until the target is met; of equals the one further back in the network goes first."""
@@ -173,7 +173,7 @@ def greedy(
     return kept
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 70))
 def test_sensitivity_goes_where_a_saving_costs_least(seed: int, moves: int) -> None:
     graph = small((3, 150, 20, 149))
@@ -195,7 +195,7 @@ def test_sensitivity_stops_at_the_floors() -> None:
     assert by_sensitivity(graph, damage, 1, least).tolist() == least.tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))
 def test_settling_few_groups_finds_what_a_search_of_all_neighbours_finds(
     seed: int, groups: int
@@ -236,7 +236,7 @@ def test_settling_leaves_counts_that_meet_the_target() -> None:
         assert settle(graph, counts, target, least).tolist() == counts.tolist()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_settling_many_groups_ends_where_no_pair_of_moves_helps(seed: int) -> None:
     graph = small((3, 5, 4, 6, 5, 4))
