@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from empirical.data.loading import ImageSet
+from empirical.data.images import ImageSet
 from theory.shared.validation import count
 
 

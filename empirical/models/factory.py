@@ -58,6 +58,11 @@ class ModelSpec:
         options = asdict(self)
         return create_model(options.pop("name"), seed=seed, **options)
 
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """The user's module that builds this network, for the store; none for a network of ours."""
+        return (self.name.rpartition(":")[0],) if ":" in self.name else ()
+
 
 def create_model(
     name: str,
@@ -155,8 +160,3 @@ def _accepted(
                 f"width must be 1 for model {name!r}, which has no width; got {value!r}."
             )
     return accepted
-
-
-def scaled(channels: int, width: float, *, divisor: int = 1) -> int:
-    """Return `channels` times `width`, rounded to a multiple of `divisor`, at least one of them."""
-    return max(divisor, round(channels * width / divisor) * divisor)

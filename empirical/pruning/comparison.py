@@ -1,24 +1,25 @@
 """The factorial of pruning: criterion × allocation × recovery × share, on one network at a time.
 
 Every cell goes through the same trace, the same allocator and the same removal; moments,
-gradients and maps are measured once per network. Cells are appended to one file as they end, so
-a killed run continues where it stopped. Accuracy is on report images, which no score, count or
+gradients and maps are measured once per network. Each cell is kept as it ends, so that a killed run
+continues where it stopped. Accuracy is on report images, which no score, count or
 statistic has seen; latency is measured on one batch, in turns with the dense network.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import nn
 
 from empirical.pruning.calibration import Calibration
@@ -26,8 +27,9 @@ from empirical.pruning.criterion import REGISTRY
 from empirical.pruning.latency import LatencyShares
 from empirical.pruning.pruner import ALLOCATIONS, apply, choose
 from empirical.pruning.recovery import RECOVERIES
+from empirical.training.checkpoints import tensor_hash
 from empirical.training.evaluation import evaluate
-from theory.shared.files import atomic
+from theory.shared.store import Cells
 from theory.shared.validation import count, one_of
 
 CRITERIA = (
@@ -84,6 +86,9 @@ class Cell:
     draw: int
 
 
+DENSE = Cell("dense", "none", "none", 1.0, 0)
+
+
 def run_factorial(
     known: Calibration,
     report: Iterable[Any],
@@ -92,95 +97,99 @@ def run_factorial(
     network: str,
     seed: int,
     factorial: Factorial | None = None,
+    inputs: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Run what is missing of the factorial for one network, and return all its rows.
-
-    Those of an earlier call with other factors, into the same folder, are among them.
+    """Return the rows of a factorial for one network, computing those that are missing.
 
     Parameters
     ----------
     known : the dense network with its calibration images.
     report : re-iterable batches that accuracy is reported on.
-    out : folder; rows go to ``<network>-<seed>.jsonl``, scores to ``<network>-<seed>.npz``.
+    out : folder; cells are kept in ``<network>-<seed>.jsonl``, also those of other factorials.
     network, seed : names in the tables; `seed` is that of the training.
+    inputs : JSON values that say what `known` and `report` were made from. With other inputs, other
+        weights or other code, cells are computed anew.
     progress : called with (cells done, cells in all).
 
     A criterion that is not defined on this network has rows with an `error` and no accuracy.
     """
     plan = list((factorial or Factorial()).cells())
-    path = Path(out) / f"{network}-{seed}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = read_rows(path)
-    done = {_key(row) for row in rows}
-    _save_scores(path.with_suffix(".npz"), known, list(dict.fromkeys(p.criterion for p in plan)))
-    clock = LatencyShares(known.model, next(known.batches())[0][:TIMED])
-    with path.open("a", encoding="utf-8") as stream:
-        if not any(row["criterion"] == "dense" for row in rows):
-            rows.append(_dense_row(known, report, network, seed))
-            _append(stream, rows[-1])
-        for number, cell in enumerate(plan):
-            if _key(asdict(cell)) not in done:
-                rows.append(_run_cell(known, report, cell, network, seed, clock))
-                _append(stream, rows[-1])
+    clock = cache(lambda: LatencyShares(known.model, next(known.batches()).images[:TIMED]))
+    with _kept(known, out, network, seed, inputs) as cells:
+        rows = [cells.ensure(asdict(DENSE), lambda: _dense_result(known, report))]
+        for number, cell in enumerate(plan, start=1):
+            rows.append(cells.ensure(asdict(cell), partial(_run_cell, known, report, cell, clock)))
             if progress is not None:
-                progress(number + 1, len(plan))
-    return pd.DataFrame(rows)
+                progress(number, len(plan))
+    names = {"network": network, "seed": seed}
+    return pd.DataFrame(
+        [names | asdict(cell) | row for cell, row in zip([DENSE, *plan], rows, strict=True)]
+    )
 
 
-def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read the rows of a run; a last line cut short by a kill is dropped from the file."""
-    file = Path(path)
-    if not file.exists():
-        return []
-    whole, _, cut = file.read_text(encoding="utf-8").rpartition("\n")
-    if cut:
-        with atomic(file, "w") as stream:
-            stream.write(whole + "\n" if whole else "")
-    return [json.loads(line) for line in whole.splitlines()]
+def criteria_scores(
+    known: Calibration,
+    out: str | os.PathLike[str],
+    *,
+    network: str,
+    seed: int,
+    criteria: Sequence[str],
+    inputs: Mapping[str, Any] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Return "criterion|group" -> score of each unit, of the criteria that are defined here.
+
+    Computed once, and kept beside the cells. Arguments as for `run_factorial`.
+    """
+
+    def scores(criterion: str) -> dict[str, list[float]]:
+        try:
+            return {group: value.tolist() for group, value in known.scores(criterion).items()}
+        except ValueError:  # recorded with its text in every cell of this criterion
+            return {}
+
+    with _kept(known, out, network, seed, inputs) as cells:
+        return {
+            f"{criterion}|{group}": np.asarray(value)
+            for criterion in dict.fromkeys(criteria)
+            for group, value in cells.ensure(
+                {"scores": criterion}, partial(scores, criterion)
+            ).items()
+        }
 
 
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("criterion", "allocation", "recovery", "share", "draw"))
-
-
-def _append(stream: Any, row: dict[str, Any]) -> None:
-    stream.write(json.dumps(row) + "\n")
-    stream.flush()
-    os.fsync(stream.fileno())
+def _kept(
+    known: Calibration,
+    out: str | os.PathLike[str],
+    network: str,
+    seed: int,
+    inputs: Mapping[str, Any] | None,
+) -> Cells:
+    weights = tensor_hash(known.model.state_dict())
+    made_from = {"weights": weights, "seed": seed, **(inputs or {})}
+    return Cells(Path(out) / f"{network}-{seed}.jsonl", made_from, (__name__,))
 
 
 def _run_cell(
-    known: Calibration,
-    report: Iterable[Any],
-    cell: Cell,
-    network: str,
-    seed: int,
-    clock: LatencyShares,
+    known: Calibration, report: Iterable[Any], cell: Cell, clock: Callable[[], LatencyShares]
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    row = {"network": network, "seed": seed, **asdict(cell)}
     try:
         kept = choose(known, cell.share, cell.criterion, cell.allocation, seed=cell.draw)
     except ValueError as error:
-        return {**row, "error": str(error)}
+        return {"error": str(error)}
     pruned = apply(known, kept, cell.recovery)
     counts = np.array([len(kept[group.name]) for group in known.graph.groups])
     return {
-        **row,
         **_measured(pruned, report),
-        "macs_share": known.graph.macs(counts) / known.graph.macs(),
-        "latency_share": clock.of(pruned, tuple(counts)),
+        "macs_share": float(known.graph.macs(counts) / known.graph.macs()),
+        "latency_share": clock().of(pruned, tuple(counts)),
         "seconds": time.perf_counter() - started,
     }
 
 
-def _dense_row(
-    known: Calibration, report: Iterable[Any], network: str, seed: int
-) -> dict[str, Any]:
-    cell = Cell("dense", "none", "none", 1.0, 0)
-    row = {"network": network, "seed": seed, **asdict(cell), **_measured(known.model, report)}
-    return {**row, "macs_share": 1.0, "latency_share": 1.0}
+def _dense_result(known: Calibration, report: Iterable[Any]) -> dict[str, Any]:
+    return {**_measured(known.model, report), "macs_share": 1.0, "latency_share": 1.0}
 
 
 def _measured(model: nn.Module, report: Iterable[Any]) -> dict[str, float]:
@@ -191,18 +200,3 @@ def _measured(model: nn.Module, report: Iterable[Any]) -> dict[str, float]:
         "loss": found.loss,
         "images": found.images,
     }
-
-
-def _save_scores(path: Path, known: Calibration, criteria: list[str]) -> None:
-    """Write every criterion's scores of every group, so that their agreement can be compared."""
-    if path.exists():
-        return
-    arrays = {}
-    for criterion in criteria:
-        try:
-            found = known.scores(criterion)
-        except ValueError:  # recorded with its text in every cell of this criterion
-            continue
-        arrays |= {f"{criterion}|{group}": value for group, value in found.items()}
-    with atomic(path) as stream:
-        np.savez(stream, allow_pickle=False, **arrays)

@@ -20,12 +20,9 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from theory.shared.files import write_bytes, write_json, write_text
+from theory.shared.files import write_bytes, write_json, write_table, write_text
 from theory.shared.findings import Finding
 from theory.shared.style import styled
-
-CSV_DIGITS = "%.10g"
-"""Ten digits: more than any estimate has, and free of the last bits that differ by platform."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,8 @@ def write_report(
 ) -> Path:
     """Write figures, tables, the index and the page; return the path of `report.html`.
 
+    Figures and tables of an earlier report in `out` that this one does not have are removed.
+
     Parameters
     ----------
     out : folder; `figures/`, `tables/`, `report.json` and `report.html` are written into it.
@@ -70,13 +69,16 @@ def write_report(
     """
     folder = Path(out)
     _refuse_repeats(sections)
+    written = [folder / "tables" / "findings.csv"]
+    write_table(written[0], findings_table(sections))
     for section in sections:
         for stem, (figure, _) in section.figures.items():
             for kind in dict.fromkeys(["png", *formats]):
-                write_bytes(folder / "figures" / f"{stem}.{kind}", figure_bytes(figure, kind))
+                written.append(folder / "figures" / f"{stem}.{kind}")
+                write_bytes(written[-1], figure_bytes(figure, kind))
         for stem, table in section.tables.items():
-            write_table(folder / "tables" / f"{stem}.csv", table)
-    write_table(folder / "tables" / "findings.csv", findings_table(sections))
+            written.append(folder / "tables" / f"{stem}.csv")
+            write_table(written[-1], table)
     index = {
         "title": title,
         "lead": lead,
@@ -93,6 +95,8 @@ def write_report(
         ],
     }
     write_json(folder / "report.json", index)
+    for file in {*folder.glob("figures/*"), *folder.glob("tables/*")}.difference(written):
+        file.unlink()
     return render(folder)
 
 
@@ -129,18 +133,13 @@ def render(out: str | os.PathLike[str]) -> Path:
     return page
 
 
-@styled
+@styled()
 def figure_bytes(figure: Figure, kind: str) -> bytes:
     """A figure as the bytes of a file, free of dates, so that the same figure is the same file."""
     stream = io.BytesIO()
     undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     figure.savefig(stream, format=kind, metadata=undated.get(kind))
     return stream.getvalue()
-
-
-def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
-    """Write a table as CSV, atomically."""
-    write_text(path, table.to_csv(index=False, float_format=CSV_DIGITS, lineterminator="\n"))
 
 
 def findings_table(sections: Sequence[Section]) -> pd.DataFrame:

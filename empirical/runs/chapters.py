@@ -49,7 +49,9 @@ def run_sections(
     """Return the report's chapters, in order."""
     last = stages.steps[-1]
     sections = [
-        training_section(accuracy, _histories(stages), stages.split, stages.spec, stages.config),
+        training_section(
+            accuracy, _histories(stages), stages.split, stages.spec, stages.config.training
+        ),
         coupling_section(tables, couplings, subject(stages)),
         grouping_section({seed: tables[seed, last] for seed in stages.config.seeds}),
         robustness_section(
@@ -59,7 +61,7 @@ def run_sections(
     if stages.config.measure.target in SCALAR_TARGETS:
         sections.append(gradients_section(_gradients(stages)))
     if stages.config.lesion.enabled:
-        found = stages.lesions(tables)
+        found = stages.lesions()
         lesions, shuffled, recovered = (
             pd.concat([getattr(result, name) for result in found], ignore_index=True)
             for name in ("lesions", "shuffled", "recovered")

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from empirical.data.images import ImageSet, image_loader
 from empirical.data.splits import stratified_draw
 from empirical.lesions.lesioning import lesion
 from empirical.lesions.replacement import replace
 from empirical.measuring.table import AxisTable
-from empirical.report.page import write_table
-from empirical.runs.config import LesionConfig
+from empirical.training.checkpoints import load_model
 from theory import QUANTITIES
-from theory.shared.store import stage
+from theory.shared.files import write_table
 
 
 @dataclass(frozen=True)
@@ -37,45 +33,49 @@ class LesionResult:
 
 
 def read_lesions(folder: Path) -> LesionResult:
-    """Return what `run_lesions` wrote into `folder`."""
+    """Return what `lesion_channels` and `replace_channels` wrote into `folder`."""
     names = ("lesions", "shuffled", "replacements")
     return LesionResult(*(pd.read_csv(folder / f"{name}.csv") for name in names))
 
 
-def run_lesions(
-    folder: Path,
-    model: nn.Module,
-    table: AxisTable,
+def lesion_channels(
+    artifacts: tuple[Path, ...],
+    checkpoint: Path,
+    axes: Path,
     images: ImageSet,
-    config: LesionConfig,
     *,
+    number: int,
     seed: int,
-    inputs: Mapping[str, Any],
+    device: torch.device,
 ) -> None:
-    """Lesion `model` on `config.images` of `images`, unless `folder` holds the result already."""
-    inputs = {**inputs, "images": images.fingerprint, **vars(config), "seed": seed}
-    damaged, replaced = folder / "lesions.csv", folder / "replacements.csv"
-    chosen = torch.from_numpy(
-        stratified_draw(
-            images.labels.numpy(), min(config.images, len(images)), np.random.default_rng(seed)
-        )
-    )
-    loader = image_loader(images, chosen)
+    """Write the damage of every lesion on `number` of `images`, and its shuffled control."""
+    model, _ = load_model(checkpoint)
+    table = AxisTable.load(axes)
+    scores = table.to_frame()[["layer", "channel", *QUANTITIES]]
+    loader = image_loader(images, _drawn(images, number, seed))
+    found = lesion(model.to(device), loader, calibration=table)
+    control = found.shuffled(np.random.default_rng(seed))
+    for path, damages in zip(artifacts, (found, control), strict=True):
+        frame = damages.to_frame().merge(scores, on=["layer", "channel"])
+        write_table(path, frame.assign(seed=seed))
 
-    def make_lesions() -> None:
-        scores = table.to_frame()[["layer", "channel", *QUANTITIES]]
-        found = lesion(model, loader, calibration=table)
-        control = found.shuffled(np.random.default_rng(seed))
-        for path, damages in ((folder / "shuffled.csv", control), (damaged, found)):
-            frame = damages.to_frame().merge(scores, on=["layer", "channel"])
-            write_table(path, frame.assign(seed=seed))
 
-    def make_replacements() -> None:
-        frame = replace(model, loader, table, seed=seed, draws=config.random_draws).to_frame()
-        write_table(replaced, beside_mean_lesion(frame).assign(seed=seed))
-
-    stage(damaged, inputs, make_lesions)
-    stage(replaced, inputs, make_replacements)
+def replace_channels(
+    artifact: Path,
+    checkpoint: Path,
+    axes: Path,
+    images: ImageSet,
+    *,
+    number: int,
+    draws: int,
+    seed: int,
+    device: torch.device,
+) -> None:
+    """Write what the peers of every channel recover, with `draws` of random peers."""
+    model, _ = load_model(checkpoint)
+    loader = image_loader(images, _drawn(images, number, seed))
+    found = replace(model.to(device), loader, AxisTable.load(axes), seed=seed, draws=draws)
+    write_table(artifact, beside_mean_lesion(found.to_frame()).assign(seed=seed))
 
 
 def beside_mean_lesion(replaced: pd.DataFrame) -> pd.DataFrame:
@@ -86,3 +86,9 @@ def beside_mean_lesion(replaced: pd.DataFrame) -> pd.DataFrame:
     )
     kept = ["layer", "channel", "kind", "draw", "n_peers", "predicted", "mean_lesion"]
     return beside[[*kept, "loss_increase", "loss_increase_se"]]
+
+
+def _drawn(images: ImageSet, number: int, seed: int) -> torch.Tensor:
+    generator = np.random.default_rng(seed)
+    drawn = stratified_draw(images.labels.numpy(), min(number, len(images)), generator)
+    return torch.from_numpy(drawn)

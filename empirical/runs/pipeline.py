@@ -2,8 +2,9 @@
 
 A run's folder holds, for each seed, ``seed-N/train`` (checkpoints), ``seed-N/axes`` (one measured
 table per checkpoint) and ``seed-N/accuracy``; then ``tables``, ``figures``, ``report.html`` and
-``run.json``. Every artifact lies beside the hash of what it was made from, so that starting again
-does only what is missing or has changed.
+``run.json``. Every artifact lies beside the record of what it was made from, so that starting again
+does only what is missing, damaged or has changed. The report is written anew each time, from what
+the present configuration names and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from empirical.runs.config import RunConfig, read_config
 from empirical.runs.record import run_record
 from empirical.runs.steps import Report, RunStages
 from empirical.training import distributed
-from theory.shared.files import write_json
+from theory.shared.files import remove_leftovers, write_json
+from theory.shared.store import locked
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,14 @@ def _reported(stages: RunStages) -> RunResult:
     tables, accuracy = run_report.read_tables(stages), run_report.read_accuracy(stages)
     couplings = run_report.run_couplings(stages, tables)
     sections = run_report.run_sections(stages, tables, couplings, accuracy)
-    page = stages.out / "report.html"
+    page, record = stages.out / "report.html", stages.out / "run.json"
     if distributed.rank() == 0:
         title, lead = run_report.title(stages), run_report.lead(stages)
-        page = write_report(stages.out, title, lead, sections, formats=("png", "pdf"))
-        record = run_record(stages.config, stages.split, stages.device, stages.started)
-        write_json(stages.out / "run.json", record)
+        with locked(page):
+            remove_leftovers(page, page.with_suffix(".json"), record)
+            write_report(stages.out, title, lead, sections, formats=("png", "pdf"))
+            made = run_record(stages.config, stages.split, stages.device, stages.started)
+            write_json(record, made)
     return RunResult(stages.out, page, tables, couplings, accuracy, tuple(sections))
 
 

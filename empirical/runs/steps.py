@@ -1,34 +1,45 @@
-"""The stages of a run for each seed: train, measure, evaluate, gradients, lesions, pruning."""
+"""The stages of a run for each seed: train, measure, evaluate, gradients, lesions, pruning.
+
+What is computed stands in the modules of the stages; here stands when, and what it is made from.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import torch
 
-from empirical.analysis import robustness
-from empirical.data.images import image_loader
 from empirical.data.loading import load_data
 from empirical.data.splits import DataSplit, split_data
-from empirical.devices import halving_batches
-from empirical.measuring import gradients, measurement
-from empirical.measuring.table import AxisTable
 from empirical.models import ModelSpec
 from empirical.models.probe import check_logits
-from empirical.report.page import write_table
+from empirical.pruning.comparison import Factorial
 from empirical.runs.config import RunConfig
-from empirical.runs.lesion_stage import LesionResult, read_lesions, run_lesions
-from empirical.runs.pruning_stage import PruningResult, read_pruning, run_pruning
-from empirical.training import distributed, evaluation, trainer
-from empirical.training.checkpoints import load_model, read_info
+from empirical.runs.lesion_stage import (
+    LesionResult,
+    lesion_channels,
+    read_lesions,
+    replace_channels,
+)
+from empirical.runs.measuring_stage import (
+    compare_gradients,
+    evaluate_checkpoint,
+    measure_checkpoint,
+)
+from empirical.runs.paths import RunPaths
+from empirical.runs.pruning_stage import PruningResult, prune_network, read_pruning
+from empirical.runs.robustness_stage import measure_variations
+from empirical.training import distributed, trainer
 from empirical.training.loop import TrainingProgress
 from empirical.training.schedules import checkpoint_steps
-from theory.shared.files import write_json
-from theory.shared.store import file_hash, stage
+from theory.shared.code import fingerprint
+from theory.shared.store import Stage, content_hash
 
 Report = Callable[[str, float], None]
 """Called with what is being done, and the share of the whole that is behind."""
@@ -40,8 +51,8 @@ SCALAR_TARGETS = ("logit_margin", "true_logit")
 """Targets with a gradient direction of their own; a label has one per class."""
 
 
-class RunStages:
-    """The stages of one run under way, each kept beside the hash of its inputs."""
+class RunStages(RunPaths):
+    """The stages of one run under way, each kept in the store."""
 
     def __init__(
         self,
@@ -52,7 +63,8 @@ class RunStages:
         cache: str | os.PathLike[str] | None,
         progress: Report,
     ) -> None:
-        self.config, self.out, self.device, self.progress = config, out, device, progress
+        super().__init__(out)
+        self.config, self.device, self.progress = config, device, progress
         self.started = time.time()
         progress("reading images", 0.0)
         data = config.data
@@ -77,6 +89,9 @@ class RunStages:
             log_spaced=config.measure.checkpoints,
             steps_per_epoch=per_epoch if config.measure.epochs else None,
         )
+        # Now, since a source that is edited during a run of hours is not the code of that run.
+        for function in (measure_checkpoint, measure_variations, lesion_channels, prune_network):
+            fingerprint(*self._code(function))
 
     def all_seeds(self) -> None:
         """Train every network and measure it at every checkpoint, where that is not done."""
@@ -98,11 +113,19 @@ class RunStages:
     def _say(self, index: int, seed: int, what: str, share: float) -> None:
         self.progress(f"seed {seed}: {what}", (index + share) / len(self.config.seeds))
 
+    def _code(self, function: Callable[..., None]) -> tuple[str, ...]:
+        return (function.__module__, *self.spec.own_code)
+
+    def _ensure(
+        self, artifacts: tuple[Path, ...], inputs: Mapping[str, Any], make: partial[None]
+    ) -> None:
+        """Have `make` write the artifacts, unless its code made them from these inputs."""
+        Stage(artifacts, inputs, self._code(make.func)).ensure(make)
+
     # --- stages --------------------------------------------------------------------------------
 
     def train(self, index: int, seed: int) -> None:
         """Train the network of `seed`, or continue where its training stopped."""
-        folder = self.folder(seed) / "train"
         model = self.spec.build(seed).to(self.device)
         check_logits(model, self.split.fit)
 
@@ -111,196 +134,154 @@ class RunStages:
             self._say(index, seed, what, TRAINING_SHARE * now.step / now.total_steps)
 
         self._say(index, seed, "training", 0.0)
-        result = trainer.train(
+        trainer.train(
             model,
             self.split.fit,
             recipe=self.config.training,
             seed=seed,
-            folder=folder,
+            folder=self.folder(seed) / "train",
             spec=self.spec,
             steps=self.steps,
             device=self.device,
             on_progress=on_progress,
         )
-        if distributed.rank() == 0:
-            write_json(folder / "history.json", list(result.history))
 
     def measure(self, seed: int, step: int) -> None:
         """Measure both axes at a checkpoint, on the calibration images."""
-        checkpoint, options = self.checkpoint(seed, step), self.config.measure
-        artifact = self.table_path(seed, step)
-        inputs = {
-            "checkpoint": file_hash(checkpoint),
-            "images": self.split.calibration.fingerprint,
-            "options": options.options(),
-        }
-
-        def make() -> None:
-            model, _ = load_model(checkpoint)
-            table = halving_batches(
-                lambda size: measurement.measure(
-                    model,
-                    image_loader(self.split.calibration, batch_size=size),
-                    device=self.device,
-                    seed=seed,
-                    **options.options(),
-                ),
-                options.batch_size,
-            )
-            table.save(artifact)
-
-        stage(artifact, inputs, make)
+        checkpoint, artifact = self.checkpoint(seed, step), self.table_path(seed, step)
+        options = {**self.config.measure.options(), "seed": seed}
+        self._ensure(
+            (artifact,),
+            self._measured(checkpoint, options),
+            partial(measure_checkpoint, artifact, checkpoint, options=options, **self._reading),
+        )
 
     def evaluate(self, seed: int, step: int) -> None:
         """Evaluate a checkpoint on the report images."""
         checkpoint, artifact = self.checkpoint(seed, step), self.accuracy_path(seed, step)
-        inputs = {"checkpoint": file_hash(checkpoint), "images": self.split.report.fingerprint}
-
-        def make() -> None:
-            model, _ = load_model(checkpoint)
-            found = halving_batches(
-                lambda size: evaluation.evaluate(
-                    model, image_loader(self.split.report, batch_size=size), device=self.device
-                ),
-                self.config.measure.batch_size,
-            )
-            epoch = read_info(checkpoint).epoch
-            write_json(artifact, {"seed": seed, "step": step, "epoch": epoch, **vars(found)})
-
-        stage(artifact, inputs, make)
+        report = self.split.report
+        self._ensure(
+            (artifact,),
+            {"checkpoint": content_hash(checkpoint), "images": report.fingerprint},
+            partial(
+                evaluate_checkpoint, artifact, checkpoint, **{**self._reading, "images": report}
+            ),
+        )
 
     def gradients(self, seed: int, step: int) -> None:
         """Measure the angle between the axes' gradients at a checkpoint."""
-        checkpoint, options = self.checkpoint(seed, step), self.config.measure
-        artifact = self.gradients_path(seed, step)
-        inputs = {
-            "checkpoint": file_hash(checkpoint),
-            "images": self.split.calibration.fingerprint,
-            "target": options.target,
-            "positions": options.positions,
-            "groups": options.groups,
-        }
-
-        def make() -> None:
-            model, _ = load_model(checkpoint)
-            found = halving_batches(
-                lambda size: gradients.gradient_cosines(
-                    model,
-                    image_loader(self.split.calibration, batch_size=size),
-                    target=options.target,
-                    positions=options.positions,
-                    groups=options.groups,
-                    seed=seed,
-                    device=self.device,
-                ),
-                options.batch_size,
-            )
-            write_table(artifact, found.by_layer())
-
-        if options.target in SCALAR_TARGETS:
-            stage(artifact, inputs, make)
+        if self.config.measure.target not in SCALAR_TARGETS:
+            return
+        checkpoint, artifact = self.checkpoint(seed, step), self.gradients_path(seed, step)
+        names = ("target", "positions", "groups")
+        options = {name: getattr(self.config.measure, name) for name in names} | {"seed": seed}
+        self._ensure(
+            (artifact,),
+            self._measured(checkpoint, options),
+            partial(compare_gradients, artifact, checkpoint, options=options, **self._reading),
+        )
 
     def robustness(self, seed: int) -> None:
         """Measure the trained network again, one choice of the measurement changed at a time."""
-        checkpoint = self.checkpoint(seed, self.steps[-1])
-        options = self.config.measure
-        settings = {**options.options(), **robustness.FAST, "seed": seed, "device": self.device}
-        inputs = {
-            "checkpoint": file_hash(checkpoint),
+        checkpoint, folder = self.checkpoint(seed, self.steps[-1]), self.robustness_folder(seed)
+        options = {**self.config.measure.options(), "seed": seed}
+        artifacts = (folder / "variations.csv", folder / "sample_counts.csv")
+        self._ensure(
+            artifacts,
+            self._measured(checkpoint, options),
+            partial(measure_variations, artifacts, checkpoint, options=options, **self._reading),
+        )
+
+    def _measured(self, checkpoint: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "checkpoint": content_hash(checkpoint),
             "images": self.split.calibration.fingerprint,
-            "options": options.options(),
-            "variations": dict(robustness.VARIATIONS),
-            "estimators": robustness.ESTIMATORS,
+            "options": options,
         }
-        folder = self.robustness_folder(seed)
 
-        def make() -> None:
-            model, _ = load_model(checkpoint)
-            loader = image_loader(self.split.calibration, batch_size=options.batch_size)
-            base = measurement.measure(model, loader, **settings)
-            variations = robustness.coupling_robustness(model, loader, base, **settings)
-            estimators = robustness.estimator_robustness(
-                model, loader, base, target=options.target, seed=seed, device=self.device
-            )
-            variations = pd.concat([variations, estimators], ignore_index=True)
-            write_table(folder / "variations.csv", variations)
-            write_table(folder / "sample_counts.csv", robustness.sample_count_robustness(base))
+    @property
+    def _reading(self) -> dict[str, Any]:
+        return {
+            "images": self.split.calibration,
+            "batch_size": self.config.measure.batch_size,
+            "device": self.device,
+        }
 
-        stage(folder / "sample_counts.csv", inputs, make)
-
-    def lesions(self, tables: Mapping[tuple[int, int], AxisTable]) -> list[LesionResult]:
+    def lesions(self) -> list[LesionResult]:
         """Lesion and replace every channel of the trained networks."""
-        last = self.steps[-1]
-        for number, seed in enumerate(self.config.seeds):
-            if number % distributed.world_size() != distributed.rank():
-                continue
+        for seed in self._own_seeds():
             self.progress(f"seed {seed}: lesions", 1.0)
-            model, _ = load_model(self.checkpoint(seed, last))
-            run_lesions(
-                self.folder(seed) / "lesions",
-                model.to(self.device),
-                tables[seed, last],
-                self.split.report,
-                self.config.lesion,
-                seed=seed,
-                inputs={
-                    "checkpoint": file_hash(self.checkpoint(seed, last)),
-                    "axes": file_hash(self.table_path(seed, last)),
-                },
-            )
+            self.lesion(seed)
         distributed.barrier()
         return [read_lesions(self.folder(seed) / "lesions") for seed in self.config.seeds]
 
+    def lesion(self, seed: int) -> None:
+        """Lesion and replace every channel of one trained network."""
+        last, options, images = self.steps[-1], self.config.lesion, self.split.report
+        checkpoint, axes = self.checkpoint(seed, last), self.table_path(seed, last)
+        inputs: dict[str, Any] = {"number": options.images, "seed": seed}
+        given = {**inputs, "images": images, "device": self.device}
+        inputs |= {
+            "checkpoint": content_hash(checkpoint),
+            "axes": content_hash(axes),
+            "images": images.fingerprint,
+        }
+        folder = self.folder(seed) / "lesions"
+        artifacts = (folder / "lesions.csv", folder / "shuffled.csv")
+        self._ensure(
+            artifacts, inputs, partial(lesion_channels, artifacts, checkpoint, axes, **given)
+        )
+        replaced, draws = folder / "replacements.csv", options.random_draws
+        self._ensure(
+            (replaced,),
+            inputs | {"draws": draws},
+            partial(replace_channels, replaced, checkpoint, axes, draws=draws, **given),
+        )
+
     def pruning(self) -> PruningResult:
         """Prune the trained networks by every criterion, allocation, recovery and share."""
-        seeds = self.config.seeds
-        for number, seed in enumerate(seeds):
-            if number % distributed.world_size() != distributed.rank():
-                continue
-            checkpoint = self.checkpoint(seed, self.steps[-1])
+        for seed in self._own_seeds():
+            self.prune(seed)
+        distributed.barrier()
+        return read_pruning([self.folder(seed) / "pruning" for seed in self.config.seeds])
 
-            def on_cell(done: int, cells: int, number: int = number, seed: int = seed) -> None:
-                what = f"seed {seed}: pruning, {done} of {cells}"
-                self.progress(what, (number + done / cells) / len(seeds))
+    def prune(self, seed: int) -> None:
+        """Prune one trained network by every criterion, allocation, recovery and share."""
+        options, split, seeds = self.config.pruning, self.split, self.config.seeds
+        checkpoint, folder = self.checkpoint(seed, self.steps[-1]), self.folder(seed) / "pruning"
+        target, recipe = self.config.measure.target, self.config.training
+        inputs = {
+            "checkpoint": content_hash(checkpoint),
+            "images": [part.fingerprint for part in (split.fit, split.calibration, split.report)],
+            "options": [options.images, options.report, options.batch_size],
+            "target": target,
+            "recipe": recipe.to_dict(),
+        }
 
-            model, _ = load_model(checkpoint)
-            run_pruning(
-                self.folder(seed) / "pruning",
-                model.to(self.device),
-                self.split,
-                self.config.pruning,
-                target=self.config.measure.target,
-                recipe=self.config.training,
+        def progress(done: int, cells: int) -> None:
+            share = (seeds.index(seed) + done / cells) / len(seeds)
+            self.progress(f"seed {seed}: pruning, {done} of {cells}", share)
+
+        artifacts = (folder / "cells.csv", folder / "scores.npz")
+        self._ensure(
+            artifacts,
+            {**inputs, "seed": seed, "factorial": asdict(Factorial(**options.factors()))},
+            partial(
+                prune_network,
+                artifacts,
+                checkpoint,
+                split,
+                config=options,
+                target=target,
+                recipe=recipe,
                 network=self.spec.name,
                 seed=seed,
-                inputs={"checkpoint": file_hash(checkpoint)},
-                progress=on_cell,
-            )
-        distributed.barrier()
-        return read_pruning([self.folder(seed) / "pruning" for seed in seeds])
+                device=self.device,
+                inputs=inputs,
+                progress=progress,
+            ),
+        )
 
-    # --- names ---------------------------------------------------------------------------------
-
-    def folder(self, seed: int) -> Path:
-        """Return the folder of one seed."""
-        return self.out / f"seed-{seed}"
-
-    def checkpoint(self, seed: int, step: int) -> Path:
-        """Return a checkpoint's file."""
-        return self.folder(seed) / "train" / f"step-{step:07d}.safetensors"
-
-    def table_path(self, seed: int, step: int) -> Path:
-        """Return where the measurement of a checkpoint lies."""
-        return self.folder(seed) / "axes" / f"step-{step:07d}.npz"
-
-    def accuracy_path(self, seed: int, step: int) -> Path:
-        """Return where the accuracy of a checkpoint lies."""
-        return self.folder(seed) / "accuracy" / f"step-{step:07d}.json"
-
-    def gradients_path(self, seed: int, step: int) -> Path:
-        """Return where the gradients' angles of a checkpoint lie."""
-        return self.folder(seed) / "gradients" / f"step-{step:07d}.csv"
-
-    def robustness_folder(self, seed: int) -> Path:
-        """Return the folder of the repeated measurements of a trained network."""
-        return self.folder(seed) / "robustness"
+    def _own_seeds(self) -> tuple[int, ...]:
+        """Those of this process: under torchrun the networks are shared out."""
+        return self.config.seeds[distributed.rank() :: distributed.world_size()]

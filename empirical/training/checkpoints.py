@@ -6,6 +6,7 @@ One file holds a checkpoint, so it is complete or absent. Reading one never exec
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -93,6 +94,20 @@ def write_tensors(
             f"no space left to write {os.fspath(path)!r}. What was written before is complete: "
             "free some space and start again to resume",
         ) from error
+
+
+def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names and values: 16 hexadecimal digits.
+
+    >>> tensor_hash({"a": torch.ones(2)}) == tensor_hash({"a": torch.zeros(2)})
+    False
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().to("cpu").contiguous().reshape(-1)
+        digest.update(name.encode())
+        digest.update(value.view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

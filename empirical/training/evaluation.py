@@ -52,7 +52,7 @@ def evaluate(
     losses, hits = [], []
     try:
         for images, labels in loader:
-            parts = images.split(AT_ONCE) if where.type == "cpu" else (images,)
+            parts = images.split(AT_ONCE) if where.type == "cpu" else (images,)  # type: ignore[no-untyped-call]
             logits = torch.cat([model(part.to(where)).float() for part in parts])
             targets = labels.to(where)
             losses.append(functional.cross_entropy(logits, targets, reduction="none").cpu())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,8 @@ from empirical.training import distributed
 from empirical.training.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
 from empirical.training.recipes import Recipe
 from empirical.training.schedules import SCHEDULES
-from empirical.training.state import TrainingState, same_settings
+from empirical.training.state import StoredState, TrainingState
+from theory.shared.store import Stage, content_hash
 
 PROGRESS_STEPS = 10
 """Between two looks at the loss, which make the device wait."""
@@ -101,15 +103,21 @@ class TrainingLoop:
             "processes": distributed.world_size(),
         }
 
-    def resume(self) -> None:
-        """Continue from the folder's last saved state, or start by saving step 0."""
+    @cached_property
+    def stage(self) -> Stage:
+        """What the training leaves in its folder: the history and a checkpoint per kept step."""
+        folder = self.folder or Path()
+        files = [checkpoint_path(folder, step) for step in sorted(self.kept_steps)]
+        code = ("empirical.training.trainer", *(self.spec.own_code if self.spec else ()))
+        return Stage((folder / "history.json", *files), self.settings, code)
+
+    def start(self, stored: StoredState | None = None) -> None:
+        """Continue from a stored state, or start by keeping step 0."""
         self.totals = torch.zeros(3, dtype=torch.float64, device=self.device)
-        if self.folder is not None and TrainingState.path(self.folder).exists():
-            state, settings = TrainingState.read(self.folder, self.model, self.optimizer)
-            same_settings(self.folder, settings, self.settings)
-            self.state, self.totals = state, state.totals.to(self.device)
-            return
-        if 0 in self.kept_steps:
+        if stored is not None:
+            self.state = stored.restore(self.model, self.optimizer, self.device)
+            self.totals = self.state.totals
+        elif 0 in self.kept_steps:
             self._keep(None)
 
     def loop(self) -> None:
@@ -145,7 +153,7 @@ class TrainingLoop:
             loss = functional.cross_entropy(
                 logits.float(), labels, label_smoothing=self.recipe.label_smoothing
             )
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()
@@ -231,7 +239,9 @@ class TrainingLoop:
         self.state.history.append(row)
         self.model.eval()
         if self.folder is not None and distributed.rank() == 0:
-            save_checkpoint(checkpoint_path(self.folder, step), self.model, self._info(step))
+            path = checkpoint_path(self.folder, step)
+            save_checkpoint(path, self.model, self._info(step))
+            self.state.checkpoints[path.name] = content_hash(path)
         if self.on_checkpoint is not None:
             self.on_checkpoint(step, self.model)
         self._save_state()
@@ -255,7 +265,9 @@ class TrainingLoop:
         self.saved_at = time.monotonic()
         if self.folder is not None and distributed.rank() == 0:
             self.state.totals = self.totals
-            self.state.write(self.folder, self.model, self.optimizer, self.settings)
+            self.state.write(
+                self.folder, self.model, self.optimizer, self.stage.inputs, self.stage.key
+            )
 
 
 def _dropout_seed(seed: int, step: int, rank: int) -> int:

@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from empirical.data.loading import ImageSet
+from empirical.data.images import ImageSet
 from empirical.models import ModelSpec
 from empirical.seeding import own_generators
-from empirical.training.checkpoints import list_checkpoints
+from empirical.training.checkpoints import checkpoint_path
 from empirical.training.loop import TrainingDivergedError, TrainingLoop, TrainingProgress
 from empirical.training.recipes import Recipe
+from empirical.training.resuming import train_in
 from empirical.training.schedules import checkpoint_steps
 
 __all__ = ["TrainingDivergedError", "TrainingProgress", "TrainingResult", "train"]
@@ -60,8 +61,10 @@ def train(
     seed
         Of the order of images, their augmentation, and dropout. Initial weights are the caller's.
     folder
-        Where checkpoints go. If it already holds a training with the same settings, that one is
-        continued; with other settings it is an error. None keeps nothing.
+        Where checkpoints and ``history.json`` go. If it already holds a training with the same
+        settings, that one is continued, and a finished one is loaded; with other settings it is an
+        error. Where code has changed since, or a checkpoint is missing or damaged, the training
+        starts afresh, with a warning. None keeps nothing.
     spec
         How to build the network again. It is written into checkpoints.
     steps
@@ -99,11 +102,15 @@ def train(
         stack.enter_context(
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         )
-        run.resume()
-        run.loop()
+        if run.folder is None:
+            run.start()
+            run.loop()
+        else:
+            train_in(run.folder, run)
     model.eval()
-    paths = [] if folder is None else list_checkpoints(folder)
-    return TrainingResult(tuple(run.state.history), tuple(paths))
+    kept = [] if folder is None else sorted(run.kept_steps)
+    paths = tuple(checkpoint_path(folder or "", step) for step in kept)
+    return TrainingResult(tuple(run.state.history), paths)
 
 
 def _checked_steps(steps: Sequence[int], total: int) -> frozenset[int]:

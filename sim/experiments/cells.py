@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from sim.experiments.estimates import interval
@@ -9,9 +11,11 @@ from sim.law import predicted_rank_coupling
 from sim.networks import Network
 from sim.simulation import simulate, stable_rate
 from sim.spectra import power_law
-from sim.sweep import Result, Setting
 from sim.tasks import Regression
 from theory.shared.validation import Float
+
+if TYPE_CHECKING:  # how cells are kept is no part of what they are
+    from sim.sweep import Result, Setting
 
 THRESHOLD = 0.2
 """A coupling below this, in absolute value, counts as separated."""

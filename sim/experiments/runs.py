@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from sim.networks import Network
 from sim.simulation import Progress, simulate
 from sim.tasks import Task
 from sim.trajectory import Trajectory
+from theory.shared.store import Stage, key_of
 
 
 def kept_run(
@@ -31,12 +30,13 @@ def kept_run(
     task, network, threads, progress : as in `simulate`.
     options : other arguments of `simulate`, as JSON types.
     """
-    if out is None:
+
+    def made() -> Trajectory:
         return simulate(task, network, threads=threads, progress=progress, **options)
-    text = json.dumps([task.config(), network.config(), options], sort_keys=True)
-    path = Path(out) / f"run-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
-    if path.exists():
-        return Trajectory.load(path)
-    run = simulate(task, network, threads=threads, progress=progress, **options)
-    run.save(path)
-    return run
+
+    if out is None:
+        return made()
+    inputs = {"task": task.config(), "network": network.config(), "options": options}
+    path = Path(out) / f"run-{key_of(inputs)}.npz"
+    Stage((path,), inputs, (simulate.__module__,)).ensure(lambda: made().save(path))
+    return Trajectory.load(path)

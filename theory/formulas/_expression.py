@@ -34,7 +34,6 @@ class Arithmetic:
 
 def walk(expr: Any, values: Mapping[str, Any], how: Arithmetic) -> Any:
     """Evaluate `expr`, symbols replaced by `values` (keys are the symbols' names)."""
-
     integrals: dict[Any, Any] = {}
 
     def rec(e: Any, local: Mapping[Any, Any]) -> Any:

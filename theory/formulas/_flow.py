@@ -12,7 +12,6 @@ import numpy as np
 import sympy
 from scipy import integrate
 
-from theory.closed_form import Proof
 from theory.formulas import _points
 from theory.formulas._derivation import (
     Derivation,
@@ -23,6 +22,7 @@ from theory.formulas._derivation import (
     vector_of,
 )
 from theory.formulas._oracles import complex_step
+from theory.formulas.closed_form import Proof
 
 C, d, k, K = sympy.symbols("C d k K", integer=True, positive=True)
 A, t, rate = sympy.symbols("A t lambda", positive=True)

@@ -13,7 +13,6 @@ import sympy
 from scipy import integrate
 
 from theory import trained_readout
-from theory.closed_form import ClosedForm, Oracle
 from theory.dynamics import exponential_gain, fixed_readout_flow
 from theory.formulas import _flow as flow
 from theory.formulas._flow import (
@@ -52,6 +51,7 @@ from theory.formulas._flow import (
     w0,
 )
 from theory.formulas._oracles import DIFFERENTIATION
+from theory.formulas.closed_form import ClosedForm, Oracle
 
 
 def _rates(**values: Any) -> float:

@@ -12,7 +12,6 @@ import sympy
 from scipy import integrate, stats
 
 from theory import sampling
-from theory.closed_form import ClosedForm, Oracle
 from theory.formulas._estimation_derivations import (
     ANDERSON,
     BIAS,
@@ -48,6 +47,7 @@ from theory.formulas._oracles import (
     SAMPLING,
     mean_and_error,
 )
+from theory.formulas.closed_form import ClosedForm, Oracle
 from theory.shrinkage import oas_intensity
 
 

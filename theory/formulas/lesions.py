@@ -11,7 +11,6 @@ import numpy as np
 import sympy
 from scipy.optimize import brentq
 
-from theory.closed_form import ClosedForm, Oracle
 from theory.formulas import _points
 from theory.formulas._derivation import (
     scalar,
@@ -50,6 +49,7 @@ from theory.formulas._lesions_derivations import (
     x,
 )
 from theory.formulas._oracles import LINEAR_ALGEBRA, QUADRATURE, data_set, mutual_information
+from theory.formulas.closed_form import ClosedForm, Oracle
 
 
 def _layer(rng: np.random.Generator) -> dict[str, Any]:
