@@ -31,26 +31,15 @@ CAMPAIGN = {
     "theory/sampling.py": ["tests/theory/test_sampling.py"],
     "theory/rank_coupling.py": ["tests/theory/test_rank_coupling.py"],
     "theory/moments.py": ["tests/theory/test_moments.py"],
-    "theory/axes.py": ["tests/theory/test_axes.py", "tests/theory/test_sampling.py"],
-    "empirical/analysis/statistics.py": [
-        
-
-        "tests/empirical/test_lesion_analysis.py",
-    ],
-    "empirical/analysis/matched_bins.py": [
-        
-
-        "tests/empirical/test_lesion_analysis.py",
-    ],
-    "empirical/analysis/predictors.py": [
-        
-
-        "tests/empirical/test_lesion_analysis.py",
-    ],
+    "theory/axes.py": ["tests/theory/test_axes.py", "tests/theory/test_bias_correction.py"],
+    "empirical/analysis/statistics.py": ["tests/empirical/test_statistics.py"],
+    "empirical/analysis/matched_bins.py": ["tests/empirical/test_matched_bins.py"],
+    "empirical/analysis/predictors.py": ["tests/empirical/test_predictors.py"],
+    "empirical/analysis/lesions.py": ["tests/empirical/test_lesion_tables.py"],
     "empirical/analysis/couplings.py": ["tests/empirical/test_couplings.py"],
     "empirical/analysis/groupings.py": ["tests/empirical/test_groupings.py"],
-    "empirical/analysis/lesions.py": ["tests/empirical/test_lesion_analysis.py"],
-    "empirical/analysis/pruning.py": ["tests/empirical/test_comparison.py"],
+    "empirical/analysis/pruning.py": ["tests/empirical/test_pruning_tables.py"],
+    "empirical/analysis/seeds.py": ["tests/empirical/test_seeds.py"],
 }
 """Module -> the tests that answer for it; its own doctests are among them."""
 
@@ -100,7 +89,15 @@ def passes(code: CodeType | None, module: Path, tests: list[str], times: Path, l
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
             if code is not None:
                 _serve(code, module)
-            arguments = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", str(module), *tests]
+            arguments = [
+                "-x",
+                "-q",
+                "--assert=plain",
+                "-p",
+                "no:cacheprovider",
+                str(module),
+                *tests,
+            ]
             result = pytest.main(arguments, plugins=[FastFirst(times)])
         finally:
             os._exit(result)

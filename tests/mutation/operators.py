@@ -109,7 +109,9 @@ def _untouched(node: ast.AST, child: ast.AST) -> bool:
 
 def _small(node: ast.AST) -> bool:
     """Whether it says little by itself, so that what is around it is printed."""
-    leaf = isinstance(node, ast.Constant | ast.Name | ast.Slice | ast.Tuple | ast.List | ast.arguments)
+    leaf = isinstance(
+        node, ast.Constant | ast.Name | ast.Slice | ast.Tuple | ast.List | ast.arguments
+    )
     return leaf or isinstance(node, ast.keyword) or _negative(node)
 
 
