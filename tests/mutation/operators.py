@@ -89,9 +89,16 @@ def _within(node: ast.AST, where: str, shown: ast.AST) -> Iterator[Mutant]:
             name = getattr(child, "name", None)
             inner = ".".join(filter(None, (where, name))) if isinstance(name, str) else where
             around = shown if _small(child) else child
-            for replacement in _replacements(node, field, child):
+            for replacement in _replacements(field, child):
                 found = Mutant(
-                    where, child.lineno, _text(around), "", node, field, index, replacement
+                    where,
+                    getattr(child, "lineno", 0),
+                    _text(around),
+                    "",
+                    node,
+                    field,
+                    index,
+                    replacement,
                 )
                 with found.applied():
                     itself = around is child
@@ -127,9 +134,9 @@ def _text(node: ast.AST) -> str:
     return " ".join(ast.unparse(node).split())
 
 
-def _replacements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.AST]:
+def _replacements(field: str, node: ast.AST) -> Iterator[ast.AST]:
     """What may stand in place of `node`, each with the node's own position."""
-    for new in _statements(parent, field, node) if isinstance(node, ast.stmt) else _other(node):
+    for new in _statements(node) if isinstance(node, ast.stmt) else _other(node):
         yield ast.fix_missing_locations(ast.copy_location(new, node))
     if field == "test" and not isinstance(node, ast.Compare | ast.BoolOp | ast.UnaryOp):
         yield ast.fix_missing_locations(
@@ -137,7 +144,7 @@ def _replacements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.AS
         )
 
 
-def _statements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.stmt]:
+def _statements(node: ast.stmt) -> Iterator[ast.AST]:
     if isinstance(node, ast.Expr | ast.AugAssign | ast.Raise | ast.Continue):
         yield ast.Pass()
     if isinstance(node, ast.AugAssign):
