@@ -10,7 +10,7 @@ import ast
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SWAPPED: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -90,20 +90,11 @@ def _within(node: ast.AST, where: str, shown: ast.AST) -> Iterator[Mutant]:
             inner = ".".join(filter(None, (where, name))) if isinstance(name, str) else where
             around = shown if _small(child) else child
             for replacement in _replacements(field, child):
-                found = Mutant(
-                    where,
-                    getattr(child, "lineno", 0),
-                    _text(around),
-                    "",
-                    node,
-                    field,
-                    index,
-                    replacement,
-                )
+                line = getattr(child, "lineno", 0)
+                found = Mutant(where, line, _text(around), "", node, field, index, replacement)
                 with found.applied():
-                    itself = around is child
-                    after = _text(replacement if itself else around)
-                yield Mutant(**{**vars(found), "after": after})
+                    after = _text(replacement if around is child else around)
+                yield replace(found, after=after)
             yield from _within(child, inner, around)
 
 
