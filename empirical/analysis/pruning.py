@@ -128,6 +128,7 @@ def axis_against_axis(
     chosen = table.assign(axis=table["criterion"].map(named)).dropna(subset=["axis"])
     keys = ["network", "allocation", "recovery", "seed"]
     wide = chosen.groupby([*keys, "axis"])["area"].mean().unstack("axis")
+    wide = wide.reindex(columns=["local", "target"]).dropna()  # seeds that have both
     rows = []
     for key, group in wide.groupby(keys[:3]):
         means = {"local": group["local"].mean(), "target": group["target"].mean()}

@@ -185,6 +185,15 @@ def test_an_axis_is_the_mean_of_its_criteria() -> None:
     assert found[["network", "allocation", "seeds"]].tolist() == ["n", "uniform", 3]
 
 
+def test_axes_are_compared_only_where_both_were_run() -> None:
+    axes = {"local": ("peer_overlap",), "target": ("task_information",)}
+    table = areas(rows(("none",)))
+    assert axis_against_axis(table[table["criterion"] != "peer_overlap"], axes).empty
+    assert axis_against_axis(table[table["criterion"] == "l2"], axes).empty
+    lost = (table["criterion"] == "task_information") & (table["seed"] == 1)
+    assert axis_against_axis(table[~lost], axes)["seeds"].tolist() == [2]
+
+
 def test_rankings_are_compared_between_every_two_networks_by_setting() -> None:
     order = {"a": [1, 2, 3, 4], "b": [1, 3, 2, 4], "c": [4, 3, 2, 1]}
     table = pd.DataFrame(
