@@ -66,6 +66,7 @@ def _command_line() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # panels would double the time of --help
         help="Which channels does a trained network still need? Theory, simulation and "
         "measurement of the two axes of channel information.",
     )
@@ -97,7 +98,10 @@ def _demo(
     seeds: Annotated[int, typer.Option(min=1, help="How many networks to train.")] = 3,
     small: Annotated[bool, typer.Option(help="A minimal version, to see that it works.")] = False,
 ) -> None:
-    """From formula to simulation to trained network, with a report, in about two minutes."""
+    """From formula to simulation to trained network, with a report.
+
+    About two minutes on two cores.
+    """
     from empirical.commands.demo import run_demo
 
     def simulation() -> Separation:

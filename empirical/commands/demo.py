@@ -5,6 +5,7 @@ The simulation comes from outside, as no package but the front door knows both s
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def run_demo(
             "settings": {**vars(settings), "recipe": settings.recipe.to_dict()},
             "seeds": list(settings.seeds),
             "seconds": seconds,
-            "versions": versions(),
+            "versions": {"python": platform.python_version(), **versions()},
             "threads": torch.get_num_threads(),
         },
     )

@@ -78,7 +78,7 @@ def lesion(
         "runs/lesion"
     ),
 ) -> None:
-    """Lesion and replace every channel of one network, and say what explains the damage."""
+    """Lesion and replace every channel; say what explains the damage."""
     from empirical.measuring.measurement import measure
     from empirical.report.page import write_report
     from theory.shared.files import write_table

@@ -11,7 +11,7 @@ import typer
 def report(
     folder: Annotated[Path, typer.Argument(help="A folder written by demo or run.")],
 ) -> None:
-    """Render report.html again from a folder's findings, figures and tables."""
+    """Render report.html again from what a folder holds."""
     from empirical.report.page import render
 
     typer.echo(render(folder))

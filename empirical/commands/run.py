@@ -36,7 +36,10 @@ def run(
         typer.Option("--show", help="Print every setting with what it means, and run nothing."),
     ] = False,
 ) -> None:
-    """Train, measure at every checkpoint, analyse and report; start again to continue."""
+    """Train, measure at every checkpoint, analyse and report.
+
+    What an earlier start finished is not done again.
+    """
     from empirical.data.folders import DEFAULT_CACHE
     from empirical.runs import pipeline
     from empirical.runs.config import read_config

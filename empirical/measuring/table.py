@@ -8,16 +8,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from theory import QUANTITIES, TARGET_AXIS, ChannelAxes, Moments, jackknife_standard_error
 from theory.shared import files
 from theory.shared.validation import Float, one_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = "twoaxis.AxisTable/2"
 """One array per layer and quantity, by name; in format 1 they were one array, by position."""
@@ -81,9 +83,13 @@ class AxisTable:
         permutations, the observed one among them, with at least the observed value; NaN where one
         of the values is.
         """
+        import pandas as pd  # here, since importing pandas takes a second
+
         return pd.concat([self._layer_frame(name) for name in self.axes], ignore_index=True)
 
     def _layer_frame(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
         observed = self.axes[name].as_dict()
         columns: dict[str, Any] = dict(observed)
         for quantity, error in self.standard_errors(name).items():

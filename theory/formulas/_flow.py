@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 import sympy
-from scipy import integrate
 
 from theory.formulas import _points
 from theory.formulas._derivation import (
@@ -203,7 +203,7 @@ def derive_balanced_time(expr: Any) -> Proof:
 
 def ode(speed: Any, start: float, end: float) -> float:
     """Numerical solution of dx/dt = speed(x) at t = end."""
-    path = integrate.solve_ivp(
+    path = scipy.integrate.solve_ivp(
         lambda _, x: speed(x), (0.0, end), [start], method="DOP853", rtol=1e-11, atol=1e-13
     )
     return float(path.y[0, -1])
