@@ -2,57 +2,76 @@
 
 from __future__ import annotations
 
-import importlib
+from typing import TYPE_CHECKING
 
-_PUBLIC: dict[str, str] = {
-    "Layer": "reading.layers",
-    "find_layers": "reading.layers",
-    "capture": "reading.hooks",
-    "edit": "reading.hooks",
-    "measure": "measuring.measurement",
-    "AxisTable": "measuring.table",
-    "merge_tables": "measuring.estimation",
-    "gradient_cosines": "measuring.gradients",
-    "lesion": "lesions.lesioning",
-    "LesionTable": "lesions.table",
-    "replace": "lesions.replacement",
-    "ReplacementTable": "lesions.replacement",
-    "Calibration": "pruning.calibration",
-    "PrunedModel": "pruning.pruner",
-    "PruningReport": "pruning.pruner",
-    "criterion_names": "pruning.criteria",
-    "prune": "pruning.pruner",
-    "save_pruned": "pruning.pruned_file",
-    "load_pruned": "pruning.pruned_file",
-    "export_onnx": "pruning.export",
-    "export_program": "pruning.export",
-    "latencies": "pruning.latency",
-    "Factorial": "pruning.comparison",
-    "run_factorial": "pruning.comparison",
-    "ImageSet": "data.images",
-    "image_loader": "data.images",
-    "load_data": "data.loading",
-    "split_data": "data.splits",
-    "ModelSpec": "models",
-    "create_model": "models",
-    "Recipe": "training.recipes",
-    "train": "training.trainer",
-    "evaluate": "training.evaluation",
-    "load_model": "training.checkpoints",
-    "load_weights": "training.checkpoints",
-}
-"""Public name -> module. Resolved on first use: importing this package does not load torch."""
+from theory.shared.lazy import on_first_use
 
-__all__ = sorted(_PUBLIC)
+if TYPE_CHECKING:
+    from empirical.data.images import ImageSet, image_loader
+    from empirical.data.loading import load_data
+    from empirical.data.splits import split_data
+    from empirical.lesions.lesioning import lesion
+    from empirical.lesions.replacement import replace
+    from empirical.lesions.replacement_table import ReplacementTable
+    from empirical.lesions.table import LesionTable
+    from empirical.measuring.estimation import merge_tables
+    from empirical.measuring.gradients import gradient_cosines
+    from empirical.measuring.measurement import measure
+    from empirical.measuring.table import AxisTable
+    from empirical.models import ModelSpec, create_model
+    from empirical.pruning.calibration import Calibration
+    from empirical.pruning.comparison import Factorial, run_factorial
+    from empirical.pruning.criteria import criterion_names, register_criterion
+    from empirical.pruning.export import export_onnx, export_program
+    from empirical.pruning.latency import latencies
+    from empirical.pruning.pruned_file import load_pruned, save_pruned
+    from empirical.pruning.pruner import PrunedModel, PruningReport, prune
+    from empirical.reading.hooks import capture, edit
+    from empirical.reading.layers import Layer, find_layers
+    from empirical.runs.pipeline import run
+    from empirical.training.checkpoints import load_model, load_weights
+    from empirical.training.evaluation import evaluate
+    from empirical.training.recipes import Recipe
+    from empirical.training.trainer import train
 
+__all__ = [
+    "AxisTable",
+    "Calibration",
+    "Factorial",
+    "ImageSet",
+    "Layer",
+    "LesionTable",
+    "ModelSpec",
+    "PrunedModel",
+    "PruningReport",
+    "Recipe",
+    "ReplacementTable",
+    "capture",
+    "create_model",
+    "criterion_names",
+    "edit",
+    "evaluate",
+    "export_onnx",
+    "export_program",
+    "find_layers",
+    "gradient_cosines",
+    "image_loader",
+    "latencies",
+    "lesion",
+    "load_data",
+    "load_model",
+    "load_pruned",
+    "load_weights",
+    "measure",
+    "merge_tables",
+    "prune",
+    "register_criterion",
+    "replace",
+    "run",
+    "run_factorial",
+    "save_pruned",
+    "split_data",
+    "train",
+]
 
-def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'empirical' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"empirical.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = on_first_use(__name__)

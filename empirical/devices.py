@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import TypeVar
 
@@ -35,6 +36,23 @@ def device_of(model: nn.Module) -> torch.device:
     """
     anything = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if anything is None else anything.device
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Switch TF32 off on GPUs: its three digits are too few for sums and for small damages.
+
+    >>> with full_precision():
+    ...     torch.backends.cuda.matmul.allow_tf32
+    False
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def fits_on(device: torch.device, size: int) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
     from sim.networks import Network
@@ -12,23 +13,6 @@ if TYPE_CHECKING:
     from sim.sweep import run_sweep
     from sim.tasks import Mixture, Regression
     from sim.trajectory import Trajectory
-
-_PUBLIC: dict[str, str] = {
-    "Mixture": "tasks",
-    "Regression": "tasks",
-    "Network": "networks",
-    "isotropic": "spectra",
-    "power_law": "spectra",
-    "spiked": "spectra",
-    "variance_shares": "spectra",
-    "DivergenceError": "simulation",
-    "DivergenceWarning": "simulation",
-    "run_sweep": "sweep",
-    "simulate": "simulation",
-    "stable_rate": "simulation",
-    "Trajectory": "trajectory",
-}
-"""Public name -> module. Resolved on first use: importing this package does not load numba."""
 
 __all__ = [
     "DivergenceError",
@@ -46,14 +30,4 @@ __all__ = [
     "variance_shares",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'sim' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"sim.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = on_first_use(__name__)

@@ -82,8 +82,9 @@ def phase(
     ] = None,
     out: Out = None,
 ) -> None:
-    """Where training separates the axes, over two of: exponent, alignment, width, scale, noise,
-    outputs.
+    """Where training separates the axes, over two settings.
+
+    The settings are exponent, alignment, width, scale, noise and outputs.
     """
     from sim.experiments import phase as experiment
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from sim.tasks import Population
 from theory import Moments
-from theory._standardize import COPY_TOLERANCE
 from theory.shared.validation import Float
+from theory.standardize import COPY_TOLERANCE
 
 TARGETS = ("label", "output")
 

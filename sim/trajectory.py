@@ -100,8 +100,10 @@ class Trajectory:
         return {name: np.stack([r[name] for r in records], axis=1) for name in records[0]}
 
     def axis(self, name: str, target: str = "output") -> Float:
-        """(S, R, C) one axis per channel, in nats: "input_capture", "peer_overlap" or
-        "task_information"; the last for the "label" or the network's own "output".
+        """Return one axis per channel, (S, R, C), in nats.
+
+        It is "input_capture", "peer_overlap" or "task_information", the last for the "label" or
+        the network's own "output".
         """
         one_of("name", name, AXES)
         one_of("target", target, TARGETS)

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
-from theory.axes import LOCAL_AXIS, QUANTITIES, TARGET_AXIS, ChannelAxes, channel_axes
-from theory.hull import Hull, compact_hull
-from theory.moments import Moments, merge
-from theory.rank_coupling import (
-    Coupling,
-    coupling,
-    delete_one_group,
-    jackknife,
-    jackknife_standard_error,
-    spearman,
-)
+from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from theory.closed_form import ClosedForm, catalogue, find_closed_form
+    from theory.axes import channel_axes
     from theory.coupling_law import (
         channel_coupling,
         expected_output_coupling,
@@ -29,6 +18,9 @@ if TYPE_CHECKING:
         output_coupling,
     )
     from theory.dynamics import FixedReadoutFlow, fixed_readout_flow, separation_time
+    from theory.formulas import catalogue, find_closed_form
+    from theory.formulas.closed_form import ClosedForm
+    from theory.hull import Hull, compact_hull
     from theory.lesion_identities import (
         LesionDamage,
         least_squares_readout,
@@ -36,7 +28,25 @@ if TYPE_CHECKING:
         readout_error,
         set_lesion_damage,
     )
+    from theory.moments import Moments, merge
     from theory.nonparametric import copula_moments, nearest_neighbor_information
+    from theory.peer_regression import PeerRegression, regress_on_peers
+    from theory.quantity import (
+        LOCAL_AXIS,
+        QUANTITIES,
+        TARGET_AXIS,
+        ChannelAxes,
+        Quantity,
+        quantities,
+    )
+    from theory.rank_coupling import (
+        Coupling,
+        coupling,
+        delete_one_group,
+        jackknife,
+        jackknife_standard_error,
+        spearman,
+    )
     from theory.sampling import (
         adjusted_predictability,
         delta_capture_variance,
@@ -62,6 +72,8 @@ __all__ = [
     "Hull",
     "LesionDamage",
     "Moments",
+    "PeerRegression",
+    "Quantity",
     "TrainedReadoutPath",
     "Verdict",
     "adjusted_predictability",
@@ -96,7 +108,9 @@ __all__ = [
     "null_maximum_information",
     "oas_intensity",
     "output_coupling",
+    "quantities",
     "readout_error",
+    "regress_on_peers",
     "separation_time",
     "set_lesion_damage",
     "shrink",
@@ -106,55 +120,4 @@ __all__ = [
     "verify_form",
 ]
 
-_LAZY: dict[str, str] = {
-    "ClosedForm": "closed_form",
-    "FixedReadoutFlow": "dynamics",
-    "LesionDamage": "lesion_identities",
-    "TrainedReadoutPath": "trained_readout",
-    "Verdict": "verify",
-    "adjusted_predictability": "sampling",
-    "balanced_mode": "trained_readout",
-    "catalogue": "closed_form",
-    "channel_coupling": "coupling_law",
-    "copula_moments": "nonparametric",
-    "delta_capture_variance": "sampling",
-    "delta_information_variance": "sampling",
-    "delta_predictability_variance": "sampling",
-    "expected_output_coupling": "coupling_law",
-    "find_closed_form": "closed_form",
-    "fixed_readout_flow": "dynamics",
-    "gaussian_information_bias": "sampling",
-    "initial_coupling": "coupling_law",
-    "initial_coupling_joint": "coupling_law",
-    "initial_coupling_normalized": "coupling_law",
-    "least_squares_readout": "lesion_identities",
-    "ledoit_wolf_intensity": "shrinkage",
-    "lesion_damage": "lesion_identities",
-    "many_outputs_coupling": "coupling_law",
-    "nearest_neighbor_information": "nonparametric",
-    "null_information_tail": "sampling",
-    "null_information_variance": "sampling",
-    "null_maximum_information": "sampling",
-    "oas_intensity": "shrinkage",
-    "output_coupling": "coupling_law",
-    "readout_error": "lesion_identities",
-    "separation_time": "dynamics",
-    "set_lesion_damage": "lesion_identities",
-    "shrink": "shrinkage",
-    "trained_readout_flow": "trained_readout",
-    "verify_catalogue": "verify",
-    "verify_form": "verify",
-}
-"""Public name -> module with sympy or much of scipy. Resolved on first use, to import fast."""
-
-
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'theory' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"theory.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, *_LAZY])
+__getattr__, __dir__ = on_first_use(__name__)

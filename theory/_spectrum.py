@@ -90,8 +90,11 @@ def spectrum(
 
 
 def _covariance(given: Float) -> Float:
-    """Σ as `symmetric_psd` returns it; a Cholesky factor decides where it can, in a tenth of the
-    time of eigenvalues, by the same tolerance."""
+    """Σ as `symmetric_psd` returns it.
+
+    A Cholesky factor decides where it can, in a tenth of the time of eigenvalues, by the same
+    tolerance.
+    """
     if (
         given.shape[0] == given.shape[1]
         and np.abs(given - given.T).max() <= 1e-8 * np.abs(given).max()

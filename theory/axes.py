@@ -3,78 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theory._pairs import nearest_peers, overlap, pairwise_excess
 from theory._precision import Precision, precision
-from theory._standardize import COPY_TOLERANCE, Standardized, standardize
 from theory.hull import compact_hull
 from theory.moments import Moments
+from theory.pairs import nearest_peers, overlap, pairwise_excess
+from theory.quantity import TARGET_AXIS, ChannelAxes
 from theory.sampling import gaussian_information_bias
 from theory.shared.validation import Float, count, finite_array, positive
-
-
-@dataclass(frozen=True, eq=False)
-class ChannelAxes:
-    """One float64 array of length C per quantity. Information in nats; K = Cov(Y), R = corr(Y).
-
-    Local axis: could same-layer peers supply what the channel carries?
-        signal_power: J_i = K_ii.
-        rayleigh_quotient: J_i / ‖w_i‖²; NaN where `channel_axes` got no weights.
-        input_capture: I_X(i) = ½ log(1 + J_i / σ0²).
-        peer_overlap: mean over j ≠ i of -½ log(1 - R_ij²).
-        peer_predictability: E_i = R²(Y_i ← all other channels).
-        peer_information: I(Y_i; Y_-i) = -½ log(1 - E_i).
-        hull_size: smallest greedy peer set reaching 95 % of E_i, at most 10.
-        hull_score: E_i / max(1, hull_size).
-    Target axis: what does the channel say about the target T?
-        task_information: I_T(i) = I(Y_i; T).
-        target_excess: mean of the largest S_ij = I(T; Y_i, Y_j) - max(I_T(i), I_T(j)).
-        conditional_task_information: I(T; Y_i | Y_-i).
-        task_redundancy: mean over the same peers of min(I_T(i), I_T(j)), the MMI redundancy.
-        task_unique: mean over the same peers of I_T(i) - min(I_T(i), I_T(j)), the MMI unique part.
-
-    Special channels are listed in `affected`, never clipped:
-        "dead": no variance. Power and every information are 0; E_i and hull_score are NaN.
-        "copies": |R_ij| = 1 for some j. The overlap is infinite: NaN.
-        "collinear": the peers determine it. E_i = 1, conditional information 0, and
-            peer_information, infinite, is NaN.
-        "target_determined": it determines the target, alone or with a peer or with all peers.
-            The information in question, infinite, is NaN.
-
-    `noise_power` is σ0²; `n` the sample count, None for a population.
-    """
-
-    signal_power: Float
-    rayleigh_quotient: Float
-    input_capture: Float
-    peer_overlap: Float
-    peer_predictability: Float
-    peer_information: Float
-    hull_size: Float
-    hull_score: Float
-    task_information: Float
-    target_excess: Float
-    conditional_task_information: Float
-    task_redundancy: Float
-    task_unique: Float
-    affected: Mapping[str, tuple[int, ...]]
-    noise_power: float
-    n: int | None
-
-    def as_dict(self) -> dict[str, Float]:
-        """Name -> array, in the order of `QUANTITIES`."""
-        return {name: getattr(self, name) for name in QUANTITIES}
-
-
-QUANTITIES: tuple[str, ...] = tuple(
-    f.name for f in fields(ChannelAxes) if f.name not in ("affected", "noise_power", "n")
-)
-LOCAL_AXIS: tuple[str, ...] = QUANTITIES[:8]
-TARGET_AXIS: tuple[str, ...] = QUANTITIES[8:]
+from theory.standardize import COPY_TOLERANCE, Standardized, standardize
 
 
 def channel_axes(
@@ -138,12 +78,11 @@ def channel_axes(
         "rayleigh_quotient": layer.power / _squared_norms(weights, c),
         "input_capture": 0.5 * np.log1p(layer.power / noise_power),
     }
-    for name in QUANTITIES[3:]:
-        filled = np.full(c, np.nan if name in _NAN_WHEN_DEAD else 0.0)
-        filled[layer.live] = (local | target).get(name, np.nan)
-        if name in TARGET_AXIS and not target:
-            filled[:] = np.nan
-        quantities[name] = filled
+    for name, values in (local | target).items():
+        quantities[name] = np.full(c, np.nan if name in _NAN_WHEN_DEAD else 0.0)
+        quantities[name][layer.live] = values
+    if not target:
+        quantities |= {name: np.full(c, np.nan) for name in TARGET_AXIS}
     affected = _affected(layer, inverse, quantities, bool(target))
     return ChannelAxes(**quantities, affected=affected, noise_power=noise_power, n=moments.n)
 
@@ -207,7 +146,7 @@ def _local_axis(
 ) -> tuple[dict[str, Float], Precision]:
     peers_in_layer = layer.power.size - 1
     inverse = precision(layer.correlation, layer.loadings, ridge)
-    predictability = np.where(inverse.collinear, 1.0, (1 + ridge) - 1 / inverse.diagonal)
+    predictability = inverse.predictability(ridge)
     with np.errstate(divide="ignore"):
         information = np.where(
             predictability < 1 - COPY_TOLERANCE, -0.5 * np.log1p(-predictability), np.nan
@@ -295,14 +234,19 @@ def _correct(
     """
     n, r = int(moments.n or 0), layer.loadings.shape[1]
     others = layer.live.size - 1
-    local["peer_overlap"] -= gaussian_information_bias(n, 1, 1) * others / (layer.power.size - 1)
-    local["peer_information"] -= gaussian_information_bias(n, 1, others)
-    adjusted = 1 - (1 - local["peer_predictability"]) * (n - 1) / (n - 1 - others)
-    local["hull_score"] = adjusted / np.maximum(1, local["hull_size"])
-    local["peer_predictability"] = adjusted
+    if others:
+        pair = gaussian_information_bias(n, 1, 1)
+        local["peer_overlap"] -= pair * others / (layer.power.size - 1)
+        local["peer_information"] -= gaussian_information_bias(n, 1, others)
+        adjusted = 1 - (1 - local["peer_predictability"]) * (n - 1) / (n - 1 - others)
+        local["hull_score"] = adjusted / np.maximum(1, local["hull_size"])
+        local["peer_predictability"] = adjusted
     if target:
-        bias = gaussian_information_bias(n, 1, r)
-        target["task_information"] -= bias
-        target["task_redundancy"] -= bias
-        target["target_excess"] -= gaussian_information_bias(n - 1, 1, r)
+        alone = gaussian_information_bias(n, 1, r)
+        target["task_information"] -= alone
         target["conditional_task_information"] -= gaussian_information_bias(n - others, 1, r)
+        if others:
+            target["task_redundancy"] -= alone
+            target["target_excess"] -= gaussian_information_bias(n - 1, 1, r)
+        else:  # all of it is unique
+            target["task_unique"] -= alone

@@ -1,4 +1,4 @@
-"""`twoaxis theory`: list, show, verify and typeset the closed forms. Information in nats."""
+"""`twoaxis theory`: the quantities of a channel, and the closed forms behind them. In nats."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def list_forms() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from theory.closed_form import catalogue
+    from theory.formulas import catalogue
 
     forms = list(catalogue().values())
     for item, subject in ITEMS.items():
@@ -55,9 +55,33 @@ def list_forms() -> None:
 
 
 @app.command()
+def quantities() -> None:
+    """List what is measured of each channel: axis, unit, range and one sentence."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from theory.quantity import quantities as measured
+
+    asked = {
+        "local": "could peers of its layer supply what the channel carries?",
+        "target": "what does the channel say about the target?",
+    }
+    for axis, question in asked.items():
+        table = Table(title=f"{axis} axis: {question}", title_justify="left", show_lines=True)
+        table.add_column("quantity", no_wrap=True)
+        table.add_column("unit and range")
+        table.add_column("what it is, and what a channel is where it is larger")
+        for q in measured().values():
+            if q.axis == axis:
+                meaning = f"{q.sentence} Larger: {q.direction}."
+                table.add_row(q.name, f"{q.unit}, {q.range}", meaning)
+        Console().print(table)
+
+
+@app.command()
 def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]) -> None:
     """Print formula, assumptions, derivation and source of one closed form."""
-    from theory.closed_form import find_closed_form
+    from theory.formulas import find_closed_form
     from theory.formulas._expression import plain
 
     try:
@@ -89,7 +113,7 @@ def verify(
     """Run every derivation, 50-digit comparison and oracle; exit 1 if anything fails."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from theory.closed_form import catalogue, find_closed_form
+    from theory.formulas import catalogue, find_closed_form
     from theory.verify import verify_catalogue
 
     if only in ITEMS:
@@ -153,7 +177,7 @@ def latex(
 
 def section() -> str:
     """The catalogue as a LaTeX section, one subsection per item; needs amsmath and amssymb."""
-    from theory.closed_form import catalogue
+    from theory.formulas import catalogue
 
     lines = [r"\section{Closed forms of the two axes}", ""]
     for item, subject in ITEMS.items():

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize
 
 from theory.coupling_law import channel_coupling, initial_coupling
 from theory.moments import Moments
@@ -234,5 +234,5 @@ def separation_time(flow: FixedReadoutFlow, fraction: float = 0.5) -> float:
     below = np.array([flow.coupling(float(t)) <= level for t in times])
     first = int(np.argmax(below))
     left = 0.0 if first == 0 else float(times[first - 1])
-    root = optimize.brentq(lambda t: flow.coupling(t) - level, left, float(times[first]))
+    root = scipy.optimize.brentq(lambda t: flow.coupling(t) - level, left, float(times[first]))
     return float(root)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from theory._standardize import COPY_TOLERANCE
 from theory.shared.validation import Float
+from theory.standardize import COPY_TOLERANCE
 
 BLOCK = 64
 """Channels treated at once: enough that threads rarely wait for Python's lock, and few enough for

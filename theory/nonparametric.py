@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special, stats
 from scipy.spatial import cKDTree
 
 from theory.moments import Moments
@@ -22,8 +22,8 @@ def normal_scores(samples: ArrayLike) -> Float:
     array([ 0.674, -0.674,  0.   ])
     """
     x = finite_array("samples", samples, ndim=(1, 2))
-    ranks = stats.rankdata(x, axis=0)
-    return np.asarray(special.ndtri(ranks / (x.shape[0] + 1)), dtype=np.float64)
+    ranks = scipy.stats.rankdata(x, axis=0)
+    return np.asarray(scipy.special.ndtri(ranks / (x.shape[0] + 1)), dtype=np.float64)
 
 
 def copula_moments(y: ArrayLike, t: ArrayLike | None = None) -> Moments:
@@ -87,8 +87,8 @@ def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> floa
         for part in (first, second)
     ]
     # The point itself is among those counted, which makes the counts n_x + 1 and n_y + 1.
-    mean = np.mean(special.digamma(near[0]) + special.digamma(near[1]))
-    return float(special.digamma(neighbours) + special.digamma(n) - mean)
+    mean = np.mean(scipy.special.digamma(near[0]) + scipy.special.digamma(near[1]))
+    return float(scipy.special.digamma(neighbours) + scipy.special.digamma(n) - mean)
 
 
 def _standardized(name: str, value: ArrayLike) -> Float:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from theory.moments import Moments, merge
 from theory.shared.validation import Float, count
@@ -35,7 +35,7 @@ def spearman(a: ArrayLike, b: ArrayLike) -> Float:
         x, y = x[known], y[known]
     if x.shape[-1] < 3:
         return np.full(x.shape[:-1], np.nan)
-    ranks = [stats.rankdata(v, axis=-1) for v in (x, y)]
+    ranks = [scipy.stats.rankdata(v, axis=-1) for v in (x, y)]
     first, second = (r - r.mean(axis=-1, keepdims=True) for r in ranks)
     scale = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
     with np.errstate(invalid="ignore"):

@@ -7,8 +7,8 @@ With n samples and an estimated mean, the scatter matrix of jointly Gaussian dat
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import integrate, special
 
 from theory.shared.validation import Float, count, finite_array, positive
 
@@ -48,7 +48,7 @@ def gaussian_information_bias(n: int, p: int, q: int) -> float:
         )
     p, q = max(p, q), min(p, q)
     nu = n - 1 - np.arange(q, dtype=np.float64)
-    return float(0.5 * np.sum(special.digamma(nu / 2) - special.digamma((nu - p) / 2)))
+    return float(0.5 * np.sum(scipy.special.digamma(nu / 2) - scipy.special.digamma((nu - p) / 2)))
 
 
 def delta_information_variance(rho: ArrayLike, n: int) -> Float:
@@ -137,7 +137,7 @@ def null_information_tail(information: ArrayLike, n: int, p: int = 1) -> Float:
     """
     _enough(n, p + 2, "the null distribution", "p + 2")
     x = finite_array("information", information, ndim=(0, 1))
-    return np.asarray(special.betainc((n - 1 - p) / 2, p / 2, np.exp(-2 * x)))
+    return np.asarray(scipy.special.betainc((n - 1 - p) / 2, p / 2, np.exp(-2 * x)))
 
 
 def null_information_variance(n: int, p: int = 1) -> float:
@@ -147,7 +147,7 @@ def null_information_variance(n: int, p: int = 1) -> float:
     0.00066...
     """
     _enough(n, p + 2, "the null variance", "p + 2")
-    low, high = special.polygamma(1, [(n - 1 - p) / 2, (n - 1) / 2])
+    low, high = scipy.special.polygamma(1, [(n - 1 - p) / 2, (n - 1) / 2])
     return float((low - high) / 4)
 
 
@@ -173,7 +173,7 @@ def null_maximum_information(n: int, q: int = 1) -> float:
         tail = float(null_information_tail(x, n))
         return tail * (2 - tail)
 
-    return float(integrate.quad(above, 0, np.inf, epsabs=1e-13)[0])
+    return float(scipy.integrate.quad(above, 0, np.inf, epsabs=1e-13)[0])
 
 
 def _enough(n: int, least: int, purpose: str, formula: str) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import integrate
 
 from theory.shared.validation import Float, finite_array, positive, symmetric_psd
 
@@ -92,7 +92,7 @@ def trained_readout_flow(
         residual = c - s @ now.T @ out
         return np.concatenate([(out @ residual.T).ravel(), (now @ residual).ravel()])
 
-    solution = integrate.solve_ivp(
+    solution = scipy.integrate.solve_ivp(
         velocity,
         (0.0, float(when[-1]) or 1e-12),
         np.concatenate([w.ravel(), a.ravel()]),

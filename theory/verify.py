@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.closed_form import ClosedForm, catalogue
+from theory.formulas import catalogue
+from theory.formulas.closed_form import ClosedForm
 
 PRECISE = 1e-10
 """Largest relative deviation of the float64 value from 50 digits: well-conditioned points lose

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from empirical.analysis.seeds import over_seeds
 from empirical.measuring.table import AxisTable
 from theory import QUANTITIES, coupling, jackknife_standard_error, spearman
 from theory.shared.validation import one_of
@@ -21,6 +21,11 @@ class Pair:
     first: str
     second: str
     kind: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Both quantities."""
+        return self.first, self.second
 
     @property
     def label(self) -> str:
@@ -40,11 +45,7 @@ PAIRS: tuple[Pair, ...] = (
 
 
 def layer_couplings(
-    table: AxisTable,
-    *,
-    pairs: Sequence[Pair] = PAIRS,
-    permutations: int = 1000,
-    seed: int = 0,
+    table: AxisTable, *, pairs: Sequence[Pair] = PAIRS, permutations: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """One row per layer and pair: coupling, jackknife standard error over images, null, p-value.
 
@@ -60,24 +61,20 @@ def layer_couplings(
     Columns layer, depth (0 to 1), first, second, kind, channels, coupling, se, null_low,
     null_high, p_value. Where the measurement has no jackknife, se is NaN.
     """
-    for pair in pairs:
-        one_of("pairs", pair.first, QUANTITIES)
-        one_of("pairs", pair.second, QUANTITIES)
+    for name in (name for pair in pairs for name in pair.names):
+        one_of("pairs", name, QUANTITIES)
     rows = []
     depth = np.linspace(0, 1, len(table.layers)) if len(table.layers) > 1 else [0.0]
     for where, name in zip(depth, table.layers, strict=True):
         values = table[name].as_dict()
         for pair in pairs:
-            found = coupling(
-                values[pair.first], values[pair.second], permutations=permutations, seed=seed
-            )
+            ranked = (values[quantity] for quantity in pair.names)
+            found = coupling(*ranked, permutations=permutations, seed=seed)
             rows.append(
                 {
                     "layer": name,
                     "depth": where,
-                    "first": pair.first,
-                    "second": pair.second,
-                    "kind": pair.kind,
+                    **vars(pair),
                     "channels": found.channels,
                     "coupling": found.value,
                     "se": _standard_error(table, name, pair),
@@ -103,43 +100,39 @@ def training_couplings(
         for (seed, step), table in sorted(tables.items())
     ]
     joined = pd.concat(frames, ignore_index=True)
-    return joined[["seed", "step", *(name for name in joined if name not in ("seed", "step"))]]
+    return joined.set_index(["seed", "step"]).reset_index()
 
 
 def mean_couplings(couplings: pd.DataFrame) -> pd.DataFrame:
     """Mean over layers, then over seeds, with a 95 % t-interval over seeds.
 
-    `null` is the half-width that 95 % of such means have when channels are paired at random:
-    layers and seeds are independent draws, so their null variances add.
+    `null_low` to `null_high` holds 95 % of such means when channels are paired at random: layers
+    and seeds are independent draws, so their null variances add.
 
     Returns
     -------
     Columns first, second, kind, step, seeds, coupling, low, high, null_low, null_high.
     With one seed the interval is NaN: one seed cannot say how seeds differ.
     """
-    rows = []
-    for (first, second, kind, step), group in couplings.groupby(
-        ["first", "second", "kind", "step"], sort=False
-    ):
-        by_seed = group.groupby("seed")["coupling"].mean()
-        low, high = t_interval(by_seed.to_numpy())
-        sigma = (group["null_high"] - group["null_low"]) / (2 * 1.96)
-        width = 1.96 * float(np.sqrt((sigma**2).sum())) / len(group)
-        rows.append(
-            {
-                "first": first,
-                "second": second,
-                "kind": kind,
-                "step": step,
-                "seeds": len(by_seed),
-                "coupling": by_seed.mean(),
-                "low": low,
-                "high": high,
-                "null_low": -width,
-                "null_high": width,
-            }
-        )
-    return pd.DataFrame(rows)
+    keys = ["first", "second", "kind", "step"]
+    variance = ((couplings["null_high"] - couplings["null_low"]) / 2) ** 2
+    grouped = couplings.assign(variance=variance).groupby(keys, sort=False)["variance"]
+    width = (grouped.sum() ** 0.5 / grouped.size()).to_numpy()
+    return over_seeds(couplings, keys, "coupling").assign(null_low=-width, null_high=width)
+
+
+def separation_step(means: pd.DataFrame, pair: Pair) -> int | None:
+    """First recorded step from which the coupling stays nearer its end than its start.
+
+    None where start and end do not differ by more than the null of random pairing.
+    """
+    chosen = of_pair(means, pair).sort_values("step")
+    values = chosen["coupling"].to_numpy()
+    if abs(values[0] - values[-1]) <= chosen["null_high"].iloc[0]:
+        return None
+    nearer_end = np.abs(values - values[-1]) <= np.abs(values - values[0])
+    stays = np.logical_and.accumulate(nearer_end[::-1])[::-1]
+    return int(chosen["step"].to_numpy()[np.argmax(stays)])
 
 
 def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
@@ -147,24 +140,8 @@ def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     return frame[frame["first"].eq(pair.first) & frame["second"].eq(pair.second)]
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student interval of the mean; NaN for fewer than two values.
-
-    >>> low, high = t_interval([1.0, 2.0, 3.0])
-    >>> round(low, 3), round(high, 3)
-    (-0.484, 4.484)
-    """
-    sample = np.asarray(values, dtype=np.float64)
-    sample = sample[~np.isnan(sample)]
-    if sample.size < 2:
-        return np.nan, np.nan
-    half = stats.t.ppf((1 + level) / 2, sample.size - 1) * sample.std(ddof=1) / sample.size**0.5
-    return float(sample.mean() - half), float(sample.mean() + half)
-
-
 def _standard_error(table: AxisTable, layer: str, pair: Pair) -> float:
     if layer not in table.replicates:
         return np.nan
     values = table.replicates[layer]
-    first, second = (values[:, QUANTITIES.index(name)] for name in (pair.first, pair.second))
-    return float(jackknife_standard_error(spearman(first, second)))
+    return float(jackknife_standard_error(spearman(values[pair.first], values[pair.second])))

@@ -1,4 +1,4 @@
-"""Do the two axes group the channels of a layer alike? (claim C2)
+"""Claim C2: do the two axes group the channels of a layer alike?
 
 Channels are clustered by k-means on each axis, k chosen by silhouette, and the two partitions
 compared by the adjusted Rand index: 1 for the same groups, 0 on average for unrelated ones. How
@@ -8,7 +8,7 @@ the index between axes, and each axis against itself when a group of images is l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -59,9 +59,9 @@ def layer_groupings(
     rng = np.random.default_rng(seed)
     rows = []
     for layer in table.layers:
-        values = np.stack(list(table[layer].as_dict().values()))
+        values = table[layer].as_dict()
         axes = [_ranks(values, names) for names in (local, target)]
-        channels = values.shape[1]
+        channels = len(axes[0])
         if channels < 2 * largest or any(np.isnan(axis).any() for axis in axes):
             continue
         groups = [_partition(axis, largest, seed) for axis in axes]
@@ -100,13 +100,15 @@ def _chance_agreement(
     together = (tables * (tables - 1) // 2).sum(axis=1)
     pairs = [sizes @ (sizes - 1) / 2 for sizes in (np.bincount(first), np.bincount(second))]
     expected = pairs[0] * pairs[1] / (first.size * (first.size - 1) / 2)
-    return (together - expected) / (sum(pairs) / 2 - expected)
+    found: NDArray[np.float64] = (together - expected) / (sum(pairs) / 2 - expected)
+    return found
 
 
-def _ranks(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
-    """(C, features) ranks scaled to [0, 1]: informations are skewed, and scales differ."""
-    chosen = values[[QUANTITIES.index(name) for name in names]].T
-    return rankdata(chosen, axis=0, nan_policy="propagate") / len(chosen)
+def _ranks(values: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> NDArray[np.float64]:
+    """(..., C, features) ranks scaled to [0, 1]: informations are skewed, and scales differ."""
+    chosen = np.stack([values[name] for name in names], axis=-1)
+    ranks = rankdata(chosen, axis=-2, nan_policy="propagate")
+    return np.asarray(ranks / chosen.shape[-2])
 
 
 def _partition(features: NDArray[np.float64], most: int, seed: int) -> NDArray[np.int32]:
@@ -116,7 +118,8 @@ def _partition(features: NDArray[np.float64], most: int, seed: int) -> NDArray[n
 
 
 def _kmeans(features: NDArray[np.float64], k: int, seed: int) -> NDArray[np.int32]:
-    return KMeans(k, n_init=10, random_state=seed).fit_predict(features)
+    groups: NDArray[np.int32] = KMeans(k, n_init=10, random_state=seed).fit_predict(features)
+    return groups
 
 
 def _stability(
@@ -126,7 +129,7 @@ def _stability(
         return np.nan
     k = int(groups.max()) + 1
     scores = [
-        adjusted_rand_score(groups, _kmeans(_ranks(replicate, names), k, seed))
-        for replicate in table.replicates[layer]
+        adjusted_rand_score(groups, _kmeans(features, k, seed))
+        for features in _ranks(table.replicates[layer], names)
     ]
     return float(np.mean(scores))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,21 +44,15 @@ class LesionAnalysis:
 
     Parameters
     ----------
-    partial
-        One row per layer: partial rank correlation of E_i with damage given the controls, its
-        permutation p, Holm's p over layers, and the R² that E_i adds; last row "pooled".
-    bins
-        One row per layer: damage of channels with much and with little peer support, matched in
+    partial : one row per layer: partial rank correlation of E_i with damage given the controls,
+        its permutation p, Holm's p over layers, and the R² that E_i adds; last row "pooled".
+    bins : one row per layer: damage of channels with much and with little peer support, matched in
         both controls; last row "pooled".
-    prediction
-        One row per score: pooled rank correlation with damage, |correlation|, and how far it is
-        behind the best, with Holm's p.
-    depth
-        One row per layer: mean damage and its error, mean E_i, and the partial correlation.
-    skipped
-        Layer -> why it was left out.
-    settings
-        Damage, kind, tested score, controls, permutations, seed.
+    prediction : one row per score: pooled rank correlation with damage, |correlation|, and how far
+        it is behind the best, with Holm's p.
+    depth : one row per layer: mean damage and its error, mean E_i, and the partial correlation.
+    skipped : layer -> why it was left out.
+    settings : damage, kind, tested score, controls, permutations, seed.
     """
 
     partial: pd.DataFrame
@@ -65,7 +60,7 @@ class LesionAnalysis:
     prediction: pd.DataFrame
     depth: pd.DataFrame
     skipped: Mapping[str, str]
-    settings: Mapping[str, object]
+    settings: Mapping[str, Any]
 
 
 def analyze_lesions(
@@ -84,22 +79,15 @@ def analyze_lesions(
 
     Parameters
     ----------
-    frame
-        One row per channel and kind: columns layer, channel, kind, `damage`, and the scores; with a
-        column seed, the layers of each network are strata of their own.
-    damage
-        Column of the damage.
-    kind
-        Which lesions: "mean", "zero", "resample".
-    tested, controls
-        Does the first explain damage beyond the others?
-    predictors
-        Scores that compete for the best prediction; None means those of `PREDICTORS` that the
-        frame has.
-    permutations, draws
-        For p-values, and for intervals.
-    seed
-        Of both.
+    frame : one row per channel and kind: columns layer, channel, kind, `damage`, and the scores;
+        with a column seed, the layers of each network are strata of their own.
+    damage : column of the damage.
+    kind : which lesions: "mean", "zero", "resample".
+    tested, controls : does the first explain damage beyond the others?
+    predictors : scores that compete for the best prediction; None means those of `PREDICTORS` that
+        the frame has.
+    permutations, draws : for p-values, and for intervals.
+    seed : of both.
 
     Raises
     ------
@@ -162,28 +150,20 @@ def _usable(
 def _partial_table(
     test: PartialTest, interval: tuple[float, float], strata: Sequence[Stratum]
 ) -> pd.DataFrame:
-    table = pd.DataFrame(
+    channels = [len(stratum.outcome) for stratum in strata]
+    unknown = [np.nan] * len(strata)
+    return pd.DataFrame(
         {
-            "layer": test.names,
-            "channels": [len(stratum.outcome) for stratum in strata],
-            "partial": test.correlation,
-            "p": test.p_value,
-            "p_holm": test.p_holm,
-            "r2_gain": test.gain,
+            "layer": [*test.names, "pooled"],
+            "channels": [*channels, sum(channels)],
+            "partial": [*test.correlation, test.pooled],
+            "p": [*test.p_value, test.pooled_p],
+            "p_holm": [*test.p_holm, test.pooled_p],
+            "r2_gain": [*test.gain, test.pooled_gain],
+            "low": [*unknown, interval[0]],
+            "high": [*unknown, interval[1]],
         }
     )
-    pooled = {
-        "layer": "pooled",
-        "channels": int(table["channels"].sum()),
-        "partial": test.pooled,
-        "p": test.pooled_p,
-        "p_holm": test.pooled_p,
-        "r2_gain": test.pooled_gain,
-    }
-    table = pd.concat([table, pd.DataFrame([pooled])], ignore_index=True)
-    table["low"], table["high"] = np.nan, np.nan
-    table.loc[len(table) - 1, ["low", "high"]] = interval
-    return table
 
 
 def _depth(
@@ -202,8 +182,8 @@ def _depth(
                 "mean_damage_se": float(values.std(ddof=1) / np.sqrt(len(values))),
                 "median_damage": float(np.median(values)),
                 f"mean_{tested}": float(frame[tested].mean()),
-                "partial": float(by_layer.loc[name, "partial"]),
-                "p_holm": float(by_layer.loc[name, "p_holm"]),
+                "partial": float(by_layer["partial"][name]),
+                "p_holm": float(by_layer["p_holm"][name]),
             }
         )
     return pd.DataFrame(rows)

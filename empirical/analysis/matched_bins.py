@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
-from empirical.analysis.statistics import LEVEL, holm, ranks
+from empirical.analysis.statistics import LEVEL, holm, permutation_p, ranks
 from theory.shared.validation import Float
 
 
@@ -27,7 +28,7 @@ def matched_bins(
     themselves.
     """
     rows: list[dict[str, object]] = []
-    nulls, weights = [], []
+    nulls = []
     for name, frame in layers.items():
         outcome = frame[damage].to_numpy()
         rank = ranks(outcome)
@@ -46,7 +47,6 @@ def matched_bins(
         )
         null = _contrast(rank[members], drawn, size)
         nulls.append(null)
-        weights.append(len(members))
         rows.append(
             {
                 "layer": name,
@@ -55,30 +55,20 @@ def matched_bins(
                 "damage_high": float(outcome[members][upper > 0].mean()),
                 "damage_low": float(outcome[members][upper < 0].mean()),
                 "effect": float(effect),
-                "p": _p_value(effect, null),
+                "p": float(permutation_p(effect, null)),
+                "p_holm": np.nan,
+                "null_high": float(np.quantile(np.abs(null), LEVEL)),
             }
         )
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p"].to_numpy())
-    share = np.array(weights) / np.sum(weights)
-    pooled, null = float(share @ table["effect"]), share @ np.array(nulls)
-    p = _p_value(pooled, null)
-    last = {
-        "layer": "pooled",
-        "bins": int(table["bins"].sum()),
-        "channels": int(table["channels"].sum()),
-        "damage_high": float(share @ table["damage_high"]),
-        "damage_low": float(share @ table["damage_low"]),
-        "effect": pooled,
-        "p": p,
-        "p_holm": p,
-    }
-    table = pd.concat([table, pd.DataFrame([last])], ignore_index=True)
-    table["null_high"] = [
-        *(float(np.quantile(np.abs(n), LEVEL)) for n in nulls),
-        float(np.quantile(np.abs(null), LEVEL)),
-    ]
-    return table
+    share = (table["channels"] / table["channels"].sum()).to_numpy()
+    null = share @ np.array(nulls)
+    last = {"layer": "pooled"} | {name: table[name].sum() for name in ("bins", "channels")}
+    last |= {name: share @ table[name] for name in ("damage_high", "damage_low", "effect")}
+    last["p"] = last["p_holm"] = float(permutation_p(last["effect"], null))
+    last["null_high"] = float(np.quantile(np.abs(null), LEVEL))
+    return pd.concat([table, pd.DataFrame([last])], ignore_index=True)
 
 
 def _bins(controls: Sequence[Float], n: int) -> Iterator[np.ndarray]:
@@ -97,8 +87,7 @@ def _bins(controls: Sequence[Float], n: int) -> Iterator[np.ndarray]:
 
 def _upper_half(score: Float) -> Float:
     """+1 for the upper half of a bin, -1 for the lower, 0 for the middle of an odd one."""
-    order = np.argsort(np.argsort(score, kind="stable"), kind="stable")
-    result: Float = np.sign(order - (len(score) - 1) / 2)
+    result: Float = np.sign(rankdata(score, "ordinal") - (len(score) + 1) / 2)
     return result
 
 
@@ -109,7 +98,3 @@ def _contrast(rank: Float, halves: Float, sizes: Sequence[int]) -> Float:
     sums = np.add.reduceat(halves * rank, edges, axis=1) / half_sizes
     result: Float = sums @ (np.array(sizes) / np.sum(sizes))
     return result
-
-
-def _p_value(observed: float, null: Float) -> float:
-    return float((1 + (np.abs(null) >= abs(observed) - 1e-12).sum()) / (1 + len(null)))

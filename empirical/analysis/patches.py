@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import unfold
+from torch import Tensor, nn
 
+from empirical.reading.patches import map_size, patches
+from empirical.reading.sums import Sums
 from theory import expected_output_coupling, initial_coupling_normalized
 from theory.shared.validation import count
 
 KERNEL = 3
 RANDOM_OUTPUTS = 200
+CHUNK = 250
+"""Images whose patches are held at once."""
 
 
 def patch_covariance(images: Tensor, *, kernel: int = KERNEL) -> NDArray[np.float64]:
@@ -31,8 +34,12 @@ def patch_covariance(images: Tensor, *, kernel: int = KERNEL) -> NDArray[np.floa
     size = count("kernel", kernel)
     if images.ndim != 4:
         raise ValueError(f"images must have shape (n, C, H, W); got {tuple(images.shape)}.")
-    patches = unfold(images.double(), size, padding=size // 2).transpose(1, 2).flatten(0, 1)
-    return np.atleast_2d(torch.cov(patches.T).numpy())
+    layer = nn.Conv2d(images.shape[1], 1, size, padding=size // 2)
+    sums = Sums([("x", "x")])
+    for chunk in images.double().split(CHUNK):
+        everywhere = torch.arange(map_size(layer, chunk)).expand(len(chunk), -1)
+        sums.add({"x": patches(layer, chunk, everywhere)}, [len(chunk)])
+    return np.asarray(sums.total().covariance("x", "x")[0])
 
 
 def spectrum_table(source: str, covariance: NDArray[np.float64]) -> pd.DataFrame:

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from empirical.analysis.statistics import Stratum, bootstrap_pooled, holm, interval_of, stratum_of
+from empirical.analysis.statistics import (
+    bootstrap_pooled,
+    holm,
+    interval_of,
+    pooled_correlation,
+    stratum_of,
+)
 
 
 def compare_predictors(
@@ -34,7 +40,7 @@ def compare_predictors(
         if not known:
             continue
         strata = [stratum_of(name, rows, damage, score, ()) for name, rows in known.items()]
-        observed[score] = float(_pooled_plain(strata))
+        observed[score] = pooled_correlation(strata)
         replicates[score] = bootstrap_pooled(strata, draws=draws, rng=rng)
     best = max(observed, key=lambda score: abs(observed[score]))
     rows = []
@@ -61,12 +67,3 @@ def compare_predictors(
     table["p_holm"] = 1.0
     table.loc[others, "p_holm"] = holm(table.loc[others, "p"].to_numpy())
     return table
-
-
-def _pooled_plain(strata: Sequence[Stratum]) -> float:
-    weights = np.array([stratum.weight for stratum in strata])
-    z = [
-        np.arctanh(np.clip(np.corrcoef(s.outcome, s.tested)[0, 1], -1 + 1e-9, 1 - 1e-9))
-        for s in strata
-    ]
-    return float(np.tanh(np.average(z, weights=weights)))

@@ -12,11 +12,10 @@ from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from empirical.analysis.couplings import t_interval
+from empirical.analysis.seeds import mean_difference
 from empirical.pruning.criteria import REGISTRY
-from theory.shared.findings import Finding
+from theory import spearman
 
 AXES: Mapping[str, tuple[str, ...]] = {
     "local": ("-peer_predictability", "-peer_overlap", "input_capture", "conditional_power"),
@@ -33,32 +32,48 @@ COMPENSATED = ("compensate", "reconstruct")
 CELL = ["network", "seed", "allocation", "recovery", "criterion"]
 
 
-def areas(rows: pd.DataFrame) -> pd.DataFrame:
+def areas(rows: pd.DataFrame, cell: Sequence[str] = CELL, *, share: str = "share") -> pd.DataFrame:
     """Mean accuracy over the common support of shares, one row per network and arm.
 
     By the trapezoid rule over the shares that all arms have in common, divided by their span, so
     that an area is a mean accuracy; with one common share it is the accuracy there.
+
+    Parameters
+    ----------
+    rows : of the comparison: the columns of `cell`, a share, and accuracy.
+    cell : the columns that tell curves apart.
+    share : the column of the shares.
     """
+    keys = list(cell)
     pruned = rows[rows["criterion"] != "dense"].dropna(subset=["accuracy"])
-    means = pruned.groupby([*CELL, "share"], as_index=False, sort=False)["accuracy"].mean()
-    common = set.intersection(*(set(g) for _, g in means.groupby(CELL)["share"]))
+    means = pruned.groupby([*keys, share], as_index=False, sort=False)["accuracy"].mean()
+    common = set.intersection(*(set(g) for _, g in means.groupby(keys)[share]))
     if not common:
         raise ValueError(
             "rows of the comparison have no share in common. Let the run finish, or select arms "
             "that went through the same shares."
         )
-    means = means[means["share"].isin(common)]
-    found = [
-        {**dict(zip(CELL, key, strict=True)), "area": _area(group)}
-        for key, group in means.groupby(CELL, sort=False)
-    ]
+    means = means[means[share].isin(common)]
+    found = []
+    for key, group in means.groupby(keys, sort=False):
+        points = group.sort_values(share)
+        x, y = points[share].to_numpy(), points["accuracy"].to_numpy()
+        area = y[0] if len(x) == 1 else np.trapezoid(y, x) / (x[-1] - x[0])
+        found.append({**dict(zip(keys, key, strict=True)), "area": float(area)})
     return pd.DataFrame(found)
 
 
-def _area(group: pd.DataFrame) -> float:
-    points = group.sort_values("share")
-    x, y = points["share"].to_numpy(), points["accuracy"].to_numpy()
-    return float(y[0]) if len(x) == 1 else float(np.trapezoid(y, x) / (x[-1] - x[0]))
+def against_reference(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Area of every criterion minus that of `reference`, paired by seed, with t-intervals."""
+    wide = table.pivot(index="seed", columns="criterion", values="area")
+    rows = []
+    for criterion in dict.fromkeys(table["criterion"]):
+        compared = {"criterion": criterion, "area": wide[criterion].mean(), "minus": reference}
+        compared |= mean_difference(wide[criterion] - wide[reference])
+        if criterion == reference:
+            compared |= {"low": 0.0, "high": 0.0}  # by definition, with one seed as well
+        rows.append(compared)
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
@@ -84,15 +99,10 @@ class Arm:
 def paired(table: pd.DataFrame, one: Arm, other: Arm, value: str = "area") -> pd.DataFrame:
     """`one` minus `other`, paired by trained network: a row per architecture, with interval."""
     difference = (one.of(table, value) - other.of(table, value)).dropna()
-    rows = []
-    for network, values in difference.groupby("network", sort=False):
-        low, high = t_interval(values.to_numpy())
-        rows.append(
-            {
-                "network": network, "one": str(one), "other": str(other),
-                "difference": values.mean(), "low": low, "high": high, "seeds": len(values),
-            }
-        )  # fmt: skip
+    rows = [
+        {"network": network, "one": str(one), "other": str(other)} | mean_difference(values)
+        for network, values in difference.groupby("network", sort=False)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -120,16 +130,9 @@ def axis_against_axis(
     wide = chosen.groupby([*keys, "axis"], sort=False)["area"].mean().unstack("axis")
     rows = []
     for key, group in wide.groupby(keys[:3], sort=False):
-        difference = (group["local"] - group["target"]).to_numpy()
-        low, high = t_interval(difference)
-        rows.append(
-            {
-                **dict(zip(keys[:3], key, strict=True)),
-                "local": group["local"].mean(), "target": group["target"].mean(),
-                "difference": difference.mean(), "low": low, "high": high,
-                "seeds": len(difference),
-            }
-        )  # fmt: skip
+        means = {"local": group["local"].mean(), "target": group["target"].mean()}
+        compared = mean_difference(group["local"] - group["target"])
+        rows.append(dict(zip(keys[:3], key, strict=True)) | means | compared)
     return pd.DataFrame(rows)
 
 
@@ -139,11 +142,10 @@ def rank_stability(table: pd.DataFrame) -> pd.DataFrame:
     for (recovery, allocation), group in table.groupby(["recovery", "allocation"], sort=False):
         wide = group.pivot_table(index="criterion", columns="network", values="area").dropna()
         for one, other in combinations(wide.columns, 2):
-            rho = stats.spearmanr(wide[one], wide[other]).statistic if len(wide) > 2 else np.nan
             rows.append(
                 {
                     "recovery": recovery, "allocation": allocation, "one": one, "other": other,
-                    "spearman": float(rho), "criteria": len(wide),
+                    "spearman": float(spearman(wide[one], wide[other])), "criteria": len(wide),
                     "best_of_one": wide[one].idxmax(), "best_of_other": wide[other].idxmax(),
                 }
             )  # fmt: skip
@@ -159,15 +161,13 @@ def agreement(scores: Mapping[str, np.ndarray]) -> pd.DataFrame:
     for key, value in scores.items():
         criterion, _, group = key.partition("|")
         groups.setdefault(group, {})[criterion] = value
-    names = list(dict.fromkeys(key.partition("|")[0] for key in scores))
-    tables = []
-    for members in groups.values():
-        ranks = pd.DataFrame({name: members[name] for name in names if name in members}).rank()
-        tables.append(ranks.corr().reindex(index=names, columns=names).to_numpy())
-    counted = np.sum([~np.isnan(t) for t in tables], axis=0)
-    total = np.nansum(tables, axis=0)
-    mean = np.divide(total, counted, out=np.full_like(total, np.nan), where=counted > 0)
-    return pd.DataFrame(mean, index=names, columns=names)
+    return mean_of([pd.DataFrame(members).corr("spearman") for members in groups.values()])
+
+
+def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Entry by entry, the mean of square tables with names; over those that have the entry."""
+    names = list(dict.fromkeys(name for table in tables for name in table.index))
+    return pd.concat(tables).groupby(level=0).mean().reindex(index=names, columns=names)
 
 
 def mean_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
@@ -214,58 +214,3 @@ def headline(
                 row |= {"network": network, "allocation": allocation, "against": against}
                 found.append({**row, "share": share, "accuracy": accuracy})
     return pd.DataFrame(found)
-
-
-def headline_findings(table: pd.DataFrame) -> list[Finding]:
-    """Sentences on what `headline` found, in points of accuracy."""
-    return [
-        Finding(
-            "{network} at {share:.0%} of the multiply-accumulates, {allocation} allocation: "
-            "{one} reaches {accuracy:.1%}; minus the best {against}, {other}: "
-            f"{{points:+.1f}} points {_interval(row)}over {{seeds}} seeds.",
-            {
-                **row.to_dict(),
-                "points": 100 * row["difference"],
-                "low": 100 * row["low"],
-                "high": 100 * row["high"],
-            },
-        )
-        for _, row in table.iterrows()
-    ]
-
-
-def _interval(row: pd.Series) -> str:
-    return "" if np.isnan(row["low"]) else "[{low:+.1f}, {high:+.1f}] "
-
-
-def findings(table: pd.DataFrame) -> list[Finding]:
-    """Sentences on C5 and C7, worded from the intervals, whichever way they point."""
-    found = [_axis_finding(row) for _, row in axis_against_axis(table).iterrows()]
-    stability = rank_stability(table)
-    for _, row in stability.iterrows():
-        found.append(
-            Finding(
-                "With recovery {recovery} and {allocation} allocation, {one} and {other} rank "
-                "{criteria} criteria with Spearman {spearman:+.2f}; the best is {best_of_one} on "
-                "the first and {best_of_other} on the second.",
-                row.to_dict(),
-            )
-        )
-    return found
-
-
-def _axis_finding(row: pd.Series) -> Finding:
-    if np.isnan(row["low"]):
-        verdict = "one seed gives no interval, so this decides nothing"
-    elif row["low"] > 0:
-        verdict = "the local axis says better what can go, as the claim has it"
-    elif row["high"] < 0:
-        verdict = "the target axis says better what can go, against the claim"
-    else:
-        verdict = "the interval holds zero, so neither axis is shown to be better"
-    return Finding(
-        "{network}, {allocation} allocation, recovery {recovery}: mean accuracy {local:.3f} by the "
-        "local axis and {target:.3f} by the target axis, difference {difference:+.3f} "
-        f"[{{low:+.3f}}, {{high:+.3f}}] over {{seeds}} seeds; {verdict}.",
-        row.to_dict(),
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -65,8 +64,9 @@ def coupling_robustness(
     layers). A point that no layer has is left out.
     """
     estimator = {name: base.settings[name] for name in OPTIONS} | {"hull": False}
-    frames = [_summary(base.axes, pairs, BASE)]
+    frames = [_summary(base.axes, pairs, variation=BASE)]
     for name, changed in variations:
+        axes: Mapping[str, ChannelAxes]
         if set(changed) <= set(OPTIONS):
             axes = {
                 layer: channel_axes(moments, **{**estimator, **changed})
@@ -74,10 +74,12 @@ def coupling_robustness(
             }
         else:
             try:
-                axes = measure(model, loader, **{**settings, **FAST, **changed}).axes
+                axes = measure(
+                    model, loader, **{**settings, **FAST, "groups": None, **changed}
+                ).axes
             except MissingPointError:
                 continue
-        frames.append(_summary(axes, pairs, name))
+        frames.append(_summary(axes, pairs, variation=name))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -99,17 +101,11 @@ def estimator_robustness(
     drawn = draw_samples(model, loader, target=target, images=images, seed=seed, device=device)
     rows = []
     for estimator in ESTIMATORS:
-        values = [
-            float(
-                spearman(
-                    base.axes[layer].input_capture,
-                    task_information(samples, drawn.target, estimator),
-                )
-            )
-            for layer, samples in drawn.layers.items()
-            if layer in base.axes
-        ]
-        rows.append(_row(f"estimator: {estimator}, one position", BETWEEN, values))
+        values = []
+        for layer in filter(base.axes.__contains__, drawn.layers):
+            found = task_information(drawn.layers[layer], drawn.target, estimator)
+            values.append(float(spearman(base.axes[layer].input_capture, found)))
+        rows.append(_row(BETWEEN, values, variation=f"estimator: {estimator}, one position"))
     return pd.DataFrame(rows)
 
 
@@ -137,45 +133,34 @@ def sample_count_robustness(
             "save with moments='groups'."
         )
     number = len(next(iter(table.groups.values())))
-    rows = []
+    frames = []
     for used in range(1, number + 1):
         axes = {
             layer: channel_axes(merge(parts[:used]), hull=False)
             for layer, parts in table.groups.items()
         }
-        for pair in pairs:
-            couplings = [
-                float(spearman(getattr(a, pair.first), getattr(a, pair.second)))
-                for a in axes.values()
-            ]
-            rows.append(
-                {
-                    "groups": used,
-                    "images": used / number,
-                    "first": pair.first,
-                    "second": pair.second,
-                    "coupling": pd.Series(couplings).mean(),
-                }
-            )
-    return pd.DataFrame(rows)
+        frames.append(_summary(axes, pairs, groups=used, images=used / number))
+    return pd.concat(frames, ignore_index=True).drop(columns=["lowest", "highest"])
 
 
-def _summary(axes: Mapping[str, ChannelAxes], pairs: Sequence[Pair], name: str) -> pd.DataFrame:
+def _summary(
+    axes: Mapping[str, ChannelAxes], pairs: Sequence[Pair], **labels: object
+) -> pd.DataFrame:
+    """One row per pair, with labels: its coupling over layers."""
     rows = []
     for pair in pairs:
-        values = [
-            float(spearman(getattr(a, pair.first), getattr(a, pair.second))) for a in axes.values()
-        ]
-        rows.append(_row(name, pair, values))
+        values = [float(spearman(*(getattr(a, n) for n in pair.names))) for a in axes.values()]
+        rows.append(_row(pair, values, **labels))
     return pd.DataFrame(rows)
 
 
-def _row(name: str, pair: Pair, values: Sequence[float]) -> dict[str, Any]:
+def _row(pair: Pair, values: Sequence[float], **labels: object) -> dict[str, object]:
+    known = pd.Series(values, dtype=float)
     return {
-        "variation": name,
+        **labels,
         "first": pair.first,
         "second": pair.second,
-        "coupling": np.nanmean(values),
-        "lowest": np.nanmin(values),
-        "highest": np.nanmax(values),
+        "coupling": known.mean(),
+        "lowest": known.min(),
+        "highest": known.max(),
     }

@@ -14,15 +14,18 @@ from itertools import chain
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from empirical.devices import device_of
-from empirical.measuring.targets import evaluate_target, target_function
-from empirical.reading.batches import batches
-from empirical.reading.hooks import capture, evaluating
+from empirical.measuring.targets import batch_target, target_function
+from empirical.reading.batches import batches, leading
+from empirical.reading.hooks import evaluating
+from empirical.reading.kept import Kept
 from empirical.reading.layers import find_layers
 from empirical.reading.points import taps
 from empirical.reading.positions import Sampler
+from empirical.reading.readings import channel_readings
+from empirical.reading.recorder import Recorder
 from theory import Moments, channel_axes
 from theory.nonparametric import copula_moments, nearest_neighbor_information
 
@@ -50,37 +53,25 @@ def draw_samples(
 ) -> Samples:
     """Keep one random position of each of the first `images` images, before the norm."""
     where = device_of(model) if device is None else torch.device(device)
-    stream = batches(loader, where)
+    stream = leading(batches(loader, where), images)
     first = next(stream)
-    found, _ = taps(find_layers(model.to(where), first[0], None), "pre_norm", strict=False)
-    sampler = Sampler("positions", 1, 1, seed, where)
-    function = target_function(target)
-    kept: dict[str, list[Float]] = {tap.layer.name: [] for tap in found}
-    targets: list[Float] = []
-
-    def reader(name: str, channel_dim: int):
-        def read(output: Tensor) -> None:
-            taken = sampler.take(output, channel_dim)[:, 0]
-            kept[name].append(taken.double().cpu().numpy())
-
-        return read
-
-    readers = {tap.module: reader(tap.layer.name, tap.channel_dim) for tap in found}
-    seen = 0
-    with evaluating(model), capture(model, readers):
-        for inputs, labels in chain([first], stream):
-            part = slice(0, images - seen)
-            sampler.begin(seen, len(inputs[part]))
-            logits = model(inputs[part])
-            value = evaluate_target(function, logits, labels[part])[sampler.order]
-            targets.append(value.double().cpu().numpy())
-            seen += len(inputs[part])
-            if seen >= images:
-                break
-    uses_once = {name: parts for name, parts in kept.items() if len(parts) == len(targets)}
-    return Samples(
-        {name: np.concatenate(parts) for name, parts in uses_once.items()}, np.concatenate(targets)
+    layers = find_layers(model.to(where), first.images, None)
+    found, _ = taps([layer for layer in layers if layer.calls == 1], "pre_norm", strict=False)
+    kept = {tap.layer.name: Kept() for tap in found}
+    recorder = Recorder(
+        [(reading, [kept[reading.name]]) for reading in channel_readings(found, {})],
+        Sampler(1, seed=seed, device=where),
+        target=batch_target(target_function(target)),
     )
+    with evaluating(model), recorder.reading(model):
+        for batch in chain([first], stream):
+            recorder.run(model, batch)
+
+    def host(sink: Kept, name: str) -> Float:
+        return sink.all(name).double().flatten(1).cpu().numpy()
+
+    any_layer = next(iter(kept.values()))
+    return Samples({name: host(sink, "y") for name, sink in kept.items()}, host(any_layer, "t"))
 
 
 def task_information(samples: Float, target: Float, estimator: str) -> Float:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 from theory.shared.validation import Float
 
@@ -29,14 +29,10 @@ class Stratum:
 
     Parameters
     ----------
-    name
-        Of the layer.
-    outcome
-        (n,) ranks of the damage.
-    tested
-        (n,) ranks of the score in question.
-    controls
-        (n, q) ranks of the scores held fixed.
+    name : of the layer.
+    outcome : (n,) ranks of the damage.
+    tested : (n,) ranks of the score in question.
+    controls : (n, q) ranks of the scores held fixed.
     """
 
     name: str
@@ -69,16 +65,12 @@ class PartialTest:
 
     Parameters
     ----------
-    names, correlation, p_value
-        Per layer; two-sided p.
-    p_holm
-        Per layer, Holm's adjustment over layers.
-    gain
-        Per layer, R² of the regression with the tested score minus R² without it.
-    pooled, pooled_p
-        Over layers.
-    pooled_gain
-        Explained share of the summed within-layer variance of ranks that the tested score adds.
+    names, correlation, p_value : per layer; two-sided p.
+    p_holm : per layer, Holm's adjustment over layers.
+    gain : per layer, R² of the regression with the tested score minus R² without it.
+    pooled, pooled_p : over layers.
+    pooled_gain : explained share of the summed within-layer variance of ranks that the tested
+        score adds.
     """
 
     names: list[str]
@@ -124,9 +116,7 @@ def partial_test(
     correlations, null = np.array(observed), np.array(drawn)
     weights = np.array([stratum.weight for stratum in strata])
     pooled, pooled_null = _pool(correlations, weights), _pool(null, weights)
-    p_values = (1 + (np.abs(null) >= np.abs(correlations)[:, None] - 1e-12).sum(axis=1)) / (
-        1 + permutations
-    )
+    p_values = permutation_p(correlations, null)
     return PartialTest(
         names=[stratum.name for stratum in strata],
         correlation=correlations,
@@ -134,9 +124,7 @@ def partial_test(
         p_holm=holm(p_values),
         gain=np.array(gains) / np.array(variances),
         pooled=float(pooled),
-        pooled_p=float(
-            (1 + (np.abs(pooled_null) >= abs(pooled) - 1e-12).sum()) / (1 + permutations)
-        ),
+        pooled_p=float(permutation_p(pooled, pooled_null)),
         pooled_gain=float(np.sum(gains) / np.sum(variances)),
     )
 
@@ -169,6 +157,12 @@ def _partial_from_samples(samples: Float) -> Float:
     return result
 
 
+def pooled_correlation(strata: Sequence[Stratum]) -> float:
+    """Rank correlation of the tested score with the outcome, no controls held fixed."""
+    found = [np.corrcoef(stratum.outcome, stratum.tested)[0, 1] for stratum in strata]
+    return float(_pool(np.array(found), np.array([stratum.weight for stratum in strata])))
+
+
 def _pool(correlations: Float, weights: Float) -> Float:
     """Weighted mean of Fisher's z over layers, back on the scale of correlations."""
     z = np.arctanh(np.clip(correlations, -1 + 1e-9, 1 - 1e-9))  # 1 has no finite z
@@ -179,6 +173,20 @@ def _pool(correlations: Float, weights: Float) -> Float:
 def _cosine(rows: Float, vector: Float) -> Float:
     norms = np.sqrt((rows**2).sum(axis=1) * (vector @ vector))
     result: Float = np.divide(rows @ vector, norms, out=np.zeros(len(rows)), where=norms > 1e-12)
+    return result
+
+
+def permutation_p(observed: ArrayLike, null: Float, *, tolerance: float = 1e-12) -> Float:
+    """Two-sided p-values (...) of `observed` (...) among `null` (..., permutations).
+
+    The observed arrangement is one of those that could have been drawn, hence the + 1; `tolerance`
+    counts draws that equal the observed value but for rounding.
+
+    >>> float(permutation_p(-2.0, np.array([1.0, 2.0, -3.0])))
+    0.75
+    """
+    size = np.abs(np.asarray(observed, dtype=np.float64))[..., None]
+    result: Float = (1 + (np.abs(null) >= size - tolerance).sum(axis=-1)) / (1 + null.shape[-1])
     return result
 
 
@@ -198,7 +206,7 @@ def holm(p_values: Float) -> Float:
 
 def ranks(values: Float) -> Float:
     """Mid-ranks scaled to (0, 1)."""
-    result: Float = (stats.rankdata(values) - 0.5) / len(values)
+    result: Float = (rankdata(values) - 0.5) / len(values)
     return result
 
 

@@ -1,282 +1,88 @@
-"""The demo: from trained networks on handwritten digits to a report, in about two minutes.
+"""The demo: from formula to simulation to trained networks, with a report, in about two minutes.
 
-For each seed a small network is trained; both axes are measured at every checkpoint; every channel
-is lesioned and replaced by its peers; and pruning curves compare a score of each axis with two
-baselines. Quantities come from calibration images, damages and accuracies from held-out images.
+The simulation comes from outside, as no package but the front door knows both sides.
 """
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
-from empirical.analysis.couplings import training_couplings
-from empirical.analysis.patches import (
-    natural_images,
-    patch_covariance,
-    spectrum_summary,
-    spectrum_table,
-)
-from empirical.data.images import ImageSet, image_loader
-from empirical.data.loading import load_data
-from empirical.data.splits import split_data
-from empirical.figures.coupling import patch_spectra
-from empirical.lesions.lesioning import lesion
-from empirical.lesions.replacement import replace
-from empirical.measuring.measurement import measure
-from empirical.measuring.table import AxisTable
-from empirical.models import create_model
-from empirical.pruning.calibration import Calibration
-from empirical.pruning.pruner import prune
-from empirical.report.coupling import coupling_section
-from empirical.report.lesion import SCORES, lesion_section
-from empirical.report.page import Section
-from empirical.report.pruning import pruning_section
-from empirical.runs.lesion_stage import beside_mean_lesion
-from empirical.training.evaluation import evaluate
-from empirical.training.recipes import DIGITS, Recipe
-from empirical.training.schedules import checkpoint_steps
-from empirical.training.trainer import train
+from empirical.commands.digits import DemoSettings, digits_sections
+from empirical.commands.terminal import print_findings, progress_bar
+from empirical.report.page import Section, write_report
+from empirical.runs.record import versions
+from theory.shared.files import write_json
 from theory.shared.findings import Finding
 
-LOCAL, TARGET = "-peer_predictability", "task_information"
-BASELINES = ("l2", "random")
 
-Report = Callable[[str, float], None]
-"""Called with what is being done, and the share of the whole that is behind."""
+class Simulation(Protocol):
+    """What a simulated experiment returns."""
 
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """What the demo runs. The defaults fit in two minutes on two cores."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    recipe: Recipe = DIGITS
-    checkpoints: int = 8
-    calibration: int = 1198
-    shares: tuple[float, ...] = (0.9, 0.7, 0.5, 0.35, 0.25, 0.15)
-    random_draws: int = 5
-    permutations: int = 1000
-
-    @classmethod
-    def small(cls) -> DemoSettings:
-        """Every part once, in seconds: for tests, and to see that an installation works."""
-        return cls(
-            seeds=(0, 1),
-            recipe=DIGITS.but(epochs=2),
-            checkpoints=3,
-            calibration=200,
-            shares=(0.9, 0.5),
-            random_draws=2,
-            permutations=50,
-        )
+    def findings(self) -> list[Finding]: ...  # noqa: D102
+    def to_frame(self) -> pd.DataFrame: ...  # noqa: D102
+    def figure(self) -> Figure: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
-class _SeedResult:
-    tables: dict[tuple[int, int], AxisTable]
-    history: pd.DataFrame
-    lesions: pd.DataFrame
-    recovered: pd.DataFrame
-    curves: pd.DataFrame
-
-
-def digits_sections(settings: DemoSettings, progress: Report) -> list[Section]:
-    """Train, measure, lesion, prune; return the chapters of the report.
+def run_demo(
+    out: Path, *, seeds: int, small: bool, simulation: Callable[[], Simulation]
+) -> Sequence[Section]:
+    """Run the simulation and the networks; print what was found, and write the report to `out`.
 
     Parameters
     ----------
-    settings : what to run.
-    progress : called with what is being done, and the share of the whole that is behind.
+    seeds : how many networks to train; `small` trains two, for seconds.
+    simulation : runs the simulated experiment of the first chapter.
     """
-    train_set, test_set = load_data("digits")
-    parts = split_data(train_set, test_set, calibration=settings.calibration, selection=0.0)
-    results = []
-    for index, seed in enumerate(settings.seeds):
-
-        def step(what: str, share: float, seed: int = seed, index: int = index) -> None:
-            progress(f"seed {seed}: {what}", (index + share) / len(settings.seeds))
-
-        results.append(_one_seed(settings, seed, parts.fit, parts.calibration, parts.report, step))
-    progress("figures", 1.0)
-    tables = {key: table for result in results for key, table in result.tables.items()}
-    history = pd.concat([result.history for result in results], ignore_index=True)
-    couplings = training_couplings(tables, permutations=settings.permutations)
-    return [
-        _networks_section(history, train_set),
-        coupling_section(
-            tables,
-            couplings,
-            "Three convolutional layers on 8 × 8 digits; target: logit margin; 16 random positions "
-            "per image, before the norm",
-        ),
-        lesion_section(
-            pd.concat([r.lesions for r in results], ignore_index=True),
-            pd.concat([r.recovered for r in results], ignore_index=True),
-        ),
-        pruning_section(pd.concat([r.curves for r in results], ignore_index=True), LOCAL, TARGET),
-    ]
-
-
-def _one_seed(
-    settings: DemoSettings,
-    seed: int,
-    fit: ImageSet,
-    calibration: ImageSet,
-    report: ImageSet,
-    progress: Report,
-) -> _SeedResult:
-    measured, held_out = image_loader(calibration), image_loader(report)
-    model = create_model(
-        "small_convnet",
-        classes=fit.classes,
-        image_size=fit.image_size,
-        channels=fit.channels,
-        seed=seed,
+    started = time.time()
+    settings = DemoSettings.small() if small else DemoSettings(seeds=tuple(range(seeds)))
+    with progress_bar() as progress:
+        progress("simulation", 0.0)
+        sections = [simulation_section(simulation()), *digits_sections(settings, progress)]
+    seconds = round(time.time() - started, 1)
+    write_json(
+        out / "run.json",
+        {
+            "settings": {**vars(settings), "recipe": settings.recipe.to_dict()},
+            "seeds": list(settings.seeds),
+            "seconds": seconds,
+            "versions": {"python": platform.python_version(), **versions()},
+            "threads": torch.get_num_threads(),
+        },
     )
-    tables: dict[tuple[int, int], AxisTable] = {}
-    accuracies = []
-    total = int(settings.recipe.epochs * (len(fit) // settings.recipe.batch_size))
-    steps = checkpoint_steps(total, log_spaced=settings.checkpoints)
-
-    def at_checkpoint(step: int, network: torch.nn.Module) -> None:
-        progress(f"training and measuring, step {step}", 0.5 * step / total)
-        tables[seed, step] = measure(network, measured)
-        found = evaluate(network, held_out)
-        accuracies.append({"seed": seed, "step": step, **vars(found)})
-
-    train(model, fit, recipe=settings.recipe, seed=seed, steps=steps, on_checkpoint=at_checkpoint)
-    table = tables[seed, steps[-1]]
-    progress("lesions", 0.5)
-    damages = lesion(model, held_out, calibration=table).to_frame()
-    progress("peer replacement", 0.65)
-    replaced = beside_mean_lesion(
-        replace(model, held_out, table, seed=seed, draws=3).to_frame()
-    ).assign(seed=seed)
-    progress("pruning", 0.8)
-    curves = _curves(model, measured, held_out, settings, seed)
-    scores = table.to_frame()[["layer", "channel", *SCORES]]
-    damages = damages.merge(scores, on=["layer", "channel"]).assign(seed=seed)
-    return _SeedResult(tables, pd.DataFrame(accuracies), damages, replaced, curves)
+    page = write_report(
+        out,
+        "Two axes of channel information",
+        "What a channel says about the task is one question; whether its peers could replace it "
+        "is another. This page asks both of small networks, from formula to lesion.",
+        sections,
+    )
+    print_findings(sections, page)
+    return sections
 
 
-def _curves(
-    model: torch.nn.Module,
-    measured: object,
-    held_out: object,
-    settings: DemoSettings,
-    seed: int,
-) -> pd.DataFrame:
-    known = Calibration(model, measured, seed=seed)
-    rows = []
-    for criterion in (LOCAL, TARGET, *BASELINES):
-        for draw in range(settings.random_draws if criterion == "random" else 1):
-            for share in settings.shares:
-                pruned = prune(
-                    model,
-                    known,
-                    macs=share,
-                    criterion=criterion,
-                    recovery="recalibrate",
-                    seed=1000 * seed + draw,
-                )
-                found = evaluate(pruned.model, held_out)
-                rows.append(
-                    {
-                        "seed": seed,
-                        "criterion": criterion,
-                        "draw": draw,
-                        "macs_requested": share,
-                        "macs_share": pruned.report.macs_share,
-                        "accuracy": found.accuracy,
-                        "accuracy_se": found.accuracy_se,
-                    }
-                )
-    return pd.DataFrame(rows)
-
-
-def _networks_section(history: pd.DataFrame, train_set: ImageSet) -> Section:
-    final = history[history["step"] == history["step"].max()]
-    covariances = {
-        "handwritten digits": patch_covariance(train_set.normalize(train_set.images)),
-        "photographs": patch_covariance(natural_images()),
-    }
-    summary = spectrum_summary(covariances)
-    spectra = pd.concat([spectrum_table(name, c) for name, c in covariances.items()])
-    digits, photographs = summary.iloc[0], summary.iloc[1]
-    findings = [
-        Finding(
-            "{seeds} networks reach {accuracy:.1%} accuracy on {images} held-out images "
-            "(lowest {least:.1%}, highest {most:.1%}).",
-            {
-                "seeds": len(final),
-                "accuracy": float(final["accuracy"].mean()),
-                "images": int(final["images"].iloc[0]),
-                "least": float(final["accuracy"].min()),
-                "most": float(final["accuracy"].max()),
-            },
-        ),
-        Finding(
-            "How coupled a first layer starts depends on the spectrum of its input patches. The "
-            "largest eigenvalue holds {digits_share:.0%} of the patch variance of the digits and "
-            "{photo_share:.0%} of that of photographs, and theory expects a coupling of power and "
-            "squared target correlation of {digits_coupling:.2f} ± {digits_sd:.2f} against "
-            "{photo_coupling:.2f} ± {photo_sd:.2f} (mean and standard deviation over random linear "
-            "outputs): a weak start is expected here, a strong one on natural images.",
-            {
-                "digits_share": digits["first_share"],
-                "photo_share": photographs["first_share"],
-                "digits_coupling": digits["normalized_coupling"],
-                "digits_sd": digits["normalized_coupling_sd"],
-                "photo_coupling": photographs["normalized_coupling"],
-                "photo_sd": photographs["normalized_coupling_sd"],
-            },
-        ),
-    ]
+def simulation_section(result: Simulation) -> Section:
+    """Ensembles of linear networks trained from a coupled start, with theory's curves over them."""
     return Section(
-        title="The networks and what they see",
-        note="Three convolutions with batch norm, trained on two thirds of scikit-learn's "
-        "handwritten digits; the last third is held out for every accuracy and damage below.",
-        findings=findings,
+        title="From formula to simulation",
+        note="Ensembles of two-layer linear networks with a fixed readout, trained from a coupled "
+        "start. Theory names the outcome of each regime before anything is trained; intervals are "
+        "over networks.",
+        findings=result.findings(),
         figures={
-            "patch_spectrum": (
-                patch_spectra(spectra),
-                "Spectrum of 3 × 3 input patches: the digits against the two photographs that "
-                "scikit-learn ships, as a yardstick for natural images.",
+            "simulated_separation": (
+                result.figure(),
+                "Above: rank coupling of input capture and task information of the network's own "
+                "output, and of capture and peer overlap. Below: the simulated correlation of "
+                "power and squared target covariance, with theory's curve over it.",
             )
         },
-        tables={"training": history, "patch_spectra": spectra, "patch_summary": summary},
-        shown={"patch_summary": "Patch spectra and the coupling that theory expects of them"},
+        tables={"simulated_separation": result.to_frame()},
     )
-
-
-def run_record(settings: DemoSettings, started: float) -> dict[str, object]:
-    """Configuration, versions, seeds and times, for `run.json`."""
-    import platform
-    from importlib.metadata import version
-
-    packages = (
-        "twoaxis",
-        "torch",
-        "torchvision",
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "torch-pruning",
-    )
-    return {
-        "settings": {**vars(settings), "recipe": settings.recipe.to_dict()},
-        "seeds": list(settings.seeds),
-        "seconds": round(time.time() - started, 1),
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
-        "threads": torch.get_num_threads(),
-    }
-
-
-def headline(sections: Sequence[Section]) -> list[tuple[str, str]]:
-    """(Chapter, finding) of every finding, for the terminal."""
-    return [(section.title, str(finding)) for section in sections for finding in section.findings]

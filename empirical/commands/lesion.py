@@ -1,82 +1,200 @@
-"""The command line of the lesion experiments: `twoaxis lesion`."""
+"""`twoaxis lesion`: one network, lesioned and replaced channel by channel, with its report."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from empirical.commands import options as common
+from empirical.commands.options import spread
+from empirical.commands.source import NetworkSource
+from empirical.commands.terminal import Progress, print_findings, progress_bar
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from empirical.analysis.pairs import PairAnalysis
+    from empirical.commands.source import OpenNetwork
+    from empirical.data.images import ImageLoader, ImageSet
+    from empirical.measuring.table import AxisTable
+    from empirical.report.page import Section
+
+WIDE = 8
+"""Channels of a layer from which pairs are lesioned."""
 
 
-def lesion(
-    data: common.Data = "digits",
-    model: common.Model = None,
-    checkpoint: common.Checkpoint = None,
-    out: Annotated[Path, typer.Option(help="Folder to write tables and report.html to.")] = Path(
-        "runs/lesion"
-    ),
-    images: Annotated[int, typer.Option(min=2, help="Number of test images.")] = 1000,
+@dataclass(frozen=True, kw_only=True)
+class LesionOptions:
+    """On how many images, which lesions and replacements, and how they are analysed."""
+
+    images: Annotated[int, typer.Option(min=2, help="Number of test images.")] = 1000
     calibration_images: Annotated[
         int, typer.Option(min=2, help="Number of training images that scores are measured on.")
-    ] = 5000,
+    ] = 5000
     kind: Annotated[
         list[str] | None, typer.Option(help="mean, zero or resample; may be repeated.")
-    ] = None,
+    ] = None
     peers: Annotated[
         list[str] | None,
         typer.Option(help="all, hull, overlap, random or none; may be repeated."),
-    ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of random peers.")] = 3,
-    pairs: Annotated[int, typer.Option(min=0, help="Pairs lesioned in each layer; 0: none.")] = 12,
+    ] = None
+    draws: Annotated[int, typer.Option(min=1, help="Draws of random peers.")] = 3
+    pairs: Annotated[int, typer.Option(min=0, help="Pairs lesioned in each layer; 0: none.")] = 12
     layer: Annotated[
         list[str] | None, typer.Option(help="Lesion this layer only; may be repeated.")
-    ] = None,
-    permutations: Annotated[int, typer.Option(min=99, help="For p-values.")] = 2000,
-    memory: Annotated[float, typer.Option(min=0, help="GiB that activations may take.")] = 2.0,
-    image_size: common.ImageSize = None,
-    width: common.Width = 1.0,
-    mean: common.Mean = None,
-    std: common.Std = None,
-    batch_size: common.BatchSize = 250,
-    seed: Annotated[int, typer.Option(help="Of images, random peers and permutations.")] = 0,
-    device: common.Device = "auto",
-    root: common.Root = Path("data"),
-    download: common.Download = False,
-    cache: common.Cache = None,
-) -> None:
-    """Lesion and replace every channel of one network, and say what explains the damage."""
-    from empirical.commands.lesion_one import lesion_one
-    from empirical.data.folders import DEFAULT_CACHE
+    ] = None
+    permutations: Annotated[int, typer.Option(min=99, help="For p-values.")] = 2000
+    memory: Annotated[float, typer.Option(min=0, help="GiB that activations may take.")] = 2.0
 
-    common.import_from_here()
-    wanted = list(peers or ["all", "hull", "random"])
-    with common.progress_bar() as progress:
-        sections = lesion_one(
-            data,
-            model=model,
-            checkpoint=checkpoint,
-            out=out,
-            images=images,
-            calibration_images=calibration_images,
-            kinds=tuple(kind or ["mean", "zero"]),
-            peers=() if wanted == ["none"] else tuple(wanted),
-            draws=draws,
-            pairs=pairs,
-            layers=layer or None,
-            permutations=permutations,
-            memory=int(memory * 2**30),
-            image_size=image_size,
-            width=width,
-            mean=common.numbers("mean", mean),
-            std=common.numbers("std", std),
-            seed=seed,
-            device=device or "auto",
-            root=root,
-            download=download,
-            cache=cache or DEFAULT_CACHE,
-            batch_size=batch_size,
-            progress=progress,
+    @property
+    def kinds(self) -> list[str]:
+        """The lesions, the mean's always among them."""
+        return list(dict.fromkeys(["mean", *(self.kind or ["zero"])]))
+
+    @property
+    def peer_sets(self) -> list[str]:
+        """The sets of peers; without any, nothing is replaced."""
+        return [] if self.peers == ["none"] else self.peers or ["all", "hull", "random"]
+
+    def check(self) -> None:
+        """Refuse unknown names, with the nearest, before anything is read."""
+        from empirical.lesions.lesioning import KINDS
+        from theory.peer_regression import PEERS
+        from theory.shared.validation import one_of
+
+        for kind in self.kinds:
+            one_of("--kind", kind, KINDS)
+        for name in self.peer_sets:
+            one_of("--peers", name, (*PEERS, "none"))
+
+
+@spread
+def lesion(
+    source: NetworkSource,
+    options: LesionOptions,
+    out: Annotated[Path, typer.Option(help="Folder to write tables and report.html to.")] = Path(
+        "runs/lesion"
+    ),
+) -> None:
+    """Lesion and replace every channel; say what explains the damage."""
+    from empirical.measuring.measurement import measure
+    from empirical.report.page import write_report
+    from theory.shared.files import write_table
+
+    options.check()
+    with progress_bar() as progress:
+        opened = source.open()
+        calibration = opened.drawn(opened.train, options.calibration_images)
+        table = measure(
+            opened.network,
+            opened.loader(calibration),
+            layers=options.layer or None,
+            seed=source.seed,
+            device=opened.device,
         )
-    common.print_findings(sections, out / "report.html")
+        write_table(out / "axes.csv", table.to_frame())
+        held_out = opened.drawn(opened.test, options.images)
+        experiment = LesionExperiment(opened, held_out, table, options, out, progress)
+        sections, accuracy = experiment.sections()
+        write_report(
+            out,
+            "Lesions and peer replacement",
+            f"{opened.name} on {opened.test.name}: every channel of {len(table.layers)} layers, "
+            f"one at a time, on {len(held_out)} test images; scores from {len(calibration)} "
+            f"training images. Accuracy of the intact network on these test images: "
+            f"{accuracy:.1%}.",
+            sections,
+        )
+    print_findings(sections, out / "report.html")
+
+
+@dataclass(frozen=True)
+class LesionExperiment:
+    """Lesions, replacements and pairs of one measured network; tables go to the folder `out`."""
+
+    opened: OpenNetwork
+    held_out: ImageSet
+    table: AxisTable
+    options: LesionOptions
+    out: Path
+    progress: Progress
+
+    def sections(self) -> tuple[list[Section], float]:
+        """Return the report's chapters, and the accuracy of the intact network."""
+        import numpy as np
+
+        from empirical.analysis.lesions import analyze_lesions
+        from empirical.lesions.lesioning import lesion
+        from empirical.report.lesion_analysis import lesion_analysis_section
+        from theory.shared.files import write_table
+
+        seed, permutations = self.opened.source.seed, self.options.permutations
+        damages = lesion(
+            *self._subject(),
+            calibration=self.table,
+            kinds=self.options.kinds,
+            **self._how("lesions"),
+        )
+        every = self.table.to_frame()
+        scores = every.drop(columns=[name for name in map(str, every) if name.endswith("_se")])
+        frame = damages.to_frame().merge(scores, on=["layer", "channel"])
+        write_table(self.out / "lesions.csv", frame)
+        replacement, pairs = self._replacement(), self._pairs()
+        control = damages.shuffled(np.random.default_rng(seed)).to_frame()
+        found, shuffled = (
+            analyze_lesions(rows, permutations=permutations, seed=seed)
+            for rows in (frame, control.merge(scores, on=["layer", "channel"]))
+        )
+        chapters = [lesion_analysis_section(found, pairs, shuffled), *replacement]
+        return chapters, float(damages.dense["accuracy"].mean())
+
+    def _replacement(self) -> list[Section]:
+        from empirical.lesions.replacement import replace
+        from empirical.report.replacement import replacement_section
+        from theory.shared.files import write_table
+
+        if not self.options.peer_sets:
+            return []
+        replaced = replace(
+            *self._subject(),
+            self.table,
+            peers=self.options.peer_sets,
+            draws=self.options.draws,
+            **self._how("replacements"),
+        )
+        write_table(self.out / "replacements.csv", replaced.to_frame())
+        return [replacement_section(replaced)]
+
+    def _pairs(self) -> PairAnalysis | None:
+        from empirical.analysis.pairs import analyze_pairs
+        from empirical.lesions.pairs import lesion_pairs
+
+        names = [n for n in self.table.layers if len(self.table[n].signal_power) >= WIDE]
+        if not self.options.pairs or not names:
+            return None
+        lesioned = lesion_pairs(
+            *self._subject(),
+            self.table,
+            pairs=self.options.pairs,
+            **{**self._how("pairs"), "layers": names},
+        )
+        seed = self.opened.source.seed
+        return analyze_pairs(lesioned, permutations=self.options.permutations, seed=seed)
+
+    def _subject(self) -> tuple[nn.Module, ImageLoader]:
+        return self.opened.network, self.opened.loader(self.held_out)
+
+    def _how(self, what: str) -> dict[str, Any]:
+        """What lesions, replacements and pairs have in common."""
+
+        def share(done: int, total: int) -> None:
+            self.progress(what, done / max(total, 1))
+
+        return {
+            "layers": self.table.layers,
+            "memory": int(self.options.memory * 2**30),
+            "seed": self.opened.source.seed,
+            "progress": share,
+        }

@@ -1,101 +1,166 @@
-"""The command line of pruning: `twoaxis prune`."""
+"""`twoaxis prune`: one network made smaller, saved, and what that cost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from empirical.commands import options as common
-from theory.shared.validation import one_of
+from empirical.commands.options import TARGET, spread
+from empirical.commands.source import NetworkSource
 
 if TYPE_CHECKING:
-    from empirical.commands.prune_one import PruneOutcome
+    import torch
+
+    from empirical.commands.source import OpenNetwork
+    from empirical.pruning.latency import Latency
+    from empirical.pruning.pruner import PrunedModel
+    from empirical.training.evaluation import Evaluation
+
+EXPORTS = {"onnx": "pruned.onnx", "torch": "pruned.pt2"}
+"""Format -> file."""
 
 
-def prune(
-    data: common.Data = "digits",
-    model: common.Model = None,
-    checkpoint: common.Checkpoint = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/prune"),
-    macs: Annotated[float, typer.Option(help="Share of multiply-accumulates to keep.")] = 0.5,
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions:
+    """How much goes, which channels, where, and what is done afterwards; see `empirical.prune`."""
+
+    macs: Annotated[float, typer.Option(help="Share of multiply-accumulates to keep.")] = 0.5
     criterion: Annotated[
         str, typer.Option(help="Which channels stay; 'list' prints all criteria.")
-    ] = "replaceability",
-    allocation: Annotated[str, typer.Option(help="uniform, global or sensitivity.")] = "uniform",
+    ] = "replaceability"
+    allocation: Annotated[str, typer.Option(help="uniform, global or sensitivity.")] = "uniform"
     recovery: Annotated[
         str,
         typer.Option(
             help="none, recalibrate, merge, compensate (merge + recalibrate), reconstruct (every "
             "layer refitted), fold; finetune, compensate_finetune or reconstruct_finetune."
         ),
-    ] = "compensate",
+    ] = "compensate"
     floor: Annotated[
         float, typer.Option(help="Least share of its channels that each layer keeps.")
-    ] = 0.05,
+    ] = 0.05
+
+    def check(self) -> None:
+        """Refuse unknown names, with the nearest, before anything is read."""
+        from empirical.pruning.criteria import criterion_names
+        from empirical.pruning.pruner import ALLOCATIONS
+        from empirical.pruning.recovery import RECOVERIES
+        from theory.shared.validation import one_of
+
+        one_of("criterion", self.criterion, criterion_names())
+        one_of("allocation", self.allocation, ALLOCATIONS)
+        one_of("recovery", self.recovery, RECOVERIES)
+
+
+@spread
+def prune(
+    source: NetworkSource,
+    options: PruneOptions,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/prune"),
     skip: Annotated[
         list[str] | None, typer.Option(help="Keep this layer whole; may be repeated.")
     ] = None,
     coupled: Annotated[bool, typer.Option(help="Also thin out residual streams.")] = True,
     images: Annotated[int, typer.Option(min=2, help="Training images to calibrate on.")] = 5000,
-    image_size: common.ImageSize = None,
-    width: common.Width = 1.0,
-    target: common.Target = "logit_margin",
+    target: Annotated[str, TARGET] = "logit_margin",
     export: Annotated[
         list[str] | None, typer.Option(help="onnx or torch; may be repeated.")
     ] = None,
-    batch_size: common.BatchSize = 250,
-    mean: common.Mean = None,
-    std: common.Std = None,
-    seed: Annotated[int, typer.Option(help="Of images, positions and random draws.")] = 0,
-    device: common.Device = "auto",
-    root: common.Root = Path("data"),
-    download: common.Download = False,
-    cache: common.Cache = None,
 ) -> None:
-    """Make one network smaller by removing channels, save it, and say what it cost."""
-    from empirical.pruning.criteria import criterion_names
+    """Make one network smaller by removing channels, and save it.
 
-    if criterion == "list":
+    Accuracy and latency before and after are those on test images.
+    """
+    from empirical.measuring.targets import target_function
+    from empirical.pruning.calibration import Calibration
+    from empirical.pruning.criteria import criterion_names
+    from empirical.pruning.pruner import prune
+    from theory.shared.validation import one_of
+
+    if options.criterion == "list":
         typer.echo("\n".join(criterion_names()))
         return
-    from empirical.commands.prune_one import EXPORTS, prune_one
-    from empirical.data.folders import DEFAULT_CACHE
-
-    for kind in export or ():
-        one_of("--export", kind, EXPORTS)
-    common.import_from_here()
-    outcome = prune_one(
-        data,
-        out=out,
-        model=model,
-        checkpoint=checkpoint,
-        images=images,
-        image_size=image_size,
-        width=width,
-        mean=common.numbers("mean", mean),
-        std=common.numbers("std", std),
+    options.check()
+    target_function(target)
+    exports = [one_of("--export", kind, EXPORTS) for kind in export or ()]
+    opened = source.open()
+    calibration = opened.drawn(opened.train, images)
+    known = Calibration(
+        opened.network,
+        opened.loader(calibration),
         target=target,
-        skip=skip or (),
+        skip=tuple(skip or ()),
         coupled=coupled,
-        exports=export or (),
-        seed=seed,
-        device=device or "auto",
-        root=root,
-        download=download,
-        cache=cache or DEFAULT_CACHE,
-        batch_size=batch_size,
-        macs=macs,
-        criterion=criterion,
-        allocation=allocation,
-        recovery=recovery,
-        floor=floor,
+        training=opened.train,
+        seed=source.seed,
+        device=opened.device,
     )
-    _show(outcome, out)
+    pruned = prune(opened.network, known, seed=source.seed, **asdict(options))
+    outcome = PruneOutcome.of(opened, pruned)
+    record = {"model": source.model, "checkpoint": source.checkpoint, "images": len(calibration)}
+    show(outcome, write(out, opened, outcome, exports, {**record, "seed": source.seed}))
 
 
-def _show(outcome: PruneOutcome, out: Path) -> None:
+@dataclass(frozen=True)
+class PruneOutcome:
+    """A pruned network with accuracy (test images) and latency before and after."""
+
+    pruned: PrunedModel
+    accuracy: tuple[Evaluation, Evaluation]
+    latency: tuple[Latency, Latency]
+    batch: torch.Tensor
+
+    @classmethod
+    def of(cls, opened: OpenNetwork, pruned: PrunedModel) -> PruneOutcome:
+        """Evaluate and time the network before and after, on the test images."""
+        from empirical.pruning.latency import latencies
+        from empirical.training.evaluation import evaluate
+
+        held_out, both = opened.loader(opened.test), (opened.network, pruned.model)
+        before, after = (evaluate(model, held_out, device=opened.device) for model in both)
+        batch = next(iter(held_out))[0].to(opened.device)
+        slow, fast = latencies(both, batch)
+        return cls(pruned, (before, after), (slow, fast), batch)
+
+
+def write(
+    folder: Path,
+    opened: OpenNetwork,
+    outcome: PruneOutcome,
+    exports: Sequence[str],
+    record: dict[str, object],
+) -> list[Path]:
+    """Write the network with its `exports`, ``channels.csv``, and ``prune.json`` with `record`."""
+    from empirical.pruning.export import export_onnx, export_program
+    from empirical.pruning.pruned_file import save_pruned
+    from theory.shared.files import write_json, write_table
+
+    pruned = outcome.pruned
+    files = [save_pruned(folder / "pruned.safetensors", pruned, spec=opened.spec)]
+    for kind in exports:
+        files.append(folder / EXPORTS[kind])
+        save = export_onnx if kind == "onnx" else export_program
+        save(files[-1], pruned.model, outcome.batch[:2])
+    files += [folder / "channels.csv", folder / "prune.json"]
+    write_table(folder / "channels.csv", pruned.report.to_frame())
+    write_json(
+        folder / "prune.json",
+        {
+            "report": asdict(pruned.report),
+            "accuracy": [asdict(found) for found in outcome.accuracy],
+            "latency": [asdict(found) for found in outcome.latency],
+            **record,
+        },
+    )
+    return files
+
+
+def show(outcome: PruneOutcome, files: Sequence[Path]) -> None:
+    """Print what pruning cost and brought, and where the files lie."""
     from rich.console import Console
     from rich.table import Table
 
@@ -120,7 +185,6 @@ def _show(outcome: PruneOutcome, out: Path) -> None:
     console.print(table)
     console.print(
         f"Kept {report.macs_share:.2%} of the multiply-accumulates, {report.requested:.2%} "
-        f"requested. Files: {', '.join(str(f) for f in outcome.files)}, "
-        f"{out / 'channels.csv'}, {out / 'prune.json'}",
+        f"requested. Files: {', '.join(map(str, files))}",
         soft_wrap=True,
     )

@@ -30,8 +30,12 @@ class EpochPlan:
         order = rng.permutation(n_images)
         shift = rng.integers(-padding, padding + 1, size=(n_images, 2))
         mirrored = rng.random(n_images) < (0.5 if flip else 0.0)
-        drawn = [torch.from_numpy(part).to(device) for part in (order, shift, mirrored)]
-        return cls(*drawn, augmented=flip or padding > 0)
+        return cls(
+            order=torch.from_numpy(order).to(device),
+            shift=torch.from_numpy(shift).to(device),
+            mirrored=torch.from_numpy(mirrored).to(device),
+            augmented=flip or padding > 0,
+        )
 
     def batch(
         self, images: Tensor, start: int, stop: int, stride: int = 1

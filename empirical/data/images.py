@@ -96,9 +96,9 @@ class ImageSet:
         """SHA-256 of pixels, labels, class names and statistics: 16 hexadecimal digits."""
         digest = hashlib.sha256(repr((self.class_names, self.mean, self.std)).encode())
         digest.update(repr(tuple(self.images.shape)).encode())
-        digest.update(self.labels.numpy())
+        digest.update(self.labels.numpy().data)
         for block in self.images.split(4096):
-            digest.update(block.contiguous().numpy())
+            digest.update(block.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def subset(self, indices: Sequence[int] | Tensor, *, name: str | None = None) -> ImageSet:

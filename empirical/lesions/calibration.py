@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from empirical.reading.batches import batches, image_digests
-from empirical.reading.hooks import capture, evaluating
+from empirical.devices import device_of
+from empirical.reading.batches import batches
+from empirical.reading.hooks import evaluating
 from empirical.reading.layers import Layer
+from empirical.reading.points import taps
+from empirical.reading.positions import Sampler
+from empirical.reading.readings import WITHOUT_TARGET, channel_readings
+from empirical.reading.recorder import Recorder
+from empirical.reading.sums import Sums
 from theory.moments import Moments
 from theory.shared.validation import Float, count
 
@@ -107,41 +111,17 @@ def _from_loader(
     seed: int,
 ) -> LayerMoments:
     """One pass in evaluation mode; every layer at random positions of each image."""
-    generator = torch.Generator().manual_seed(seed)
-    moments: dict[str, Moments] = {}
+    device = device_of(model)
+    found, _ = taps(layers, point, strict=True)
+    sums = {tap.layer.name: Sums(WITHOUT_TARGET, device=device) for tap in found}
+    recorder = Recorder(
+        [(reading, [sums[reading.name]]) for reading in channel_readings(found, {})],
+        Sampler(positions, seed=seed, device=device),
+    )
     seen: set[bytes] = set()
-
-    def reader(layer: Layer, activation: Callable[[Tensor], Tensor] | None, channel_dim: int):
-        def read(output: Tensor) -> None:
-            value = output if activation is None else activation(output)
-            found = Moments.from_samples(sample_positions(value, channel_dim, positions, generator))
-            moments[layer.name] = moments[layer.name] + found if layer.name in moments else found
-
-        return read
-
-    readers = {}
-    for layer in layers:
-        before = layer.name if point == "pre_norm" or layer.norm is None else layer.norm
-        channel_dim = layer.channel_dim if before == layer.name else layer.norm_channel_dim
-        activation = layer.activation if point == "post_activation" else None
-        readers[before] = reader(layer, activation, channel_dim)
-
-    device = next(model.parameters()).device
-    with evaluating(model), capture(model, readers):
-        for images, _ in batches(loader, device):
-            seen.update(image_digests(images))
-            model(images)
+    with evaluating(model), recorder.reading(model):
+        for batch in batches(loader, device):
+            seen.update(batch.digests())
+            recorder.run(model, batch)
+    moments = {name: total.moments()[0] for name, total in sums.items()}
     return LayerMoments(moments, frozenset(seen))
-
-
-def sample_positions(
-    output: Tensor, channel_dim: int, positions: int, generator: torch.Generator
-) -> Float:
-    """Return float64 (N * p, C): `positions` random positions of each map, or all of fewer."""
-    maps = output.movedim(channel_dim, 1).flatten(2) if output.ndim > 2 else output[:, :, None]
-    n, c, s = maps.shape
-    if s > positions:
-        chosen = torch.rand(n, s, generator=generator).argsort(1)[:, :positions].to(maps.device)
-        maps = maps.gather(2, chosen[:, None].expand(-1, c, -1))
-    samples = maps.movedim(1, 2).reshape(-1, c).double().cpu().numpy()
-    return np.asarray(samples, dtype=np.float64)

@@ -6,19 +6,20 @@ the same logits from what a lesion changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from empirical.devices import full_precision
 from empirical.lesions.interventions import Job, apply
 from empirical.lesions.scores import Loss, damage, image_scores
 from empirical.lesions.table import DAMAGES
-from empirical.reading.batches import batches, image_digests
+from empirical.reading.batches import Batch, batches
 from empirical.reading.hooks import edit, evaluating
 
 Progress = Callable[[int, int], object]
@@ -31,10 +32,8 @@ class Lesioned:
 
     Parameters
     ----------
-    lesion, image
-        int64 (M,): index into the job's lesions, and into the batch.
-    logits
-        (M, K)
+    lesion, image : int64 (M,): index into the job's lesions, and into the batch
+    logits : (M, K)
     """
 
     lesion: Tensor
@@ -45,37 +44,40 @@ class Lesioned:
 Runner = Callable[[Tensor, Job], Iterator[Lesioned]]
 """(images, job) -> the logits of its lesions on these images."""
 
+Change = Callable[[Tensor], Tensor]
+"""Values at a point -> the same with one lesion in them."""
+
+
+def one_by_one(forward: Callable[[Tensor, Job, Change], Tensor]) -> Runner:
+    """Return the runner that makes one forward pass for each lesion.
+
+    `forward` returns the logits on images, with a change of the values at the job's point.
+    """
+
+    def run(images: Tensor, job: Job) -> Iterator[Lesioned]:
+        everyone = torch.arange(len(images), device=images.device)
+        for index in range(len(job.channels)):
+            logits = forward(images, job, partial(apply, job, index=index))
+            yield Lesioned(torch.full_like(everyone, index), everyone, logits)
+
+    return run
+
 
 def naive_runner(model: nn.Module) -> Runner:
     """Return the runner that makes one forward pass of the model for each lesion."""
 
-    def run(images: Tensor, job: Job) -> Iterator[Lesioned]:
-        name = edited_module(job)
-        everyone = torch.arange(len(images), device=images.device)
-        for index in range(len(job.channels)):
-            with edit(model, {name: lambda output, index=index: apply(job, output, index)}):
-                logits = model(images)
-            yield Lesioned(torch.full_like(everyone, index), everyone, logits)
+    def forward(images: Tensor, job: Job, change: Change) -> Tensor:
+        with edit(model, {edited_module(job): change}):
+            logits: Tensor = model(images)
+        return logits
 
-    return run
+    return one_by_one(forward)
 
 
 def edited_module(job: Job) -> str:
     """Return the name of the module whose output the job's point is, or precedes."""
     before_norm = job.point == "pre_norm" or job.layer.norm is None
     return job.layer.name if before_norm else str(job.layer.norm)
-
-
-@contextmanager
-def float32_products() -> Iterator[None]:
-    """Switch TF32 off on GPUs: its three digits are more than many lesions change."""
-    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolutions.allow_tf32, products.allow_tf32
-    convolutions.allow_tf32 = products.allow_tf32 = False
-    try:
-        yield
-    finally:
-        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 @dataclass(frozen=True)
@@ -106,59 +108,50 @@ def execute(
         beyond the network's outputs.
     """
     known = calibration_images or frozenset()
-    blocks: dict[str, list[NDArray[np.float32]]] = {name: [] for name in DAMAGES}
-    dense_blocks: dict[str, list[NDArray[np.float64]]] = {}
+    blocks: list[NDArray[np.float32]] = []
+    dense_blocks: list[dict[str, NDArray[np.float64]]] = []
     device = next(model.parameters()).device
-    total = sum(len(job.channels) for job in jobs) * (
-        len(loader) if hasattr(loader, "__len__") else 0
-    )
+    passes = len(loader) if isinstance(loader, Sized) else 0
+    total = passes * sum(len(job.channels) for job in jobs)
     done = 0
     source = batches(loader, device)
-    with evaluating(model), float32_products():
-        for number, (images, labels) in enumerate(_parts(source, images_at_once)):
-            if known and not known.isdisjoint(image_digests(images)):
-                _refuse_shared(known, images, source)
+    with evaluating(model), full_precision():
+        for number, batch in enumerate(_parts(source, images_at_once)):
+            images, labels = batch
+            if known and not known.isdisjoint(batch.digests()):
+                _refuse_shared(known, batch, source)
             dense = _dense_scores(model, images, labels, loss, number)
-            for name, values in dense.items():
-                dense_blocks.setdefault(name, []).append(values.cpu().numpy())
-            parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in DAMAGES}
+            dense_blocks.append({name: scores.cpu().numpy() for name, scores in dense.items()})
+            parts = []
             for job, run in zip(jobs, runners, strict=True):
-                for name, values in _job_damage(run, job, images, labels, dense, loss).items():
-                    parts[name].append(values)
+                parts.append(_job_damage(run, job, images, labels, dense, loss))
                 done += len(job.channels)
                 if progress is not None:
                     progress(done, total)
-            for name in DAMAGES:
-                blocks[name].append(np.concatenate(parts[name]))
+            blocks.append(np.concatenate(parts, axis=1))
     return Outcome(
-        {name: np.concatenate(parts, axis=1) for name, parts in blocks.items()},
-        {name: np.concatenate(parts) for name, parts in dense_blocks.items()},
+        dict(zip(DAMAGES, np.concatenate(blocks, axis=2), strict=True)),
+        {name: np.concatenate([block[name] for block in dense_blocks]) for name in dense_blocks[0]},
     )
 
 
-def _parts(
-    source: Iterator[tuple[Tensor, Tensor]], most: int | None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _parts(source: Iterable[Batch], most: int | None) -> Iterator[Batch]:
     """Split batches evenly into parts of at most `most` images."""
-    for images, labels in source:
-        pieces = 1 if most is None else -(-len(images) // most)
-        yield from zip(images.chunk(pieces), labels.chunk(pieces), strict=True)
+    for batch in source:
+        n = len(batch.images)
+        size = n if most is None else -(-n // -(-n // most))
+        for start in range(0, n, size):
+            yield batch.part(slice(start, start + size))
 
 
 def _job_damage(
-    run: Runner,
-    job: Job,
-    images: Tensor,
-    labels: Tensor,
-    dense: dict[str, Tensor],
-    loss: Loss,
-) -> dict[str, NDArray[np.float32]]:
-    """Damages (L, N) of one job on one batch."""
-    shape = (len(job.channels), len(images))
-    result = {name: images.new_zeros(shape, dtype=torch.float32) for name in DAMAGES}
+    run: Runner, job: Job, images: Tensor, labels: Tensor, dense: dict[str, Tensor], loss: Loss
+) -> NDArray[np.float32]:
+    """`DAMAGES` (3, L, N) of one job on one batch."""
+    shape = (len(DAMAGES), len(job.channels), len(images))
+    result = images.new_zeros(shape, dtype=torch.float32)
     if dense["accuracy"].isnan().any():
-        for name in DAMAGES[1:]:
-            result[name].fill_(torch.nan)
+        result[1:] = torch.nan
     for part in run(images, job):
         if not bool(torch.isfinite(part.logits).all()):
             bad = (~torch.isfinite(part.logits)).flatten(1).any(1).nonzero()[0, 0]
@@ -169,9 +162,9 @@ def _job_damage(
             )
         control = {name: values[part.image] for name, values in dense.items()}
         found = damage(control, image_scores(part.logits, labels[part.image], loss))
-        for name, values in found.items():
-            result[name][part.lesion, part.image] = values.float()
-    return {name: values.cpu().numpy() for name, values in result.items()}
+        for name, values in zip(DAMAGES, result, strict=True):
+            values[part.lesion, part.image] = found[name].float()
+    return np.asarray(result.cpu())
 
 
 def _dense_scores(
@@ -212,13 +205,11 @@ def _refuse_random(model: nn.Module, images: Tensor, logits: Tensor) -> None:
         )
 
 
-def _refuse_shared(
-    known: frozenset[bytes], images: Tensor, rest: Iterable[tuple[Tensor, Tensor]]
-) -> None:
+def _refuse_shared(known: frozenset[bytes], batch: Batch, rest: Iterable[Batch]) -> None:
     """Count what the remaining batches share too, and raise."""
-    digests = image_digests(images)
-    for images, _ in rest:
-        digests += image_digests(images)
+    digests = batch.digests()
+    for other in rest:
+        digests += other.digests()
     shared = sum(digest in known for digest in digests)
     raise ValueError(
         f"loader must hold images that calibration has not seen; {shared} of its images are among "

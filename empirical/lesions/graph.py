@@ -38,8 +38,7 @@ class Program:
 
     Parameters
     ----------
-    model
-        In evaluation mode. It is neither changed nor copied.
+    model : in evaluation mode. It is neither changed nor copied.
 
     Raises
     ------
@@ -62,7 +61,7 @@ class Program:
             text = str(error).split("\n")[0]
             raise UntraceableError(f"torch.fx cannot trace it ({text})") from error
         self.model = model
-        self.nodes = list(graph.nodes)
+        self.nodes: list[fx.Node] = list(graph.nodes)
         self.graph = graph  # nodes hold no reference to it that keeps it alive
         self.modules = {name: _out_of_place(module) for name, module in model.named_modules()}
         for node in self.nodes:

@@ -33,8 +33,7 @@ class ToConstant:
 
     Parameters
     ----------
-    constants
-        (C,) value of each channel.
+    constants : (C,) value of each channel
     """
 
     constants: Tensor
@@ -55,8 +54,7 @@ class FromOtherImage:
 
     Parameters
     ----------
-    seed
-        Of s.
+    seed : of s
     """
 
     seed: int = 0
@@ -79,10 +77,8 @@ class FromPeers:
 
     Parameters
     ----------
-    coefficients
-        (C, C) row i holds the weights of channel i's peers; its diagonal is 0.
-    intercepts
-        (C,)
+    coefficients : (C, C) row i holds the weights of channel i's peers; its diagonal is 0
+    intercepts : (C,)
     """
 
     coefficients: Tensor
@@ -90,12 +86,9 @@ class FromPeers:
 
     def __call__(self, y: Tensor, channels: Tensor) -> Tensor:
         """Return coefficients @ y + intercepts, for the lesioned channels only."""
-        rows = self.coefficients.to(y)[channels.flatten()]
-        values = torch.einsum("rc,nc...->rn...", rows, y)
-        values = values + self.intercepts.to(y)[channels.flatten()].reshape(
-            -1, *(1,) * (y.ndim - 1)
-        )
-        return values.unflatten(0, channels.shape).movedim(1, 2)
+        values = torch.einsum("lkc,nc...->lnk...", self.coefficients.to(y)[channels], y)
+        shifts = self.intercepts.to(y)[channels]
+        return values + shifts.reshape(len(channels), 1, -1, *(1,) * (y.ndim - 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,16 +97,11 @@ class Job:
 
     Parameters
     ----------
-    layer
-        The lesioned layer.
-    kind
-        Name in the table: "mean", "zero", "resample", or a peer set.
-    point
-        Where it acts: one of `empirical.reading.points.POINTS`.
-    change
-        What happens to the channels.
-    channels
-        int64 (L, k): the k channels of each of L lesions.
+    layer : the lesioned layer
+    kind : name in the table: "mean", "zero", "resample", or a peer set
+    point : where it acts: one of `empirical.reading.points.POINTS`
+    change : what happens to the channels
+    channels : int64 (L, k): the k channels of each of L lesions
     """
 
     layer: Layer

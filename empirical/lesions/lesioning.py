@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from empirical.lesions.calibration import LayerMoments, calibrate
-from empirical.lesions.execution import Outcome, Progress, execute
+from empirical.lesions.execution import Progress, execute
 from empirical.lesions.interventions import FromOtherImage, Intervention, Job, ToConstant
-from empirical.lesions.plan import METHODS, plan_runs
+from empirical.lesions.plan import METHODS, Plan, plan_runs
 from empirical.lesions.scores import Loss, cross_entropy
 from empirical.lesions.table import LesionTable
-from empirical.reading.batches import batches
+from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
 from theory.shared.validation import count, one_of
 
@@ -51,31 +51,20 @@ def lesion(
 
     Parameters
     ----------
-    model
-        Any module from images to logits. It is left as it was, bit for bit.
-    loader
-        (images, labels) to evaluate on; read once, in any order.
-    layers
-        Dotted names; None means every convolution and hidden linear layer.
-    channels
-        Layer name -> channels, or sets of channels of equal size to lesion together, such as
+    model : any module from images to logits. It is left as it was, bit for bit.
+    loader : (images, labels) to evaluate on; read once, in any order
+    layers : dotted names; None means every convolution and hidden linear layer
+    channels : layer name -> channels, or sets of channels of equal size to lesion together, such as
         {"conv2": [(0, 3), (1, 4)]}. None means each channel of each layer.
-    kinds
-        Of "mean", "zero", "resample".
-    calibration
-        For "mean": the result of `measure`, layer name -> `Moments`, or a loader of calibration
-        images, which then may not be among the evaluation images.
-    loss
-        (logits (N, K) in float64, labels (N,)) -> loss of each image (N,).
-    method
-        "fast" runs again only what a lesion changes; "naive" makes a forward pass per lesion. Equal
-        up to rounding.
-    memory
-        Bytes that "fast" may use for activations.
-    seed
-        Of the donors of "resample".
-    progress
-        Called with (passes done, passes in all).
+    kinds : of "mean", "zero", "resample"
+    calibration : for "mean": the result of `measure`, layer name -> `Moments`, or a loader of
+        calibration images, which then may not be among the evaluation images
+    loss : (logits (N, K) in float64, labels (N,)) -> loss of each image (N,)
+    method : "fast" runs again only what a lesion changes; "naive" makes a forward pass per lesion.
+        Equal up to rounding.
+    memory : bytes that "fast" may use for activations
+    seed : of the donors of "resample"
+    progress : called with (passes done, passes in all)
 
     Raises
     ------
@@ -93,7 +82,7 @@ def lesion(
     """
     wanted = _kinds(kinds)
     one_of("method", method, METHODS)
-    source, example = first_images(model, loader)
+    example = example_images(model, loader)
     found = find_layers(model, example, names_of(layers, channels))
     known = LayerMoments({})
     if "mean" in wanted:
@@ -111,21 +100,29 @@ def lesion(
         for point in ["post_norm" if kind == "zero" and layer.norm is not None else "pre_norm"]
     ]
     plan = plan_runs(model, example, jobs, method, memory)
+    return run_jobs(model, loader, jobs, plan, loss, known.images, progress)
+
+
+def run_jobs(
+    model: nn.Module,
+    loader: Iterable[object],
+    jobs: Sequence[Job],
+    plan: Plan,
+    loss: Loss,
+    calibration_images: frozenset[bytes] | None,
+    progress: Progress | None,
+) -> LesionTable:
+    """Run all jobs as planned, and lay their lesions out as rows."""
     outcome = execute(
         model,
-        source,
+        loader,
         jobs,
         plan.runners,
         loss=loss,
         images_at_once=plan.images_at_once,
-        calibration_images=known.images,
+        calibration_images=calibration_images,
         progress=progress,
     )
-    return tabulate(jobs, outcome, plan.fallback)
-
-
-def tabulate(jobs: Sequence[Job], outcome: Outcome, fallback: dict[str, str]) -> LesionTable:
-    """Lay the jobs' lesions out as rows."""
     sizes = [len(job.channels) for job in jobs]
     return LesionTable(
         layer=np.repeat([job.layer.name for job in jobs], sizes),
@@ -134,12 +131,12 @@ def tabulate(jobs: Sequence[Job], outcome: Outcome, fallback: dict[str, str]) ->
         channels=tuple(tuple(row) for job in jobs for row in job.channels.tolist()),
         damage=outcome.damage,
         dense=outcome.dense,
-        fallback=fallback,
+        fallback=plan.fallback,
     )
 
 
-def first_images(model: nn.Module, loader: Iterable[object]) -> tuple[Iterable[object], Tensor]:
-    """Return the loader, still whole, and its first images on the model's device.
+def example_images(model: nn.Module, loader: Iterable[object]) -> Tensor:
+    """Return the first images of a loader, which stays whole, on the model's device.
 
     Raises
     ------
@@ -153,8 +150,8 @@ def first_images(model: nn.Module, loader: Iterable[object]) -> tuple[Iterable[o
             f"loader must be readable more than once; got the iterator {type(loader).__name__}. "
             "Pass a DataLoader or a list of batches."
         )
-    images, _ = next(batches(loader, next(model.parameters()).device))
-    return loader, images[:EXAMPLES]
+    images = next(leading(batches(loader, next(model.parameters()).device), EXAMPLES)).images
+    return images
 
 
 def names_of(
@@ -185,7 +182,7 @@ def channel_sets(layer: Layer, channels: Mapping[str, Sets] | None) -> Tensor:
     """
     if channels is None:
         return torch.arange(layer.n_channels)[:, None]
-    rows = [[item] if np.ndim(item) == 0 else list(item) for item in channels[layer.name]]
+    rows: list[list[Any]] = [np.atleast_1d(item).tolist() for item in channels[layer.name]]
     if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
         raise ValueError(
             f"channels[{layer.name!r}] must be channels, or sets of one size; got sets of sizes "

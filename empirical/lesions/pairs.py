@@ -2,14 +2,13 @@
 
 The interaction of a pair is D(i, j) - D(i) - D(j), image by image on the same network: positive
 where each covers for the other (super-additive), negative where they serve one purpose in series
-or the loss saturates. Pairs with the largest excess S_ij about the target are compared with
-controls of the same layer whose members do the same damage one at a time.
+or the loss saturates. Pairs with the largest excess S_ij about the target go beside controls of the
+same layer whose members do the same damage one at a time; `empirical.analysis.pairs` compares them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,46 +16,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
-from empirical.analysis.statistics import (
-    Stratum,
-    bootstrap_pooled,
-    interval_of,
-    partial_test,
-    ranks,
-)
 from empirical.lesions.execution import Progress
 from empirical.lesions.lesioning import MEMORY, lesion
 from empirical.lesions.table import LesionTable
 from empirical.measuring.table import AxisTable
-from theory._pairs import pairwise_excess
-from theory._standardize import standardize
 from theory.moments import Moments
+from theory.pairs import pairwise_excess
 from theory.shared.validation import Float, count, one_of
-
-RELATIONS = ("excess", "overlap")
-
-
-@dataclass(frozen=True, eq=False)
-class PairAnalysis:
-    """Pair lesions beside S_ij.
-
-    Parameters
-    ----------
-    pairs
-        One row per lesioned pair: layer, first, second, group ("high" or "control"), match (number
-        of the high pair that a control belongs to), excess S_ij, overlap |R_ij|, single damage sum,
-        pair damage, interaction and its standard error over images.
-    contrast
-        One row: mean interaction of high pairs minus that of their controls, its 95 % interval over
-        pairs, and a sign-flip p-value; the same for single damage, which the matching makes small.
-    relation
-        One row per relation (S_ij, |R_ij|): rank correlation with the interaction within layers,
-        beyond the summed single damage, with interval and permutation p-value.
-    """
-
-    pairs: pd.DataFrame
-    contrast: pd.DataFrame
-    relation: pd.DataFrame
+from theory.standardize import standardize
 
 
 def pair_relations(moments: Moments) -> dict[str, Float]:
@@ -95,11 +62,13 @@ def choose_pairs(
     control is an unused pair from the lower half of S_ij whose larger and smaller single damage
     are nearest in rank.
     """
+    from scipy.stats import rankdata  # takes a second, which importing lesions should not
+
     rows, columns = np.triu_indices(len(damage), 1)
     known = ~np.isnan(excess[rows, columns])
     rows, columns = rows[known], columns[known]
     values = excess[rows, columns]
-    rank = ranks(damage)
+    rank = rankdata(damage)
     single = np.sort(np.column_stack([rank[rows], rank[columns]]), axis=1)
     high: list[int] = []
     taken: set[int] = set()
@@ -130,28 +99,28 @@ def lesion_pairs(
     layers: Sequence[str] | None = None,
     pairs: int = 12,
     kind: str = "mean",
-    permutations: int = 2000,
     memory: int = MEMORY,
     seed: int = 0,
     progress: Progress | None = None,
     **options: Any,
-) -> PairAnalysis:
+) -> pd.DataFrame:
     """Lesion the pairs with the largest S_ij, and matched controls, in every layer.
 
     Parameters
     ----------
-    model, loader, memory, progress, options
-        As for `lesion`; the loader holds images that calibration has not seen.
-    table
-        What `measure` returned: S_ij and the means come from its moments.
-    layers
-        Names; None means every measured layer of at least 8 channels.
-    pairs
-        Most high pairs in a layer, and as many controls.
-    kind
-        "mean", "zero" or "resample".
-    permutations, seed
-        Of the p-values and of the order in which controls are considered.
+    model, loader, memory, progress, options : as for `lesion`; the loader holds images that
+        calibration has not seen.
+    table : what `measure` returned: S_ij and the means come from its moments.
+    layers : names; None means every measured layer of at least 8 channels.
+    pairs : most high pairs in a layer, and as many controls.
+    kind : "mean", "zero" or "resample".
+    seed : of the order in which controls are considered, and of the lesions.
+
+    Returns
+    -------
+    One row per lesioned pair: layer, first, second, group ("high" or "control"), match (number of
+    the high pair that a control belongs to), excess S_ij, overlap |R_ij|, single_sum (D(i) + D(j)),
+    pair_damage, interaction and interaction_se, its standard error over images.
 
     Raises
     ------
@@ -178,10 +147,7 @@ def lesion_pairs(
         chosen[name] = choose_pairs(relations[name]["excess"], damage, pairs, rng)
     sets = {name: np.concatenate(both).tolist() for name, both in chosen.items()}
     doubles = lesion(model, loader, channels=sets, progress=progress, **common)
-    frame = _pair_frame(singles, doubles, relations, {n: len(b[0]) for n, b in chosen.items()})
-    return PairAnalysis(
-        frame, contrast(frame, permutations, rng), relation(frame, permutations, rng)
-    )
+    return _pair_frame(singles, doubles, relations, {n: len(b[0]) for n, b in chosen.items()})
 
 
 def _pair_frame(
@@ -215,62 +181,6 @@ def _pair_frame(
                 "pair_damage": float(together.mean(dtype=np.float64)),
                 "interaction": interaction.mean(),
                 "interaction_se": interaction.std(ddof=1) / np.sqrt(len(interaction)),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def contrast(pairs: pd.DataFrame, permutations: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Compare high pairs with their controls: paired difference, interval, sign-flip p."""
-    wide = pairs.set_index(["layer", "match", "group"])
-    row: dict[str, object] = {"pairs": int((pairs["group"] == "high").sum())}
-    for column in ("interaction", "single_sum"):
-        table = wide[column].unstack("group")
-        difference = (table["high"] - table["control"]).to_numpy()
-        signs = rng.choice([-1.0, 1.0], size=(permutations, len(difference)))
-        null = (signs * difference).mean(axis=1)
-        index = rng.integers(len(difference), size=(permutations, len(difference)))
-        low, high = interval_of(difference[index].mean(axis=1))
-        row |= {
-            f"{column}_high": float(table["high"].mean()),
-            f"{column}_control": float(table["control"].mean()),
-            f"{column}_difference": float(difference.mean()),
-            f"{column}_low": low,
-            f"{column}_upper": high,
-            f"{column}_p": float(
-                (1 + (np.abs(null) >= abs(difference.mean()) - 1e-15).sum()) / (1 + permutations)
-            ),
-        }
-    return pd.DataFrame([row])
-
-
-def relation(pairs: pd.DataFrame, permutations: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Correlate each relation with the interaction within layers, beyond summed single damage."""
-    rows = []
-    for name in RELATIONS:
-        strata = [
-            Stratum(
-                layer,
-                ranks(group["interaction"].to_numpy()),
-                ranks(group[name].to_numpy()),
-                ranks(group["single_sum"].to_numpy())[:, None],
-            )
-            for layer, group in pairs.groupby("layer", sort=False)
-            if len(group) >= 8
-        ]
-        if not strata:
-            continue
-        test = partial_test(strata, permutations=permutations, rng=rng)
-        low, high = interval_of(bootstrap_pooled(strata, draws=permutations, rng=rng))
-        rows.append(
-            {
-                "relation": name,
-                "layers": len(strata),
-                "pairs": len(pairs),
-                "partial": test.pooled,
-                "low": low,
-                "high": high,
-                "p": test.pooled_p,
             }
         )
     return pd.DataFrame(rows)

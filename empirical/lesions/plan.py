@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from empirical.devices import full_precision
 from empirical.lesions.execution import (
+    Change,
     Lesioned,
     Runner,
     edited_module,
-    float32_products,
     naive_runner,
+    one_by_one,
 )
 from empirical.lesions.graph import TRACING_ERRORS, Program, UntraceableError
-from empirical.lesions.interventions import Job, apply
+from empirical.lesions.interventions import Job
 from empirical.lesions.rules import is_activation
 from empirical.lesions.suffix import Suffix, batch_free, fuse_norms, pair_bytes, value_bytes
 from empirical.reading.hooks import evaluating
@@ -66,10 +68,8 @@ def plan_runs(
 
     Parameters
     ----------
-    example
-        A few images of the evaluation set.
-    memory
-        Bytes for activations.
+    example : A few images of the evaluation set
+    memory : bytes for activations
 
     Raises
     ------
@@ -84,7 +84,7 @@ def plan_runs(
     inside = any(job.point == "post_activation" for job in jobs)
     if method == "naive" and not inside:
         return Plan([naive_runner(model)] * len(jobs))
-    with evaluating(model), float32_products():
+    with evaluating(model), full_precision():
         try:
             program = Program(model)
             sizes = value_bytes(program.run(example[:1]))
@@ -155,15 +155,11 @@ def site_of(program: Program, job: Job) -> fx.Node:
 def _graph_runner(program: Program) -> Runner:
     """Return the naive runner on the traced graph, which also knows what is between modules."""
 
-    def run(images: Tensor, job: Job) -> Iterator[Lesioned]:
-        site = site_of(program, job)
-        everyone = torch.arange(len(images), device=images.device)
-        for index in range(len(job.channels)):
-            edits = {site: lambda output, index=index: apply(job, output, index)}
-            logits = program.run(images, edits)[program.result]
-            yield Lesioned(torch.full_like(everyone, index), everyone, logits)
+    def forward(images: Tensor, job: Job, change: Change) -> Tensor:
+        logits: Tensor = program.run(images, {site_of(program, job): change})[program.result]
+        return logits
 
-    return run
+    return one_by_one(forward)
 
 
 def _divide(

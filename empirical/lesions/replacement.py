@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from empirical.lesions.calibration import calibrate
-from empirical.lesions.execution import Progress, execute
+from empirical.lesions.execution import Progress
 from empirical.lesions.interventions import FromPeers, Job, ToConstant
 from empirical.lesions.lesioning import (
     MEMORY,
     Sets,
     channel_sets,
-    first_images,
+    example_images,
     names_of,
-    tabulate,
+    run_jobs,
 )
 from empirical.lesions.plan import METHODS, plan_runs
 from empirical.lesions.replacement_table import ReplacementTable
@@ -60,26 +60,19 @@ def replace(
 
     Parameters
     ----------
-    model, loader, layers, loss, method, memory, progress
-        As for `lesion`.
-    calibration
-        The result of `measure`, layer name -> `Moments`, or a loader of calibration images.
-    peers
-        One or more of "all", "hull" (compact hull), "overlap" (the most overlapping) and "random".
-    channels
-        Layer name -> channels to replace, one at a time.
-    size
-        Of the sets "overlap" and "random"; None gives each channel the size of its hull.
-    draws
-        Of "random": each channel is replaced by this many random sets.
-    ridge
-        On the diagonal of the correlation.
-    point
-        "pre_norm": the layer's own output. "post_activation": the output of the activation that
+    model, loader, layers, loss, method, memory, progress : as for `lesion`
+    calibration : the result of `measure`, layer name -> `Moments`, or a loader of calibration
+        images
+    peers : one or more of "all", "hull" (compact hull), "overlap" (the most overlapping) and
+        "random"
+    channels : layer name -> channels to replace, one at a time
+    size : of the sets "overlap" and "random"; None gives each channel the size of its hull
+    draws : of "random": each channel is replaced by this many random sets
+    ridge : on the diagonal of the correlation
+    point : "pre_norm": the layer's own output. "post_activation": the output of the activation that
         directly follows it or its norm, with calibration and mean lesion at that point too; layers
         without one (those summed into a residual first) are left out.
-    seed
-        Of the random sets.
+    seed : of the random sets
 
     Raises
     ------
@@ -104,7 +97,7 @@ def replace(
     repeats = count("draws", draws)
     if size is not None:
         count("size", size)
-    source, example = first_images(model, loader)
+    example = example_images(model, loader)
     found = find_layers(model, example, names_of(layers, channels))
     if one_of("point", point, ("pre_norm", "post_activation")) == "post_activation":
         found = _with_activation(found, layers if channels is None else list(channels))
@@ -135,19 +128,10 @@ def replace(
                 jobs.append(Job(layer, kind, point, change, chosen))
                 notes.append((fit.recovered, fit.n_peers, draw))
     plan = plan_runs(model, example, jobs, method, memory)
-    outcome = execute(
-        model,
-        source,
-        jobs,
-        plan.runners,
-        loss=loss,
-        images_at_once=plan.images_at_once,
-        calibration_images=known.images,
-        progress=progress,
-    )
+    table = run_jobs(model, loader, jobs, plan, loss, known.images, progress)
     rows = [job.channels[:, 0].numpy() for job in jobs]
     return ReplacementTable(
-        **vars(tabulate(jobs, outcome, plan.fallback)),
+        **vars(table),
         predicted=np.concatenate([n[0][r] for n, r in zip(notes, rows, strict=True)]),
         n_peers=np.concatenate([n[1][r] for n, r in zip(notes, rows, strict=True)]),
         draw=np.repeat([n[2] for n in notes], [len(r) for r in rows]),

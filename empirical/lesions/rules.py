@@ -48,10 +48,8 @@ class Changed:
 
     Parameters
     ----------
-    values
-        (M, k, *S)
-    channels
-        int64 (M, k)
+    values : (M, k, *S)
+    channels : int64 (M, k)
     """
 
     values: Tensor
@@ -64,14 +62,10 @@ class Setting:
 
     Parameters
     ----------
-    program
-        Of the model.
-    dense
-        Value of every node on the images of the batch.
-    image
-        int64 (M,)
-    state
-        What the lesions have changed so far: k channels, or whole values (M, ...).
+    program : of the model
+    dense : value of every node on the images of the batch
+    image : int64 (M,)
+    state : what the lesions have changed so far: k channels, or whole values (M, ...)
     """
 
     program: Program
@@ -81,7 +75,8 @@ class Setting:
 
     def intact(self, node: fx.Node, channels: Tensor) -> Tensor:
         """Return (M, k, *S): the intact values of the channels of each pair."""
-        return self.dense[node][self.image[:, None], channels]
+        values: Tensor = self.dense[node][self.image[:, None], channels]
+        return values
 
 
 Rule = Callable[[Setting, fx.Node, Changed], "Changed | Tensor | None"]
@@ -195,11 +190,11 @@ def mixed(
             difference, module.kernel_size, module.dilation, module.padding, module.stride
         )
     filters = weight.permute(1, 2, 3, 0).flatten(1, 2)[changed.channels].flatten(1, 2)
-    intact = setting.dense[written].permute(0, 2, 3, 1)
+    intact: Tensor = setting.dense[written].permute(0, 2, 3, 1)
     _, height, width, _ = intact.shape
     result = intact.index_select(0, setting.image).flatten(1, 2)
     result.baddbmm_(inputs.transpose(1, 2), filters)
-    return result.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    return result.reshape(len(result), height, width, -1).permute(0, 3, 1, 2)
 
 
 def _depthwise(setting: Setting, node: fx.Node, changed: Changed) -> Changed:

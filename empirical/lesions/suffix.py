@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from empirical.lesions.execution import Lesioned
 from empirical.lesions.graph import Program
@@ -42,14 +43,10 @@ class Suffix:
 
     Parameters
     ----------
-    program
-        Of the model.
-    site
-        The node whose value is lesioned.
-    constant
-        Nodes that do not depend on the images.
-    fused
-        Convolution -> its fusion, for all of the program.
+    program : of the model
+    site : the node whose value is lesioned
+    constant : nodes that do not depend on the images
+    fused : convolution -> its fusion, for all of the program
     """
 
     def __init__(
@@ -59,10 +56,11 @@ class Suffix:
         useful = program.before(program.result)
         self.nodes = [node for node in program.after(site) if node in useful]
         self.rules = {node: rule_for(program, node) for node in self.nodes}
-        inside = {site, *self.nodes}
-        self.readers = {
-            node: {user for user in node.users if user in inside} for node in (site, *self.nodes)
-        }
+        last = {read: node for node in self.nodes for read in node.all_input_nodes}
+        inside = {site, *self.nodes} - {program.result}
+        self.done: dict[fx.Node, list[fx.Node]] = {node: [] for node in self.nodes}
+        for read in inside & last.keys():  # what no later node reads
+            self.done[last[read]].append(read)
 
     def run(self, dense: dict[fx.Node, Any], job: Job, most_pairs: int) -> Iterator[Lesioned]:
         """Yield the logits of the job's lesions, at most `most_pairs` pairs at a time."""
@@ -72,7 +70,7 @@ class Suffix:
         n_images = len(y)
         everyone = torch.arange(n_images, device=y.device)
         step = max(1, most_pairs // n_images)
-        for lesions in torch.arange(len(job.channels)).split(step):
+        for lesions in torch.split(torch.arange(len(job.channels)), step):
             channels = job.channels[lesions].to(y.device)
             values = job.change(y, channels).flatten(0, 1)
             image = everyone.repeat(len(lesions))
@@ -96,16 +94,12 @@ class _Chunk:
 
     def run(self, start: Changed | Tensor) -> Lesioned:
         suffix = self.suffix
-        waiting = {node: set(readers) for node, readers in suffix.readers.items()}
         self.state[suffix.site] = start
         for node in suffix.nodes:
             if node not in self.state:
                 self._step(node)
-            for read in node.all_input_nodes:
-                if read in waiting:
-                    waiting[read].discard(node)
-                    if not waiting[read] and read is not suffix.program.result:
-                        self.state.pop(read, None)
+            for read in suffix.done[node]:
+                self.state.pop(read, None)
             if list(self.state) == [node] and saturates(suffix.program, node):
                 self._drop_unchanged(node)
                 if len(self.image) == 0:
@@ -125,13 +119,9 @@ class _Chunk:
                 result = mixed(setting, node, fusion.norm, module, fusion.weight, first)
             else:
                 result = functional.conv2d(
-                    first,
-                    fusion.weight,
-                    fusion.bias,
-                    module.stride,
-                    module.padding,
-                    module.dilation,
-                )
+                    first, fusion.weight, fusion.bias,
+                    module.stride, module.padding, module.dilation,
+                )  # fmt: skip
             self.state[fusion.norm] = result
             self.state[node] = result
             return
@@ -204,32 +194,32 @@ def fuse_norms(program: Program) -> dict[fx.Node, Fused]:
     """Fold each batch norm into the convolution before it, where nothing else reads that."""
     fused = {}
     for node in program.nodes:
-        module: Any = program.module_of(node)
+        module = program.module_of(node)
         if type(module) is not nn.Conv2d or module.padding_mode != "zeros" or module.groups != 1:
             continue
         if isinstance(module.padding, str) or len(node.users) != 1:
             continue
         reader = next(iter(node.users))
-        norm: Any = program.module_of(reader)
+        norm = program.module_of(reader)
         if type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
             continue
         fused[node] = Fused(reader, *_fold(module, norm))
     return fused
 
 
-def _fold(convolution: Any, norm: Any) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one convolution, in float64 before they are rounded."""
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double()
-    if convolution.bias is not None:
-        shift = shift + convolution.bias.double()
-    shift = shift * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias.double()
-    weight = convolution.weight.double() * scale.reshape(-1, 1, 1, 1)
-    return weight.to(convolution.weight.dtype), shift.to(convolution.weight.dtype)
+
+    def exact(tensor: Any) -> Any:
+        return None if tensor is None else tensor.double()
+
+    fused = fuse_conv_bn_weights(
+        exact(convolution.weight), exact(convolution.bias), exact(norm.running_mean),
+        exact(norm.running_var), norm.eps, exact(norm.weight), exact(norm.bias),
+    )  # fmt: skip
+    weight, bias = (tensor.detach().to(convolution.weight.dtype) for tensor in fused)
+    return weight, bias
 
 
 def batch_free(program: Program) -> set[fx.Node]:
@@ -243,18 +233,14 @@ def batch_free(program: Program) -> set[fx.Node]:
 
 def pair_bytes(suffix: Suffix, sizes: dict[fx.Node, int]) -> int:
     """Return the most bytes that one pair needs at once, all its values taken whole."""
-    waiting = {node: set(readers) for node, readers in suffix.readers.items()}
     alive = {suffix.site: sizes.get(suffix.site, 0)}
     most = alive[suffix.site]
     for node in suffix.nodes:
         touched = sizes.get(node, 0) + sum(sizes.get(n, 0) for n in node.all_input_nodes)
         alive[node] = sizes.get(node, 0)
         most = max(most, sum(alive.values()) + OVERHEAD * touched)
-        for read in node.all_input_nodes:
-            if read in waiting:
-                waiting[read].discard(node)
-                if not waiting[read]:
-                    alive.pop(read, None)
+        for read in suffix.done[node]:
+            alive.pop(read, None)
     return most
 
 

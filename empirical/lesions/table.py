@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -21,16 +22,11 @@ class LesionTable:
 
     Parameters
     ----------
-    layer, kind, point
-        (R,) names, one per row.
-    channels
-        R tuples of the lesioned channels.
-    damage
-        `DAMAGES` name -> float32 (R, N), lesioned against dense on each of the N images.
-    dense
-        "loss", "accuracy", "margin" -> float64 (N,) of the dense network.
-    fallback
-        Layers whose lesions were run by whole forward passes, with the reason.
+    layer, kind, point : (R,) names, one per row
+    channels : R tuples of the lesioned channels
+    damage : `DAMAGES` name -> float32 (R, N), lesioned against dense on each of the N images
+    dense : "loss", "accuracy", "margin" -> float64 (N,) of the dense network
+    fallback : layers whose lesions were run by whole forward passes, with the reason
 
     Examples
     --------
@@ -59,10 +55,9 @@ class LesionTable:
     def mean_and_error(self, name: str) -> tuple[Float, Float]:
         """Return (R,) mean damage over images and its standard error; paired, image by image."""
         values = self.damage[name].astype(np.float64)
-        deviation = (
-            values.std(axis=1, ddof=1) if self.n_images > 1 else np.full(len(values), np.nan)
-        )
-        return values.mean(axis=1), deviation / np.sqrt(self.n_images)
+        if self.n_images < 2:
+            return values.mean(axis=1), np.full(len(values), np.nan)
+        return values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(self.n_images)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, channel and kind: each damage and its standard error over images.
@@ -81,10 +76,10 @@ class LesionTable:
         columns["n_images"] = self.n_images
         return pd.DataFrame(columns)
 
-    def select(self, rows: NDArray[np.bool_] | Sequence[int]) -> LesionTable:
+    def select(self, rows: NDArray[np.bool_] | Sequence[int]) -> Self:
         """Return the table of some rows, by mask or by index."""
         index = np.arange(len(self.layer))[rows]
-        chosen: dict[str, object] = {
+        chosen: dict[str, Any] = {
             "channels": tuple(self.channels[i] for i in index),
             "damage": {name: values[index] for name, values in self.damage.items()},
         }
@@ -93,7 +88,7 @@ class LesionTable:
                 chosen[field.name] = getattr(self, field.name)[index]
         return replace(self, **chosen)
 
-    def shuffled(self, rng: np.random.Generator) -> LesionTable:
+    def shuffled(self, rng: np.random.Generator) -> Self:
         """Return the table with damages permuted between the channels of a layer, per image.
 
         Each image keeps its damages and loses which channel caused which. An analysis that still

@@ -12,8 +12,8 @@ from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
 from empirical.reading.groups import Groups
 from empirical.reading.workers import workers
-from theory.axes import ChannelAxes, channel_axes
-from theory.moments import Moments, merge
+from theory import QUANTITIES, ChannelAxes, Moments, channel_axes, merge
+from theory.shared.validation import Float
 
 OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull")
 """The settings of a measurement that `theory.channel_axes` takes."""
@@ -22,7 +22,7 @@ OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull")
 def tabulate(
     groups: Mapping[str, Groups],
     norms: Mapping[str, str | None],
-    squared_norms: Mapping[str, np.ndarray],
+    squared_norms: Mapping[str, Float],
     settings: Mapping[str, Any],
     skipped: Mapping[str, str],
 ) -> AxisTable:
@@ -43,7 +43,7 @@ def tabulate(
     with workers() as pool:
         moments = dict(zip(groups, pool.map(Groups.total, groups.values()), strict=True))
         axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
-        replicates = {}
+        replicates: dict[str, dict[str, Float]] = {}
         if settings["standard_errors"]:
             # all layers are submitted before any is awaited: small layers fill the gaps
             pending = {
@@ -51,7 +51,7 @@ def tabulate(
                 for name, parts in groups.items()
             }
             replicates = {
-                name: np.stack([task.result() for task in tasks]) for name, tasks in pending.items()
+                name: _stacked([task.result() for task in tasks]) for name, tasks in pending.items()
             }
     return AxisTable(
         axes,
@@ -77,7 +77,7 @@ def _check_groups(groups: Mapping[str, Groups], settings: Mapping[str, Any]) -> 
 class _Evaluation:
     """Evaluate `theory.channel_axes` with the settings of a measurement."""
 
-    def __init__(self, options: Mapping[str, Any], squared_norms: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, options: Mapping[str, Any], squared_norms: Mapping[str, Float]) -> None:
         self._options = options
         # a one-entry filter of the same norm: channel_axes reads nothing but norms
         self._weights = {name: np.sqrt(norms)[:, None] for name, norms in squared_norms.items()}
@@ -88,14 +88,19 @@ class _Evaluation:
         except ValueError as error:
             raise ValueError(f"layer {layer!r}: {error}") from error
 
-    def without(self, layer: str, groups: Groups, index: int) -> np.ndarray:
-        """(Q, C) quantities of all samples that are not in one group."""
-        return np.stack(list(self(layer, groups.without(index)).as_dict().values()))
+    def without(self, layer: str, groups: Groups, index: int) -> ChannelAxes:
+        """Quantities of all samples that are not in one group."""
+        return self(layer, groups.without(index))
+
+
+def _stacked(draws: Sequence[ChannelAxes]) -> dict[str, Float]:
+    """Quantity -> (G, C)."""
+    return {name: np.stack([getattr(axes, name) for axes in draws]) for name in QUANTITIES}
 
 
 def project_to_first_component(
     groups: Mapping[str, Groups],
-) -> tuple[dict[str, Groups], np.ndarray]:
+) -> tuple[dict[str, Groups], Float]:
     """Replace the targets, all logits, by their first principal component over all images.
 
     Returns the projected moments and the (q, 1) weights.

@@ -6,27 +6,40 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import nn
 
 from empirical.devices import device_of
 from empirical.measuring.estimation import OPTIONS, project_to_first_component, tabulate
 from empirical.measuring.memory import check_memory, required_bytes
 from empirical.measuring.null import permutations, target_null
 from empirical.measuring.table import AxisTable
-from empirical.measuring.targets import TargetFunction, evaluate_target, target_function
-from empirical.reading.batches import batches, image_digests
+from empirical.measuring.targets import (
+    TargetFunction,
+    batch_target,
+    evaluate_target,
+    target_function,
+)
+from empirical.reading.batches import Batch, batches
 from empirical.reading.expansion import Expansion, expansions
+from empirical.reading.groups import grouped_moments
 from empirical.reading.hooks import evaluating
-from empirical.reading.layers import find_layers
+from empirical.reading.kept import PerImage
+from empirical.reading.layers import Measurable, find_layers
 from empirical.reading.points import Tap, taps
 from empirical.reading.positions import Sampler
+from empirical.reading.readings import WITH_TARGET, channel_readings
 from empirical.reading.recorder import Recorder
+from empirical.reading.sums import Sums
 from theory.shared.validation import count, one_of
+
+GROUPS = 10
+"""Groups of images, unless told otherwise."""
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 
@@ -40,7 +53,7 @@ def measure(
     point: str = "pre_norm",
     positions: int = 16,
     sampling: str = "positions",
-    groups: int = 10,
+    groups: int | None = None,
     noise: str | float = "median",
     ridge: float = 0.0,
     peers: int = 50,
@@ -77,7 +90,8 @@ def measure(
     positions : how many random positions of each image's map; all where it has no more
     sampling : "positions", or "pooled" for the mean over each map
     groups : images are split into this many groups, image i into group i modulo `groups`, for
-        the delete-one-group jackknife: positions of one image are not independent
+        the delete-one-group jackknife: positions of one image are not independent. None means 10,
+        or 1 without standard errors
     noise, ridge, peers, top, bias_correction, hull : see `theory.channel_axes`
     standard_errors : False skips the jackknife
     null : number of permutations of the targets between images, for the null of the target axis
@@ -107,7 +121,9 @@ def measure(
     [['0', 0], ['0', 1], ['0', 2], ['0', 3]]
     """
     place = _place(model, device)
-    settings = {
+    if groups is None:
+        groups = GROUPS if standard_errors else 1
+    settings: dict[str, Any] = {
         "target": target if isinstance(target, str) else f"function {_name(target)}",
         "point": point,
         "positions": count("positions", positions),
@@ -122,53 +138,60 @@ def measure(
         "top": top,
         "bias_correction": bias_correction,
         "hull": hull,
+        "null": count("null", null, least=0),
     }
     one_of("precision", precision, PRECISIONS)
-    count("null", null, least=0)
-    stream = batches(loader, place)
+    stream = batches(loader, place, first_image=settings["first_image"])
     first = next(stream)
-    found = find_layers(model, first[0], layers)
+    found = find_layers(model, first.images, layers)
     tapped, skipped = taps(found, point, strict=layers is not None)
     function = target_function(target)
     # what a lower precision makes of a layer is not what its inputs say
     lower = autocast is not None or torch.is_autocast_enabled(place.type)
     wide = {} if lower else expansions(tapped)
-    need = _required(model, tapped, wide, first, function, settings, null, loader)
+    need = _required(model, tapped, wide, first, function, settings, loader)
     sentence = check_memory(need, place)
     if progress:
         Console().print(sentence)
+    sums = {
+        tap.layer.name: Sums(
+            WITH_TARGET, groups=groups, device=place, precision=PRECISIONS[precision]
+        )
+        for tap in tapped
+    }
+    per_image = {name: PerImage() for name in sums} if null else {}
     recorder = Recorder(
-        tapped,
-        Sampler(sampling, positions, groups, seed, place),
-        function,
-        groups,
-        expansions=wide,
-        first_image=settings["first_image"],
-        precision=PRECISIONS[precision],
+        [
+            (reading, [sums[reading.name], *([per_image[reading.name]] if null else [])])
+            for reading in channel_readings(tapped, wide)
+        ],
+        Sampler(positions, groups=groups, seed=seed, device=place, pooled=sampling == "pooled"),
+        target=batch_target(function),
         autocast=autocast,
-        keep_images=null > 0,
     )
     digests: set[bytes] = set()
     with evaluating(model), recorder.reading(model), _bar(progress, loader) as advance:
-        for images, labels in chain([first], stream):
-            digests.update(image_digests(images))
-            recorder.run(model, images, labels)
+        for batch in chain([first], stream):
+            digests.update(batch.digests())
+            recorder.run(model, batch)
             advance()
     settings["n_images"] = recorder.n_images
-    table = _evaluate(recorder, tapped, settings, skipped, null)
-    return replace(table, image_digests=frozenset(digests))
+    return replace(
+        _evaluate(tapped, wide, sums, per_image, settings, skipped),
+        image_digests=frozenset(digests),
+    )
 
 
 def _evaluate(
-    recorder: Recorder,
     tapped: Sequence[Tap],
-    settings: dict[str, object],
+    wide: Mapping[str, Expansion],
+    sums: dict[str, Sums],
+    per_image: Mapping[str, PerImage],
+    settings: Mapping[str, Any],
     skipped: dict[str, str],
-    null: int,
 ) -> AxisTable:
-    """Turn what was recorded into a table."""
-    groups = recorder.moments()
-    weights = None
+    """Turn what was recorded into a table; the sums are given up for it."""
+    groups, weights = grouped_moments(sums, wide), None
     if settings["target"] == "logit_pc1":
         groups, weights = project_to_first_component(groups)
     squared_norms = {}
@@ -176,17 +199,15 @@ def _evaluate(
         squared_norms = {tap.layer.name: _squared_norms(tap.layer.module) for tap in tapped}
     norms = {tap.layer.name: tap.layer.norm for tap in tapped}
     table = tabulate(groups, norms, squared_norms, settings, skipped)
-    if null == 0:
-        return table
-    orders = permutations(recorder.n_images, null, settings["seed"])
+    orders = permutations(settings["n_images"], settings["null"], settings["seed"])
     options = {name: settings[name] for name in OPTIONS}
     return replace(
         table,
         null={
             name: target_null(
-                table.moments[name], recorder.image_sums(name, weights), orders, options
+                table.moments[name], kept.sums(wide.get(name), weights), orders, options
             )
-            for name in table.layers
+            for name, kept in per_image.items()
         },
     )
 
@@ -195,37 +216,32 @@ def _required(
     model: nn.Module,
     tapped: Sequence[Tap],
     wide: Mapping[str, Expansion],
-    batch: tuple[Tensor, Tensor],
+    batch: Batch,
     function: TargetFunction,
-    settings: dict[str, object],
-    null: int,
+    settings: Mapping[str, Any],
     loader: Iterable[object],
 ) -> int:
     """Bytes that the measurement will need; one image is run to see how many targets there are."""
-    images, labels = batch
     with evaluating(model):
-        logits = model(images[:1])
-    if isinstance(logits, Tensor):
-        # only the shape counts here; what is not finite is reported with its layer and batch
-        logits = torch.nan_to_num(logits)
-    n_targets = evaluate_target(function, logits, labels[:1]).shape[1]
+        logits = model(batch.images[:1])
+    target = evaluate_target(function, logits, batch.labels[:1], batch.largest_label)
     n_batches = len(loader) if isinstance(loader, Sized) else 1
     return required_bytes(
         tapped,
         inputs={name: layer.weights.shape[1] for name, layer in wide.items()},
-        n_targets=n_targets,
+        n_targets=target.shape[1],
         groups=settings["groups"],
-        batch=len(images),
+        batch=len(batch.images),
         positions=settings["positions"] if settings["sampling"] == "positions" else 1,
-        kept_images=n_batches * len(images) if null else 0,
+        kept_images=n_batches * len(batch.images) if settings["null"] else 0,
     )
 
 
 def _name(function: TargetFunction) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
-def _squared_norms(module: nn.Module) -> np.ndarray:
+def _squared_norms(module: Measurable) -> np.ndarray:
     """(C,) squared norms of the filters."""
     return module.weight.detach().double().flatten(1).square().sum(1).cpu().numpy()
 

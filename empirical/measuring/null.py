@@ -7,38 +7,23 @@ with them the local axis, stay as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from theory.axes import TARGET_AXIS, channel_axes
-from theory.moments import Moments
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSums:
-    """What permuting needs of one layer, images in any one order.
-
-    Attributes
-    ----------
-    samples : (n,) number of positions of each image
-    channels : (n, C) sum of each channel over the positions of each image
-    targets : (n, q)
-    """
-
-    samples: np.ndarray
-    channels: np.ndarray
-    targets: np.ndarray
+from empirical.reading.kept import ImageSums
+from theory import TARGET_AXIS, Moments, channel_axes
+from theory.shared.validation import Float
 
 
-def permutations(n_images: int, draws: int, seed: int) -> list[np.ndarray]:
+def permutations(n_images: int, draws: int, seed: int) -> list[NDArray[np.intp]]:
     """Draw permutations of the images, the same for every layer of a measurement."""
     rng = np.random.default_rng(seed)
     return [rng.permutation(n_images) for _ in range(draws)]
 
 
-def with_permuted_targets(total: Moments, sums: ImageSums, order: np.ndarray) -> Moments:
+def with_permuted_targets(total: Moments, sums: ImageSums, order: NDArray[np.intp]) -> Moments:
     """Moments of the layer with the targets in another order of the images: exact.
 
     Examples
@@ -50,7 +35,7 @@ def with_permuted_targets(total: Moments, sums: ImageSums, order: np.ndarray) ->
     >>> bool(np.allclose(permuted.cov, Moments.from_samples(y, t[[2, 0, 1]]).cov))
     True
     """
-    c, n = total.n_channels, total.n
+    c, n = total.n_channels, int(sums.samples.sum())
     targets = sums.targets[order]
     mean = sums.samples @ targets / n
     targets = targets - mean
@@ -63,8 +48,8 @@ def with_permuted_targets(total: Moments, sums: ImageSums, order: np.ndarray) ->
 
 
 def target_null(
-    total: Moments, sums: ImageSums, orders: Sequence[np.ndarray], options: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
+    total: Moments, sums: ImageSums, orders: Sequence[NDArray[np.intp]], options: Mapping[str, Any]
+) -> dict[str, Float]:
     """Quantity of the target axis -> (K, C) values under K permutations of the targets."""
     draws = [
         channel_axes(with_permuted_targets(total, sums, order), **{**options, "hull": False})

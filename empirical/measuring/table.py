@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
-from theory.axes import QUANTITIES, ChannelAxes
-from theory.moments import Moments
-from theory.rank_coupling import jackknife_standard_error
+from theory import QUANTITIES, TARGET_AXIS, ChannelAxes, Moments, jackknife_standard_error
 from theory.shared import files
-from theory.shared.validation import one_of
+from theory.shared.validation import Float, one_of
 
-FORMAT = "twoaxis.AxisTable/1"
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "twoaxis.AxisTable/2"
+"""One array per layer and quantity, by name; in format 1 they were one array, by position."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +32,8 @@ class AxisTable:
     Attributes
     ----------
     axes : layer name -> ChannelAxes, layers in order of execution
-    replicates : layer name -> (G, Q, C) delete-one-group values of the Q quantities, for standard
-        errors of anything computed from them; empty without standard errors
+    replicates : layer name -> quantity -> (G, C) delete-one-group values, for standard errors of
+        anything computed from them; empty without standard errors
     moments : layer name -> Moments of all samples, of (Y, T)
     groups : layer name -> Moments per group of images (image index modulo G); empty if not kept
     null : layer name -> quantity of the target axis -> (K, C) values with targets permuted between
@@ -45,13 +48,13 @@ class AxisTable:
     """
 
     axes: Mapping[str, ChannelAxes]
-    replicates: Mapping[str, np.ndarray]
+    replicates: Mapping[str, Mapping[str, Float]]
     moments: Mapping[str, Moments]
     groups: Mapping[str, Sequence[Moments]]
     norms: Mapping[str, str | None]
     settings: Mapping[str, Any]
-    squared_norms: Mapping[str, np.ndarray] = field(default_factory=dict)
-    null: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    squared_norms: Mapping[str, Float] = field(default_factory=dict)
+    null: Mapping[str, Mapping[str, Float]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     image_digests: frozenset[bytes] = frozenset()
 
@@ -68,32 +71,35 @@ class AxisTable:
     def __getitem__(self, layer: str) -> ChannelAxes:
         return self.axes[one_of("layer", layer, self.axes)]
 
-    def standard_errors(self, layer: str) -> dict[str, np.ndarray]:
+    def standard_errors(self, layer: str) -> dict[str, Float]:
         """Quantity -> (C,) delete-one-group jackknife standard errors; empty if not computed."""
-        name = one_of("layer", layer, self.axes)
-        if name not in self.replicates:
-            return {}
-        errors = jackknife_standard_error(self.replicates[name])
-        return dict(zip(QUANTITIES, errors, strict=True))
+        replicates = self.replicates.get(one_of("layer", layer, self.axes), {})
+        return {name: jackknife_standard_error(values) for name, values in replicates.items()}
 
     def to_frame(self) -> pd.DataFrame:
         """One row per channel: `layer`, `channel`, the quantities, and `<quantity>_se`.
 
         With a permutation null, also `<quantity>_null`, its mean, and `<quantity>_p`, the share of
-        permutations, the observed one among them, with at least the observed value.
+        permutations, the observed one among them, with at least the observed value; NaN where one
+        of the values is.
         """
+        import pandas as pd  # here, since importing pandas takes a second
+
         return pd.concat([self._layer_frame(name) for name in self.axes], ignore_index=True)
 
     def _layer_frame(self, name: str) -> pd.DataFrame:
-        columns: dict[str, Any] = dict(self.axes[name].as_dict())
-        observed = dict(columns)
-        n_channels = len(columns[QUANTITIES[0]])
+        import pandas as pd
+
+        observed = self.axes[name].as_dict()
+        columns: dict[str, Any] = dict(observed)
         for quantity, error in self.standard_errors(name).items():
             columns[f"{quantity}_se"] = error
         for quantity, draws in self.null.get(name, {}).items():
             columns[f"{quantity}_null"] = draws.mean(0)
-            extreme = (draws >= observed[quantity]).sum(0)
-            columns[f"{quantity}_p"] = (1 + extreme) / (1 + len(draws))
+            share = (1 + (draws >= observed[quantity]).sum(0)) / (1 + len(draws))
+            unknown = np.isnan(observed[quantity]) | np.isnan(draws).any(0)
+            columns[f"{quantity}_p"] = np.where(unknown, np.nan, share)
+        n_channels = self.axes[name].signal_power.size
         return pd.DataFrame({"layer": name, "channel": np.arange(n_channels), **columns})
 
     def save(self, path: str | PathLike[str], *, moments: str = "total") -> None:
@@ -106,7 +112,7 @@ class AxisTable:
             times as large, needed to add up tables), "none" neither
         """
         one_of("moments", moments, ("none", "total", "groups"))
-        arrays: dict[str, np.ndarray] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         header: dict[str, Any] = {
             "format": FORMAT,
             "settings": dict(self.settings),
@@ -114,7 +120,7 @@ class AxisTable:
             "layers": [],
         }
         for index, name in enumerate(self.axes):
-            header["layers"].append(self._pack(name, f"{index}/", arrays, moments))
+            header["layers"].append(self._pack(name, f"{index}", arrays, moments))
         digests = b"".join(sorted(self.image_digests))
         arrays["image_digests"] = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
@@ -123,23 +129,25 @@ class AxisTable:
         files.write_bytes(path, buffer.getvalue())
 
     def _pack(
-        self, name: str, prefix: str, arrays: dict[str, np.ndarray], moments: str
+        self, name: str, folder: str, arrays: dict[str, NDArray[Any]], moments: str
     ) -> dict[str, Any]:
         axes = self.axes[name]
-        arrays[f"{prefix}axes"] = np.stack(list(axes.as_dict().values()))
-        if name in self.replicates:
-            arrays[f"{prefix}replicates"] = self.replicates[name]
+        named = {
+            "axes": axes.as_dict(),
+            "replicates": self.replicates.get(name, {}),
+            "null": self.null.get(name, {}),
+        }
+        for kind, values in named.items():
+            arrays |= {f"{folder}/{kind}/{quantity}": array for quantity, array in values.items()}
         if name in self.squared_norms:
-            arrays[f"{prefix}squared_norms"] = self.squared_norms[name]
-        for quantity, draws in self.null.get(name, {}).items():
-            arrays[f"{prefix}null/{quantity}"] = draws
+            arrays[f"{folder}/squared_norms"] = self.squared_norms[name]
         kept = {"total": self.moments.get(name)} if moments != "none" else {}
         if moments == "groups":
             kept |= {f"group{g}": part for g, part in enumerate(self.groups.get(name, []))}
         parts = {}
         for key, part in kept.items():
             if part is not None:
-                arrays[f"{prefix}{key}/mean"], arrays[f"{prefix}{key}/cov"] = part.mean, part.cov
+                arrays[f"{folder}/{key}/mean"], arrays[f"{folder}/{key}/cov"] = part.mean, part.cov
                 parts[key] = {"n": part.n, "n_targets": part.n_targets}
         return {
             "name": name,
@@ -154,10 +162,13 @@ class AxisTable:
     def load(cls, path: str | PathLike[str]) -> AxisTable:
         """Read what `save` wrote. Nothing in the file is executed.
 
+        A file of another version may hold other quantities. They are read by their names: what is
+        not known here is left out, and what the file lacks is NaN.
+
         Raises
         ------
         ValueError
-            a file that is no saved AxisTable
+            a file that is no saved AxisTable, or of format 1, whose quantities have no names
         """
         try:
             # opened here, so that a file that is no archive is closed too
@@ -175,51 +186,53 @@ class AxisTable:
         return _unpack(header, arrays)
 
 
-def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> AxisTable:
-    axes, replicates, moments, groups, norms, squared, null = {}, {}, {}, {}, {}, {}, {}
-    for index, entry in enumerate(header["layers"]):
-        name, prefix = entry["name"], f"{index}/"
-        norms[name] = entry["norm"]
-        affected = {kind: tuple(channels) for kind, channels in entry["affected"].items()}
-        axes[name] = ChannelAxes(
-            **dict(zip(QUANTITIES, arrays[f"{prefix}axes"], strict=True)),
-            affected=affected,
-            noise_power=entry["noise_power"],
-            n=entry["n"],
+def _unpack(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> AxisTable:
+    folders: dict[str, dict[str, NDArray[Any]]] = defaultdict(dict)
+    for key, array in arrays.items():
+        folder, _, name = key.rpartition("/")
+        folders[folder][name] = array
+    entries = {entry["name"]: entry for entry in header["layers"]}
+    folder_of = {name: str(index) for index, name in enumerate(entries)}
+
+    def named(kind: str, names: Sequence[str]) -> dict[str, dict[str, Float]]:
+        found = {layer: folders[f"{folder}/{kind}"] for layer, folder in folder_of.items()}
+        return {layer: _by_name(stored, names) for layer, stored in found.items() if stored}
+
+    axes = {
+        layer: ChannelAxes(
+            **values,
+            affected={kind: tuple(c) for kind, c in entries[layer]["affected"].items()},
+            noise_power=entries[layer]["noise_power"],
+            n=entries[layer]["n"],
         )
-        if f"{prefix}replicates" in arrays:
-            replicates[name] = arrays[f"{prefix}replicates"]
-        if f"{prefix}squared_norms" in arrays:
-            squared[name] = arrays[f"{prefix}squared_norms"]
-        permuted = {
-            key.removeprefix(f"{prefix}null/"): value
-            for key, value in arrays.items()
-            if key.startswith(f"{prefix}null/")
+        for layer, values in named("axes", QUANTITIES).items()
+    }
+    parts = {
+        layer: {
+            key: _moments(folders[f"{folder_of[layer]}/{key}"], counts)
+            for key, counts in entry["moments"].items()
         }
-        if permuted:
-            null[name] = permuted
-        parts = {
-            key: Moments(
-                arrays[f"{prefix}{key}/mean"],
-                arrays[f"{prefix}{key}/cov"],
-                part["n_targets"],
-                part["n"],
-            )
-            for key, part in entry["moments"].items()
-        }
-        if "total" in parts:
-            moments[name] = parts.pop("total")
-        if parts:
-            groups[name] = list(parts.values())
+        for layer, entry in entries.items()
+    }
+    squared = {layer: folders[folder].get("squared_norms") for layer, folder in folder_of.items()}
     return AxisTable(
         axes,
-        replicates,
-        moments,
-        groups,
-        norms,
+        named("replicates", QUANTITIES),
+        {layer: own.pop("total") for layer, own in parts.items() if "total" in own},
+        {layer: list(own.values()) for layer, own in parts.items() if own},
+        {layer: entry["norm"] for layer, entry in entries.items()},
         header["settings"],
-        squared,
-        null,
+        {layer: norms for layer, norms in squared.items() if norms is not None},
+        named("null", TARGET_AXIS),
         header["skipped"],
-        frozenset(row.tobytes() for row in arrays.get("image_digests", ())),
+        frozenset(row.tobytes() for row in folders[""].get("image_digests", ())),
     )
+
+
+def _moments(stored: Mapping[str, Float], counts: Mapping[str, int]) -> Moments:
+    return Moments(stored["mean"], stored["cov"], counts["n_targets"], counts["n"])
+
+
+def _by_name(stored: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, Float]:
+    shape = next(iter(stored.values())).shape
+    return {name: stored[name] if name in stored else np.full(shape, np.nan) for name in names}

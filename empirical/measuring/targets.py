@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from empirical.reading.batches import Batch
 from theory.moments import Moments
 from theory.shared.validation import one_of
 
@@ -57,14 +58,22 @@ def target_function(target: str | TargetFunction) -> TargetFunction:
     return TARGETS[one_of("target", target, TARGETS)]
 
 
-def evaluate_target(function: TargetFunction, logits: object, labels: Tensor) -> Tensor:
-    """Return T as (n, q) float64, checked.
+def batch_target(function: TargetFunction) -> Callable[[object, Batch], Tensor]:
+    """Return T of a batch as (n, q) float64, as `empirical.reading.recorder` asks for it."""
+    return lambda logits, batch: evaluate_target(
+        function, logits, batch.labels, batch.largest_label
+    )
+
+
+def evaluate_target(
+    function: TargetFunction, logits: object, labels: Tensor, largest_label: int
+) -> Tensor:
+    """Return T as (n, q) float64; whether it is finite is checked with the layers' samples.
 
     Raises
     ------
     TypeError, ValueError
-        logits that are no (n, classes) tensor; labels beyond the classes; T of a wrong shape or
-        not finite
+        logits that are no (n, classes) tensor; labels beyond the classes; T of a wrong shape
     """
     n = len(labels)
     if not isinstance(logits, Tensor):
@@ -77,21 +86,15 @@ def evaluate_target(function: TargetFunction, logits: object, labels: Tensor) ->
             f"model must return logits of shape (n, classes) with at least 2 classes; for {n} "
             f"images it returned shape {tuple(logits.shape)}."
         )
-    largest = int(labels.max())
-    if largest >= logits.shape[1]:
+    if largest_label >= logits.shape[1]:
         raise ValueError(
-            f"labels must be below the number of classes; the loader gives {largest} and the "
+            f"labels must be below the number of classes; the loader gives {largest_label} and the "
             f"model has {logits.shape[1]} outputs. Check that model and data belong together."
         )
     target = function(logits.double(), labels)
     if not isinstance(target, Tensor) or target.ndim not in (1, 2) or len(target) != n:
         got = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
         raise ValueError(f"target must return a tensor (n,) or (n, q), n = {n}; got {got}.")
-    if not bool(torch.isfinite(target).all()):
-        raise ValueError(
-            "target must be finite; the logits or the target function gave NaN or infinity. "
-            "Check the model's weights and its inputs."
-        )
     return target.double().reshape(n, -1)
 
 
@@ -104,4 +107,4 @@ def first_component(moments: Moments) -> np.ndarray:
     c = moments.n_channels
     _, vectors = np.linalg.eigh(moments.cov[c:, c:])
     first = vectors[:, -1:]
-    return first * np.sign(first[np.abs(first).argmax()])
+    return np.asarray(first * np.sign(first[np.abs(first).argmax()]))

@@ -160,8 +160,3 @@ def _accepted(
                 f"width must be 1 for model {name!r}, which has no width; got {value!r}."
             )
     return accepted
-
-
-def scaled(channels: int, width: float, *, divisor: int = 1) -> int:
-    """Return `channels` times `width`, rounded to a multiple of `divisor`, at least one of them."""
-    return max(divisor, round(channels * width / divisor) * divisor)

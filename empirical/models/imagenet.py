@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torchvision
 from torch import nn
 
@@ -27,7 +29,7 @@ def resnet50(
     elif channels != stem.in_channels:
         model.conv1 = nn.Conv2d(channels, stem.out_channels, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-    return model
+    return cast(nn.Module, model)
 
 
 def convnext_tiny(
@@ -42,4 +44,4 @@ def convnext_tiny(
         stem[0] = nn.Conv2d(channels, stem[0].out_channels, patch, stride=patch)
         nn.init.trunc_normal_(stem[0].weight, std=0.02)
         nn.init.zeros_(stem[0].bias)
-    return model
+    return cast(nn.Module, model)

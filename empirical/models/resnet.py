@@ -1,14 +1,17 @@
-"""ResNet-18 in its form for 32 × 32 images (He et al., 2016): a 3 × 3 stem without pooling."""
+"""ResNet-18 in its form for 32 × 32 images (He et al., 2016): a 3 × 3 stem without pooling.
+
+torchvision's class has no width, and its blocks share one ReLU; these do not.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
 
-from empirical.models.factory import scaled
-from empirical.models.initialization import initialize
+from empirical.models.shared import initialize, scaled
 
 STAGES = (64, 128, 256, 512)
-BLOCKS_PER_STAGE = 2
 
 
 class BasicBlock(nn.Module):
@@ -31,32 +34,27 @@ class BasicBlock(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (n, inputs, H, W) to (n, outputs, H / stride, W / stride)."""
         hidden = self.relu1(self.bn1(self.conv1(images)))
-        return self.relu2(self.bn2(self.conv2(hidden)) + self.shortcut(images))
+        result: Tensor = self.relu2(self.bn2(self.conv2(hidden)) + self.shortcut(images))
+        return result
 
 
-class ResNet(nn.Module):
+class ResNet(nn.Sequential):
     """Stem, four stages of two blocks, global average, linear classifier."""
 
     def __init__(self, classes: int, channels: int, width: float) -> None:
-        super().__init__()
         sizes = [scaled(size, width) for size in STAGES]
-        self.conv1 = nn.Conv2d(channels, sizes[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(sizes[0])
-        self.relu = nn.ReLU(inplace=True)
+        parts: OrderedDict[str, nn.Module] = OrderedDict(
+            conv1=nn.Conv2d(channels, sizes[0], 3, padding=1, bias=False),
+            bn1=nn.BatchNorm2d(sizes[0]),
+            relu=nn.ReLU(inplace=True),
+        )
         for index, size in enumerate(sizes):
-            before = sizes[max(index - 1, 0)]
-            first = BasicBlock(before, size, stride=1 if index == 0 else 2)
-            rest = [BasicBlock(size, size, stride=1) for _ in range(BLOCKS_PER_STAGE - 1)]
-            setattr(self, f"layer{index + 1}", nn.Sequential(first, *rest))
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(sizes[-1], classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (n, channels, H, W) to logits (n, classes)."""
-        hidden = self.relu(self.bn1(self.conv1(images)))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            hidden = stage(hidden)
-        return self.fc(self.avgpool(hidden).flatten(1))
+            first = BasicBlock(sizes[max(index - 1, 0)], size, stride=1 if index == 0 else 2)
+            parts[f"layer{index + 1}"] = nn.Sequential(first, BasicBlock(size, size, stride=1))
+        parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+        parts["flatten"] = nn.Flatten()
+        parts["fc"] = nn.Linear(sizes[-1], classes)
+        super().__init__(parts)
 
 
 def resnet18(

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from empirical.models.factory import scaled
+from empirical.models.shared import scaled
 
 
 def small_convnet(

@@ -5,20 +5,20 @@ Module names follow torchvision's (`features.0`, `features.3`, ...).
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections import OrderedDict
 
-from empirical.models.factory import scaled
-from empirical.models.initialization import initialize
+from torch import nn
+
+from empirical.models.shared import initialize, scaled
 
 PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
 """Channels of the 13 convolutions; 0 halves the image."""
 
 
-class VGG(nn.Module):
+class VGG(nn.Sequential):
     """Convolutions with batch norm and ReLU, global average, linear classifier."""
 
     def __init__(self, classes: int, channels: int, width: float) -> None:
-        super().__init__()
         layers: list[nn.Module] = []
         before = channels
         for planned in PLAN:
@@ -32,13 +32,14 @@ class VGG(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             before = size
-        self.features = nn.Sequential(*layers)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(before, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (n, channels, H, W) to logits (n, classes)."""
-        return self.classifier(self.avgpool(self.features(images)).flatten(1))
+        super().__init__(
+            OrderedDict(
+                features=nn.Sequential(*layers),
+                avgpool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                classifier=nn.Linear(before, classes),
+            )
+        )
 
 
 def vgg16(

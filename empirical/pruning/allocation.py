@@ -32,7 +32,7 @@ def best_units(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
 
 def floors(graph: ChannelGraph, floor: float) -> Counts:
     """Fewest units each group may keep: the share `floor` rounded up, and at least one."""
-    return np.maximum(1, np.ceil(floor * graph.sizes - 1e-9)).astype(np.int64)
+    return np.asarray(np.maximum(1, np.ceil(floor * graph.sizes - 1e-9)), np.int64)
 
 
 def target_macs(graph: ChannelGraph, macs: float, least: Counts) -> int:
@@ -64,14 +64,11 @@ def uniform(graph: ChannelGraph, target: int, least: Counts) -> Counts:
 
 
 def _share(graph: ChannelGraph, share: float, least: Counts) -> Counts:
-    return np.clip(np.rint(share * graph.sizes).astype(np.int64), least, graph.sizes)
+    return np.asarray(np.clip(np.rint(share * graph.sizes), least, graph.sizes), np.int64)
 
 
 def competing(
-    graph: ChannelGraph,
-    scores: Mapping[str, NDArray[np.float64]],
-    target: int,
-    least: Counts,
+    graph: ChannelGraph, scores: Mapping[str, NDArray[np.float64]], target: int, least: Counts
 ) -> Counts:
     """Counts after the lowest scores anywhere have gone; each group's best `least` are safe.
 
@@ -166,7 +163,7 @@ def _nearest_in_box(graph: ChannelGraph, start: Counts, target: int, least: Coun
     moves = moves[np.argsort(np.abs(moves).sum(axis=1), kind="stable")]
     tried, off = _tried(graph, start + moves, target, least)
     near = np.flatnonzero(off <= NEAR * target)
-    return tried[near[0] if near.size else int(off.argmin())]
+    return np.asarray(tried[near[0] if near.size else off.argmin()], np.int64)
 
 
 def _tried(

@@ -8,7 +8,8 @@ calibration images only; accuracies are reported on other images.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import cached_property
 from itertools import islice
 
@@ -20,21 +21,24 @@ from empirical.data.images import ImageSet
 from empirical.devices import device_of
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
+from empirical.measuring.targets import TargetFunction
 from empirical.pruning.channel_graph import ChannelGraph, trace_channels, trace_copy
-from empirical.pruning.criteria import scores
-from empirical.pruning.criteria_gradients import loss_gradients
+from empirical.pruning.criteria import criterion_of, scores
+from empirical.pruning.criteria_gradients import Gradient, loss_gradients
 from empirical.pruning.criteria_maps import average_rank, channel_independence, map_scores
-from empirical.pruning.criterion import Scores
+from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.input_moments import InputMoments, input_moments
 from empirical.pruning.output_fisher import output_fisher
-from empirical.pruning.reconstruction import Reference, references
+from empirical.pruning.reconstruction import References, references
 from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
-from empirical.reading.batches import batches
+from empirical.reading.batches import Batch, batches, leading
 from empirical.training.recipes import Recipe
-from theory.axes import ChannelAxes, channel_axes
+from theory import ChannelAxes, channel_axes
+from theory.shared.validation import count
 
 
+@dataclass(eq=False, repr=False)
 class Calibration:
     """A dense network with its calibration images.
 
@@ -45,8 +49,8 @@ class Calibration:
         order: gradients and feature maps read the first ones, batch norms go by batch.
     target : T of the target axis, as in `measure`.
     batch_limit : use at most so many batches of the loader; all by default.
-    gradient_images : images for Taylor and Hessian; `map_images`: for HRank and CHIP;
-        `refit_images`: that recovery "reconstruct" refits the layers on.
+    gradient_images, map_images, refit_images : for Taylor and Hessian; for HRank and CHIP; that
+        recovery "reconstruct" refits the layers on.
     training : images that the recoveries with fine-tuning train on, by `recipe`.
     skip : layers to keep whole. coupled: False also keeps residual streams whole.
     seed : of the spatial positions that are sampled.
@@ -58,46 +62,37 @@ class Calibration:
     176
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loader: Iterable[object],
-        *,
-        target: str = "logit_margin",
-        batch_limit: int | None = None,
-        gradient_images: int = 256,
-        map_images: int = 64,
-        refit_images: int = 1000,
-        training: ImageSet | None = None,
-        recipe: Recipe = FINE_TUNING,
-        skip: tuple[str, ...] = (),
-        coupled: bool = True,
-        seed: int = 0,
-        device: torch.device | str | None = None,
-    ) -> None:
-        if iter(loader) is loader:
+    model: nn.Module
+    loader: Iterable[object]
+    _: KW_ONLY
+    target: str | TargetFunction = "logit_margin"
+    batch_limit: InitVar[int | None] = None
+    gradient_images: int = 256
+    map_images: int = 64
+    refit_images: int = 1000
+    training: ImageSet | None = None
+    recipe: Recipe = FINE_TUNING
+    skip: Sequence[str] = ()
+    coupled: bool = True
+    seed: int = 0
+    device: torch.device | str | None = None
+
+    def __post_init__(self, batch_limit: int | None) -> None:
+        if iter(self.loader) is self.loader:
             raise TypeError(
                 "loader must be re-iterable, since calibration reads it more than once; got an "
-                f"iterator ({type(loader).__name__}). Pass a DataLoader or a list of batches."
+                f"iterator ({type(self.loader).__name__}). Pass a DataLoader or a list of batches."
             )
-        self.model = model
-        self.loader = loader
-        self.target = target
-        self.batch_limit = batch_limit
-        self.gradient_images = gradient_images
-        self.map_images = map_images
-        self.refit_images = refit_images
-        self.training = training
-        self.recipe = recipe
-        self.skip = tuple(skip)
-        self.coupled = coupled
-        self.seed = seed
-        self._scores: dict[tuple[str, int], dict[str, Scores]] = {}
-        self.device = device_of(model) if device is None else torch.device(device)
+        if batch_limit is not None:
+            self.loader = _FirstBatches(self.loader, count("batch_limit", batch_limit))
+        for name in ("gradient_images", "map_images", "refit_images"):
+            count(name, getattr(self, name))
+        self.device = device_of(self.model) if self.device is None else torch.device(self.device)
+        self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Checked calibration batches on the device, at most `batch_limit` of them."""
-        return islice(batches(self.loader, self.device), self.batch_limit)
+    def batches(self) -> Iterator[Batch]:
+        """Checked calibration batches on the device."""
+        return batches(self.loader, self.device)
 
     @cached_property
     def example(self) -> Tensor:
@@ -122,9 +117,10 @@ class Calibration:
         """Both axes and the moments of every layer that produces channels, without the hulls."""
         return measure(
             self.model,
-            _Batches(self),
+            self.loader,
             target=self.target,
             layers=self.producers,
+            groups=1,
             standard_errors=False,
             hull=False,
             seed=self.seed,
@@ -155,18 +151,13 @@ class Calibration:
     @cached_property
     def images(self) -> Tensor:
         """The first `refit_images` images, (n, ...)."""
-        parts, n = [], 0
-        for images, _ in self.batches():
-            parts.append(images[: self.refit_images - n])
-            n += len(parts[-1])
-            if n >= self.refit_images:
-                break
-        return torch.cat(parts)
+        return torch.cat([batch.images for batch in leading(self.batches(), self.refit_images)])
 
     @cached_property
-    def references(self) -> dict[str, Reference]:
+    def references(self) -> References:
         """What every dense layer computes on `images`, at random positions."""
-        return references(self.model, self.images, seed=self.seed)
+        stream = leading(self.batches(), self.refit_images)
+        return references(self.model, stream, seed=self.seed)
 
     @cached_property
     def traced(self) -> tuple[nn.Module, tp.DependencyGraph]:
@@ -174,9 +165,17 @@ class Calibration:
         return trace_copy(self.model, self.example)[:2]
 
     @cached_property
-    def gradients(self) -> Mapping[str, dict[str, Tensor]]:
-        """Mean gradient ("mean") and mean squared gradient ("square") of every parameter."""
-        return _Gradients(self)
+    def mean_gradients(self) -> dict[str, Tensor]:
+        """Gradient of the mean loss by every parameter."""
+        return self._gradients(self.gradient_images, "mean")
+
+    @cached_property
+    def squared_gradients(self) -> dict[str, Tensor]:
+        """Mean over images of every parameter's squared gradient."""
+        return self._gradients(max(1, self.gradient_images // 4), "square")
+
+    def _gradients(self, images: int, kind: Gradient) -> dict[str, Tensor]:
+        return loss_gradients(self.traced[0], self.batches(), images, kind)
 
     @cached_property
     def map_ranks(self) -> dict[str, Scores]:
@@ -198,11 +197,11 @@ class Calibration:
         Units go by the norm of their filters, without recovery, whatever the criterion: the
         sensitivity allocation gives all criteria the same counts.
         """
-        return loss_by_share(self.model, self.graph, list(self.batches()))
+        return loss_by_share(self.model, self.graph, self.batches())
 
-    def scores(self, criterion: str, *, seed: int = 0) -> dict[str, Scores]:
-        """Scores of every group's units, computed once per criterion and seed."""
-        key = (criterion, seed)
+    def scores(self, criterion: str | Score, *, seed: int = 0) -> dict[str, Scores]:
+        """Scores of every group's units, computed once per criterion and, if it draws, seed."""
+        key = (criterion, seed if criterion_of(criterion).stochastic else 0)
         if key not in self._scores:
             self._scores[key] = scores(self, criterion, seed=seed)
         return self._scores[key]
@@ -213,32 +212,12 @@ class Calibration:
         return [m.module for group in self.graph.groups for m in group.producers]
 
 
-class _Gradients(Mapping[str, dict[str, Tensor]]):
-    """The two kinds of gradients, each computed when first read."""
+@dataclass(frozen=True)
+class _FirstBatches:
+    """The first batches of a re-iterable loader."""
 
-    def __init__(self, calibration: Calibration) -> None:
-        self.calibration = calibration
-        self.found: dict[str, dict[str, Tensor]] = {}
+    loader: Iterable[object]
+    limit: int
 
-    def __getitem__(self, kind: str) -> dict[str, Tensor]:
-        if kind not in self.found:
-            known = self.calibration
-            images = known.gradient_images // (1 if kind == "mean" else 4)
-            self.found[kind] = loss_gradients(known.traced[0], known.batches(), images, kind)
-        return self.found[kind]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("mean", "square"))
-
-    def __len__(self) -> int:
-        return 2
-
-
-class _Batches:
-    """A calibration's batches as a loader."""
-
-    def __init__(self, calibration: Calibration) -> None:
-        self.calibration = calibration
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.calibration.batches()
+    def __iter__(self) -> Iterator[object]:
+        return islice(self.loader, self.limit)

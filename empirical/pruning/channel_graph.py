@@ -11,6 +11,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -18,7 +20,15 @@ import torch_pruning as tp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.pruning.macs import COUNTED, positions
+from empirical.pruning.macs import (
+    CONVOLUTIONS,
+    COUNTED,
+    Convolution,
+    Counted,
+    blocks_of,
+    counted,
+    positions,
+)
 from empirical.reading.hooks import evaluating
 from theory.shared.validation import one_of
 
@@ -30,6 +40,8 @@ THROUGH = (
     nn.PReLU,
 )
 """Modules besides depthwise convolutions that hand each channel on, one parameter per channel."""
+
+Role = Literal["out", "in", "through"]
 
 _TRACE_ERRORS = (
     RuntimeError,
@@ -52,8 +64,12 @@ class Member:
     """
 
     module: str
-    role: str
+    role: Role
     index: NDArray[np.int64]
+
+    def columns(self, module: Counted) -> NDArray[np.int64]:
+        """Columns of a consumer's weight that read each unit, (units, m); alike in all blocks."""
+        return self.index if blocks_of(module) == 1 else self.index[:, :1] % module.weight.shape[1]
 
 
 @dataclass(frozen=True)
@@ -151,7 +167,7 @@ def trace_channels(
             + "".join(f"; {name}: {reason}" for name, reason in kept_whole.items())
             + ". It needs at least one hidden convolution or linear layer that another one reads."
         )
-    return _with_costs(tuple(groups), kept_whole, dict(traced.named_modules()), calls)
+    return _with_costs(tuple(groups), kept_whole, traced, calls)
 
 
 def trace_copy(
@@ -197,25 +213,24 @@ def _why_not(found: tp.Group, outputs: set[object], calls: dict[str, int]) -> st
     return None if consumers else "no layer reads its channels"
 
 
-def is_depthwise(module: nn.Module) -> bool:
+def is_depthwise(module: nn.Module | None) -> TypeGuard[Convolution]:
     """Whether a convolution hands each channel on by itself."""
     return (
-        isinstance(module, COUNTED)
-        and not isinstance(module, nn.Linear)
+        isinstance(module, CONVOLUTIONS)
         and module.groups == module.out_channels == module.in_channels
         and module.out_channels > 1
     )
 
 
 def _reads(dep: tp.Dependency) -> bool:
-    return dep.handler.__name__ == "prune_in_channels"
+    return bool(dep.handler.__name__ == "prune_in_channels")
 
 
 def _blocks(module: nn.Module) -> int:
     """In how many equal blocks the module treats its channels."""
     if isinstance(module, nn.GroupNorm):
         return module.num_groups
-    return getattr(module, "groups", 1) if not is_depthwise(module) else 1
+    return 1 if is_depthwise(module) or not isinstance(module, COUNTED) else blocks_of(module)
 
 
 def _read_group(found: tp.Group, names: dict[object, str]) -> Group | None:
@@ -226,13 +241,13 @@ def _read_group(found: tp.Group, names: dict[object, str]) -> Group | None:
     if any(block % b for b in blocks) or channels % block or channels // block < 2:
         return None
     units = channels // block
-    members = []
+    members: list[Member] = []
     for item in found.items:
         module = item.dep.target.module
         if module not in names:
             continue
         through = is_depthwise(module) or not isinstance(module, COUNTED)
-        role = "through" if through else "in" if _reads(item.dep) else "out"
+        role: Role = "through" if through else "in" if _reads(item.dep) else "out"
         owned: list[list[int]] = [[] for _ in range(units)]
         for channel, root in zip(item.idxs, item.root_idxs, strict=True):
             owned[root % units].append(channel)
@@ -256,10 +271,7 @@ def _in_call_order(group: Group, calls: list[str]) -> Group:
 
 
 def _with_costs(
-    groups: tuple[Group, ...],
-    kept_whole: dict[str, str],
-    modules: dict[str, nn.Module],
-    calls: dict[str, int],
+    groups: tuple[Group, ...], kept_whole: dict[str, str], model: nn.Module, calls: dict[str, int]
 ) -> ChannelGraph:
     """Write each layer's inputs and outputs as a whole part plus so many channels per unit."""
     layers = tuple(calls)
@@ -267,18 +279,18 @@ def _with_costs(
     cost = np.zeros(len(layers))
     inputs, outputs = (np.zeros((len(layers), len(groups) + 1)) for _ in range(2))
     for name, i in row.items():
-        module = modules[name]
-        linear = isinstance(module, nn.Linear)
-        inputs[i, -1] = module.in_features if linear else module.in_channels
-        outputs[i, -1] = module.out_features if linear else module.out_channels
-        cost[i] = calls[name] * (1 if linear else np.prod(module.kernel_size) / module.groups)
+        module = counted(model, name)
+        outputs[i, -1] = len(module.weight)
+        inputs[i, -1] = module.weight.shape[1] * blocks_of(module)
+        cost[i] = calls[name] * prod(module.weight.shape[2:]) / blocks_of(module)
     for g, group in enumerate(groups):
         for member in group.members:
             if member.module not in row:
                 continue
             i, width = row[member.module], member.index.shape[1]
             if member.role == "through":  # depthwise: one input per output, whatever is kept
-                cost[i] = calls[member.module] * np.prod(modules[member.module].kernel_size)
+                taps = counted(model, member.module).weight.shape[2:]
+                cost[i] = calls[member.module] * prod(taps)
                 inputs[i] = np.eye(len(groups) + 1)[-1]
             side = inputs if member.role == "in" else outputs
             side[i, g] += width

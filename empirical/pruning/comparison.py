@@ -115,7 +115,7 @@ def run_factorial(
     A criterion that is not defined on this network has rows with an `error` and no accuracy.
     """
     plan = list((factorial or Factorial()).cells())
-    clock = cache(lambda: LatencyShares(known.model, next(known.batches())[0][:TIMED]))
+    clock = cache(lambda: LatencyShares(known.model, next(known.batches()).images[:TIMED]))
     with _kept(known, out, network, seed, inputs) as cells:
         rows = [cells.ensure(asdict(DENSE), lambda: _dense_result(known, report))]
         for number, cell in enumerate(plan, start=1):

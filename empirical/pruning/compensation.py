@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from empirical.pruning.channel_graph import ChannelGraph, Member
+from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.input_moments import InputMoments
+from empirical.pruning.macs import Counted, counted
 from empirical.pruning.removal import Kept
 
 Float = NDArray[np.float64]
@@ -58,47 +59,40 @@ def merge(
     `model` has its original shapes; remove or mask the units afterwards. A layer without a bias
     gets one.
     """
-    modules = dict(model.named_modules())
     for group in graph.groups:
         units = kept[group.name]
         if len(units) == group.units:
             continue
         for member in group.consumers:
-            known = moments[group.name, member.module]
+            module, known = counted(model, member.module), moments[group.name, member.module]
+            outputs = len(module.weight) // len(known.mean)  # that read one block
             for block, (mean, cov) in enumerate(zip(known.mean, known.cov, strict=True)):
                 coefficients = regression(cov, units, ridge=ridge)
                 gone = np.setdiff1d(np.arange(group.units), units)
                 offset = mean[gone] - coefficients @ mean[units]
-                _merge_block(modules[member.module], member, block, units, coefficients, offset)
+                rows = slice(block * outputs, (block + 1) * outputs)
+                _merge_block(module, rows, member.columns(module), units, coefficients, offset)
 
 
+@torch.no_grad()
 def _merge_block(
-    module: nn.Module,
-    member: Member,
-    block: int,
+    module: Counted,
+    rows: slice,
+    columns: NDArray[np.int64],
     units: NDArray[np.int64],
     coefficients: Float,
     offset: Float,
 ) -> None:
-    """Add W_R B to W_K and W_R offset to the bias, for the outputs that read this block."""
-    grouped = getattr(module, "groups", 1) > 1
-    outputs = module.weight.shape[0] // (module.groups if grouped else 1)
-    rows = slice(block * outputs, (block + 1) * outputs) if grouped else slice(None)
-    columns = member.index[:, :1] if grouped else member.index
+    """Add W_R B to W_K and W_R offset to the bias, for the outputs `rows`."""
     gone = np.setdiff1d(np.arange(len(columns)), units)
-    with torch.no_grad():
-        weight = (
-            module.weight[rows].flatten(2).double()
-            if module.weight.ndim > 2
-            else (module.weight[rows, :, None].double())
-        )  # (outputs, inputs, taps)
-        device = weight.device
-        lost = weight[:, torch.as_tensor(columns[gone], device=device)]  # (outputs, R, m, taps)
-        mixing = torch.as_tensor(coefficients, device=device)
-        gained = torch.einsum("ormt,rk->okmt", lost, mixing)
-        weight[:, torch.as_tensor(columns[units], device=device)] += gained
-        module.weight[rows] = weight.reshape(module.weight[rows].shape).to(module.weight.dtype)
-        shift = torch.einsum("ormt,r->o", lost, torch.as_tensor(offset, device=device))
-        if module.bias is None:
-            module.bias = nn.Parameter(module.weight.new_zeros(module.weight.shape[0]))
-        module.bias[rows] += shift.to(module.bias.dtype)
+    weight = module.weight[rows].reshape(*module.weight[rows].shape[:2], -1).double()
+    device = weight.device
+    lost = weight[:, torch.as_tensor(columns[gone], device=device)]  # (outputs, R, m, taps)
+    mixing = torch.as_tensor(coefficients, device=device)
+    gained = torch.einsum("ormt,rk->okmt", lost, mixing)
+    weight[:, torch.as_tensor(columns[units], device=device)] += gained
+    module.weight[rows] = weight.reshape(module.weight[rows].shape).to(module.weight.dtype)
+    shift = torch.einsum("ormt,r->o", lost, torch.as_tensor(offset, device=device))
+    if module.bias is None:
+        module.bias = nn.Parameter(module.weight.new_zeros(len(module.weight)))
+    module.bias[rows] += shift.to(module.bias.dtype)

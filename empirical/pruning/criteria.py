@@ -15,8 +15,19 @@ from empirical.pruning import (  # noqa: F401  (importing declares their criteri
     criteria_weights,
     folding,
 )
-from empirical.pruning.criterion import REGISTRY, Knowledge, Scores
-from theory.shared.validation import one_of
+from empirical.pruning.criterion import (
+    REGISTRY,
+    Knowledge,
+    Score,
+    Scores,
+    criterion_of,
+    register_criterion,
+)
+
+__all__ = [
+    "REGISTRY", "comparable", "criterion_names", "criterion_of", "criterion_rows",
+    "register_criterion", "scores",
+]  # fmt: skip
 
 
 def criterion_names() -> list[str]:
@@ -28,30 +39,28 @@ def criterion_names() -> list[str]:
     return list(REGISTRY)
 
 
-def scores(known: Knowledge, criterion: str, *, seed: int = 0) -> dict[str, Scores]:
-    """Score every unit of every group; group name -> (units,).
+def criterion_rows() -> list[tuple[str, str, str]]:
+    """Name, axis and source of every criterion, in the order of declaration.
 
-    Raises ValueError for an unknown criterion (with the nearest names) and where a score is not
+    >>> next(row for row in criterion_rows() if row[0] == "l2")
+    ('l2', 'weights', "norm of the channel's filter")
+    """
+    return [(c.name, c.axis, c.source) for c in REGISTRY.values()]
+
+
+def scores(known: Knowledge, criterion: str | Score, *, seed: int = 0) -> dict[str, Scores]:
+    """Score every unit of every group by name or by function; group name -> (units,).
+
+    Raises ValueError for an unknown name (with the nearest) and for scores of a wrong shape or not
     finite (naming criterion and layer).
     """
-    chosen = REGISTRY[one_of("criterion", criterion, REGISTRY)]
-    found = {}
-    for group in known.graph.groups:
-        value = np.asarray(chosen.score(known, group, seed), dtype=np.float64)
-        bad = np.flatnonzero(~np.isfinite(value))
-        if bad.size or value.shape != (group.units,):
-            raise ValueError(
-                f"criterion {criterion!r} is not finite on layer {group.name!r}: {bad.size} of "
-                f"{group.units} channels, the first {bad[0] if bad.size else value.shape}. Choose "
-                "another criterion, or name the layer in skip."
-            )
-        found[group.name] = value
-    return found
+    chosen = criterion_of(criterion)
+    return {group.name: chosen.of(known, group, seed) for group in known.graph.groups}
 
 
-def comparable(criterion: str, found: dict[str, Scores]) -> dict[str, Scores]:
+def comparable(criterion: str | Score, found: dict[str, Scores]) -> dict[str, Scores]:
     """Scores that groups can compete on, by the criterion's `across` rule."""
-    if REGISTRY[criterion].across == "raw":
+    if criterion_of(criterion).across == "raw":
         return found
     return {
         name: value / max(float(np.abs(value).mean()), np.finfo(float).tiny)

@@ -6,26 +6,26 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from empirical.pruning.channel_graph import Group, Member
-from empirical.pruning.criterion import Knowledge, Scores, register
+from empirical.pruning.criterion import Knowledge, Scores, register_criterion
+from empirical.pruning.macs import Counted, blocks_of, counted, filters
 from empirical.pruning.replaceability import RIDGE, removal_order, scores_from_order
 
 Float = NDArray[np.float64]
 
 
-def outgoing_gram(module: nn.Module, member: Member, fisher: Float | None = None) -> list[Float]:
+def outgoing_gram(module: Counted, member: Member, fisher: Float | None = None) -> list[Float]:
     """Σ wᵀw over outputs and taps of a consumer's weights on the units; (units, units) per block.
 
     With `fisher` (outputs, outputs) it is Σ wᵀΓw. Units that cover several inputs sum over them;
     the blocks of a grouped convolution are apart.
     """
-    weight = module.weight.detach().double().cpu().numpy()
+    weight = filters(module)
     flat = weight.reshape(*weight.shape[:2], -1)  # (outputs, inputs, taps)
-    groups = getattr(module, "groups", 1)
-    columns = member.index if groups == 1 else member.index[:, :1]
-    outputs = len(flat) // groups
+    blocks = blocks_of(module)
+    columns = member.columns(module)
+    outputs = len(flat) // blocks
     grams = []
     for start in range(0, len(flat), outputs):
         mine = slice(start, start + outputs)
@@ -43,19 +43,24 @@ def _consumers(
     outgoing: list[Float] = []
     for member in group.consumers:
         covariances += list(known.input_moments[group.name, member.module].cov)
-        module = known.model.get_submodule(member.module)
-        outgoing += outgoing_gram(module, member, fisher and fisher[member.module])
+        minded = None if fisher is None else fisher[member.module]
+        outgoing += outgoing_gram(counted(known.model, member.module), member, minded)
     return covariances, outgoing
 
 
-@register("replaceability", "local", "raw", "greedy block identity with downdates")
-def replaceability(known: Knowledge, group: Group, _: int) -> Scores:
+@register_criterion(
+    "replaceability", axis="local", across="raw", source="greedy block identity with downdates"
+)
+def replaceability(known: Knowledge, group: Group) -> Scores:
     """Relative variance the next layers lose by the time a unit goes, peers standing in."""
     return scores_from_order(*removal_order(*_consumers(known, group)))
 
 
-@register("task_replaceability", "both", "raw", "the same, in nats of the prediction")
-def task_replaceability(known: Knowledge, group: Group, _: int) -> Scores:
+@register_criterion(
+    "task_replaceability", axis="both", across="raw",
+    source="greedy block identity, in nats of the prediction",
+)  # fmt: skip
+def task_replaceability(known: Knowledge, group: Group) -> Scores:
     """Nats by which the prediction moves by the time a unit goes, peers standing in.
 
     Both axes in one: `replaceability` with the next layer's outputs weighted by how much the
@@ -65,8 +70,10 @@ def task_replaceability(known: Knowledge, group: Group, _: int) -> Scores:
     return scores_from_order(order, 0.5 * cost)
 
 
-@register("replaceability_at_once", "local", "raw", "A_ii / P_ii, without updates")
-def replaceability_at_once(known: Knowledge, group: Group, _: int) -> Scores:
+@register_criterion(
+    "replaceability_at_once", axis="local", across="raw", source="A_ii / P_ii, without updates"
+)
+def replaceability_at_once(known: Knowledge, group: Group) -> Scores:
     """Relative variance the next layers lose by each unit alone: what the updates are worth."""
     total = np.zeros(group.units)
     for cov, gram in zip(*_consumers(known, group), strict=True):
@@ -77,8 +84,11 @@ def replaceability_at_once(known: Knowledge, group: Group, _: int) -> Scores:
     return total
 
 
-@register("outgoing_power", "local", "raw", "A_ii K_ii: what the next layers lose without peers")
-def outgoing_power(known: Knowledge, group: Group, _: int) -> Scores:
+@register_criterion(
+    "outgoing_power", axis="local", across="raw",
+    source="A_ii K_ii: what the next layers lose without peers",
+)  # fmt: skip
+def outgoing_power(known: Knowledge, group: Group) -> Scores:
     """Relative variance the next layers lose if each unit is replaced by its mean."""
     total = np.zeros(group.units)
     for cov, gram in zip(*_consumers(known, group), strict=True):

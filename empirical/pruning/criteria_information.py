@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from empirical.pruning.channel_graph import Group, Member
-from empirical.pruning.criterion import REGISTRY, Knowledge, Scores, over_producers, ranks, register
-from theory.axes import LOCAL_AXIS, QUANTITIES, ChannelAxes
+from empirical.pruning.criterion import (
+    REGISTRY,
+    Knowledge,
+    Scores,
+    over_producers,
+    ranks,
+    register_criterion,
+)
+from theory import LOCAL_AXIS, QUANTITIES, ChannelAxes
 
 NOT_SCORED = ("rayleigh_quotient",)
 """Quantities that need the filters as well and are no criterion here."""
@@ -39,23 +48,24 @@ def _listed(axes: ChannelAxes, size: int) -> NDArray[np.bool_]:
     return listed
 
 
-def _declare_quantities() -> None:
-    """Every quantity of the two axes, keeping high values ("name") or low ones ("-name")."""
-    for quantity in QUANTITIES:
-        if quantity in NOT_SCORED:
-            continue
-        axis = "local" if quantity in LOCAL_AXIS else "target"
-        across = "mean" if quantity == "signal_power" else "raw"
-        for prefix, sign in (("", 1), ("-", -1)):
+def _quantity(name: str, sign: int) -> Callable[[Knowledge, Group], Scores]:
+    def score(known: Knowledge, group: Group) -> Scores:
+        axes = known.hulls if name.startswith("hull") else known.axes
+        return over_producers(group, lambda m: axis_scores(axes[m.module], name, sign))
 
-            def score(known: Knowledge, group: Group, _: int, q=quantity, s=sign) -> Scores:
-                axes = known.hulls if q.startswith("hull") else known.axes
-                return over_producers(group, lambda m: axis_scores(axes[m.module], q, s))
-
-            register(prefix + quantity, axis, across, "arXiv:2605.07086")(score)
+    return score
 
 
-_declare_quantities()
+for _name in QUANTITIES:
+    if _name in NOT_SCORED:
+        continue
+    for _prefix, _sign in (("", 1), ("-", -1)):
+        register_criterion(
+            _prefix + _name,
+            axis="local" if _name in LOCAL_AXIS else "target",
+            across="mean" if _name == "signal_power" else "raw",
+            source="arXiv:2605.07086",
+        )(_quantity(_name, _sign))
 
 COMBINATIONS: dict[str, tuple[str, ...]] = {
     "two_axis": ("-peer_predictability", "task_information"),
@@ -66,21 +76,27 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
 """Combination -> its parts. The score is the mean of the parts' ranks within the group."""
 
 
-def _declare_combinations() -> None:
-    for name, parts in COMBINATIONS.items():
+def _combination(parts: tuple[str, ...]) -> Callable[[Knowledge, Group], Scores]:
+    def score(known: Knowledge, group: Group) -> Scores:
+        return np.asarray(np.mean([ranks(REGISTRY[p].of(known, group)) for p in parts], axis=0))
 
-        def score(known: Knowledge, group: Group, seed: int, parts=parts) -> Scores:
-            return np.mean([ranks(REGISTRY[p].score(known, group, seed)) for p in parts], axis=0)
-
-        axes = {REGISTRY[part].axis for part in parts}
-        register(name, axes.pop() if len(axes) == 1 else "both", "raw", " + ".join(parts))(score)
+    return score
 
 
-_declare_combinations()
+for _name, _parts in COMBINATIONS.items():
+    _axes = {REGISTRY[part].axis for part in _parts}
+    register_criterion(
+        _name,
+        axis=_axes.pop() if len(_axes) == 1 else "both",
+        across="raw",
+        source="mean rank of " + ", ".join(_parts),
+    )(_combination(_parts))
 
 
-@register("conditional_power", "local", "mean", "J_i (1 - E_i): the variance no peer explains")
-def conditional_power(known: Knowledge, group: Group, _: int) -> Scores:
+@register_criterion(
+    "conditional_power", axis="local", source="J_i (1 - E_i): the variance no peer explains"
+)
+def conditional_power(known: Knowledge, group: Group) -> Scores:
     """Variance of a channel given all its peers."""
 
     def score(member: Member) -> Scores:

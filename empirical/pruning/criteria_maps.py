@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from empirical.pruning.channel_graph import Group
-from empirical.pruning.criterion import Knowledge, Scores, over_producers, register
-from empirical.reading.hooks import capture, evaluating
+from empirical.pruning.criterion import Knowledge, Scores, over_producers, register_criterion
+from empirical.reading.batches import Batch
 from empirical.reading.layers import find_layers
+from empirical.reading.passes import mean_over_images
 
 
 def average_rank(maps: Tensor) -> Tensor:
@@ -24,7 +25,8 @@ def average_rank(maps: Tensor) -> Tensor:
     >>> average_rank(torch.stack([flat, sharp])[None])
     tensor([1., 2.])
     """
-    return torch.linalg.matrix_rank(maps.float()).float().mean(0)
+    ranks: Tensor = torch.linalg.matrix_rank(maps.float())
+    return ranks.float().mean(0)
 
 
 def channel_independence(maps: Tensor) -> Tensor:
@@ -57,48 +59,46 @@ def _nuclear(gram: Tensor) -> Tensor:
     if gram.shape[-1] == 0:
         return gram.new_zeros(gram.shape[:-2])
     # rounding leaves zero singular values as eigenvalues slightly below zero
-    return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().sum(-1)
+    values: Tensor = torch.linalg.eigvalsh(gram)
+    return values.clamp(min=0).sqrt().sum(-1)
 
 
-@torch.no_grad()
 def map_scores(
     model: nn.Module,
     layers: Sequence[str],
     example: Tensor,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[Batch],
     images: int,
     score: Callable[[Tensor], Tensor],
 ) -> dict[str, Scores]:
     """Average `score` (a function of maps) over the first `images` images, layer by layer."""
-    found = find_layers(model, example, names=list(layers))
-    total = {layer.name: torch.zeros(layer.n_channels, dtype=torch.float64) for layer in found}
-    readers = {}
-    for layer in found:
-        dim = layer.norm_channel_dim if layer.norm else layer.channel_dim
 
-        def read(output: Tensor, name=layer.name, dim=dim) -> None:
+    def of_output(dim: int) -> Callable[[Tensor], Tensor]:
+        def read(output: Tensor) -> Tensor:
             maps = output.movedim(dim, 1)
             maps = maps.reshape(*maps.shape[:2], *(1,) * (4 - maps.ndim), *maps.shape[2:])
-            total[name] += len(maps) * score(maps.relu()).double().cpu()
+            return score(maps.relu())
 
-        readers[layer.norm or layer.name] = read
-    seen = 0
-    with evaluating(model), capture(model, readers):
-        for inputs, _ in batches:
-            model(inputs[: images - seen])
-            seen += len(inputs[: images - seen])
-            if seen >= images:
-                break
-    return {name: np.asarray(value / seen) for name, value in total.items()}
+        return read
+
+    found = find_layers(model, example, names=list(layers))
+    readers = {
+        layer.norm or layer.name: of_output(
+            layer.norm_channel_dim if layer.norm else layer.channel_dim
+        )
+        for layer in found
+    }
+    means = mean_over_images(model, batches, images, readers)
+    return {layer.name: np.asarray(means[layer.norm or layer.name]) for layer in found}
 
 
-@register("hrank", "maps", "mean", "Lin et al., CVPR 2020")
-def hrank(known: Knowledge, group: Group, _: int) -> Scores:
+@register_criterion("hrank", axis="maps", source="Lin et al., CVPR 2020")
+def hrank(known: Knowledge, group: Group) -> Scores:
     """Mean rank of a channel's feature maps."""
     return over_producers(group, lambda member: known.map_ranks[member.module])
 
 
-@register("chip", "maps", "mean", "Sui et al., NeurIPS 2021")
-def chip(known: Knowledge, group: Group, _: int) -> Scores:
+@register_criterion("chip", axis="maps", source="Sui et al., NeurIPS 2021")
+def chip(known: Knowledge, group: Group) -> Scores:
     """Channel independence."""
     return over_producers(group, lambda member: known.map_independence[member.module])

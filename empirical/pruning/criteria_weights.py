@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -10,13 +9,16 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
 from empirical.pruning.channel_graph import Group
-from empirical.pruning.criterion import Knowledge, Scores, over_producers, register
+from empirical.pruning.criterion import Knowledge, Scores, over_producers, register_criterion
+from empirical.pruning.macs import counted, filters
 
 
-@register("random", "none", "raw", "uniform draws; report several seeds")
-def random(known: Knowledge, group: Group, seed: int) -> Scores:
+@register_criterion(
+    "random", axis="none", across="raw", source="uniform draws; report several seeds",
+    stochastic=True,
+)  # fmt: skip
+def random(_known: Knowledge, group: Group, generator: np.random.Generator) -> Scores:
     """Independent uniform scores, reproducible from the seed and the group's name."""
-    generator = np.random.default_rng([seed, zlib.crc32(group.name.encode())])
     return generator.random(group.units)
 
 
@@ -30,22 +32,6 @@ def filter_norm(weight: NDArray[np.floating], order: int) -> Scores:
     return np.asarray(np.linalg.norm(flat, ord=order, axis=1))
 
 
-def _norm(order: int) -> Callable[[Knowledge, Group, int], Scores]:
-    def score(known: Knowledge, group: Group, _: int) -> Scores:
-        return over_producers(
-            group,
-            lambda m: filter_norm(
-                known.model.get_submodule(m.module).weight.detach().cpu().numpy(), order
-            ),
-        )
-
-    return score
-
-
-register("l1", "weights", "mean", "Li et al., ICLR 2017: norm of the channel's filter")(_norm(1))
-register("l2", "weights", "mean", "norm of the channel's filter")(_norm(2))
-
-
 def geometric_spread(weight: NDArray[np.floating]) -> Scores:
     """FPGM (He et al., CVPR 2019): sum of distances of each filter to all others; weight (C, ...).
 
@@ -56,12 +42,18 @@ def geometric_spread(weight: NDArray[np.floating]) -> Scores:
     return np.asarray(squareform(pdist(flat)).sum(axis=1))
 
 
-@register("fpgm", "weights", "mean", "He et al., CVPR 2019: distance to the geometric median")
-def fpgm(known: Knowledge, group: Group, _: int) -> Scores:
-    """Filters near the geometric median of their layer go first."""
-    return over_producers(
-        group,
-        lambda m: geometric_spread(
-            known.model.get_submodule(m.module).weight.detach().cpu().numpy()
-        ),
-    )
+def of_filters(score: Callable[[Scores], Scores]) -> Callable[[Knowledge, Group], Scores]:
+    """Turn a score of a layer's filters into one of a group."""
+
+    def of_group(known: Knowledge, group: Group) -> Scores:
+        return over_producers(group, lambda m: score(filters(counted(known.model, m.module))))
+
+    return of_group
+
+
+for _name, _score, _source in (
+    ("l1", lambda w: filter_norm(w, 1), "Li et al., ICLR 2017: norm of the channel's filter"),
+    ("l2", lambda w: filter_norm(w, 2), "norm of the channel's filter"),
+    ("fpgm", geometric_spread, "He et al., CVPR 2019: distance to the geometric median"),
+):
+    register_criterion(_name, axis="weights", source=_source)(of_filters(_score))

@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def export_program(path: str | os.PathLike[str], model: nn.Module, example: Tens
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Keep the exporter's progress lines and deprecation notices to itself."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -16,7 +16,8 @@ from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from empirical.pruning.channel_graph import ChannelGraph, Group, Member
-from empirical.pruning.criterion import Knowledge, Scores, register
+from empirical.pruning.criterion import Knowledge, Scores, register_criterion
+from empirical.pruning.macs import COUNTED, counted, filters
 from empirical.pruning.removal import Kept
 
 Float = NDArray[np.float64]
@@ -45,8 +46,10 @@ def merge_scores(filters: Float) -> Scores:
     return score
 
 
-@register("folding", "weights", "mean", "Wang et al., ICLR 2025, with Ward's clusters")
-def folding(known: Knowledge, group: Group, _: int) -> Scores:
+@register_criterion(
+    "folding", axis="weights", source="Wang et al., ICLR 2025, with Ward's clusters"
+)
+def folding(known: Knowledge, group: Group) -> Scores:
     """Channels whose filters are nearest to another's go first."""
     return merge_scores(_filters(known.model, group))
 
@@ -55,8 +58,7 @@ def _filters(model: nn.Module, group: Group) -> Float:
     """Every producer's filters side by side, each scaled to unit mean square; (units, d)."""
     parts = []
     for member in group.producers:
-        weight = model.get_submodule(member.module).weight.detach().double().cpu().numpy()
-        rows = weight[member.index].reshape(group.units, -1)
+        rows = filters(counted(model, member.module))[member.index].reshape(group.units, -1)
         scale = np.sqrt(np.mean(np.sum(rows**2, axis=1)))
         parts.append(rows / scale if scale > 0 else rows)
     return np.concatenate(parts, axis=1)
@@ -72,8 +74,8 @@ def fold(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
         units = kept[group.name]
         if len(units) == group.units:
             continue
-        filters = _filters(model, group)
-        nearest = units[cdist(filters, filters[units]).argmin(axis=1)]
+        rows = _filters(model, group)
+        nearest = units[cdist(rows, rows[units]).argmin(axis=1)]
         nearest[units] = units
         with torch.no_grad():
             for member in group.members:
@@ -84,19 +86,17 @@ def fold(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
 def _fold_member(
     module: nn.Module, member: Member, units: NDArray[np.int64], nearest: NDArray[np.int64]
 ) -> None:
+    clusters = [np.flatnonzero(nearest == unit) for unit in units]
     if member.role == "in":
-        block = module.weight.shape[1]
-        columns = member.index[:, :1] if getattr(module, "groups", 1) > 1 else member.index
+        assert isinstance(module, COUNTED)
+        columns = member.columns(module)
         original = module.weight.clone()
-        for unit in units:
-            cluster = np.flatnonzero(nearest == unit)
-            summed = original[:, columns[cluster]].sum(dim=1)
-            module.weight[:, columns[unit] % block] = summed
+        for unit, cluster in zip(units, clusters, strict=True):
+            module.weight[:, columns[unit]] = original[:, columns[cluster]].sum(dim=1)
         return
     for name in ("weight", "bias", "running_mean", "running_var"):
         tensor = getattr(module, name, None)
         if isinstance(tensor, Tensor) and len(tensor) > member.index.max():
             original = tensor.clone()
-            for unit in units:
-                cluster = np.flatnonzero(nearest == unit)
+            for unit, cluster in zip(units, clusters, strict=True):
                 tensor[member.index[unit]] = original[member.index[cluster]].mean(dim=0)

@@ -1,15 +1,37 @@
-"""Exact multiply-accumulate counts of a network's convolutions and linear layers."""
+"""Convolutions and linear layers, and their exact multiply-accumulate counts."""
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.reading.hooks import evaluating
+from empirical.reading.hooks import capture, evaluating
 
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Counted = Convolution | nn.Linear
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 COUNTED = (*CONVOLUTIONS, nn.Linear)
+
+
+def counted(model: nn.Module, name: str) -> Counted:
+    """Return a convolution or linear layer by its name, which is known to be one."""
+    module = model.get_submodule(name)
+    assert isinstance(module, COUNTED)
+    return module
+
+
+def filters(module: Counted) -> NDArray[np.float64]:
+    """Weights in float64 on the host: (outputs, inputs per block, *taps)."""
+    weight: NDArray[np.float64] = module.weight.detach().double().cpu().numpy()
+    return weight
+
+
+def blocks_of(module: Counted) -> int:
+    """In how many blocks the layer reads its channels: `groups` of a grouped convolution."""
+    return 1 if isinstance(module, nn.Linear) else module.groups
 
 
 def positions(model: nn.Module, example: Tensor) -> dict[str, int]:
@@ -20,30 +42,17 @@ def positions(model: nn.Module, example: Tensor) -> dict[str, int]:
     """
     seen: dict[str, int] = {}
 
-    def note(name: str, module: nn.Module, output: Tensor) -> None:
-        channels = output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1]
-        seen[name] = seen.get(name, 0) + output.numel() // (channels * example.shape[0])
+    def reader(name: str, module: Counted) -> Callable[[Tensor], None]:
+        def note(output: Tensor) -> None:
+            channels = output.shape[-1 if isinstance(module, nn.Linear) else 1]
+            seen[name] = seen.get(name, 0) + output.numel() // (channels * len(example))
 
-    handles = [
-        module.register_forward_hook(lambda m, _, output, n=name: note(n, m, output))
-        for name, module in model.named_modules()
-        if isinstance(module, COUNTED)
-    ]
-    try:
-        with evaluating(model):
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+        return note
+
+    readers = {n: reader(n, m) for n, m in model.named_modules() if isinstance(m, COUNTED)}
+    with evaluating(model), capture(model, readers):
+        model(example)
     return seen
-
-
-def per_position(module: nn.Module) -> int:
-    """Multiply-accumulates of one application: taps × inputs × outputs / groups; no bias."""
-    if isinstance(module, nn.Linear):
-        return module.in_features * module.out_features
-    taps = prod(module.kernel_size)
-    return taps * module.in_channels * module.out_channels // module.groups
 
 
 def count_macs(model: nn.Module, example: Tensor) -> int:
@@ -57,5 +66,6 @@ def count_macs(model: nn.Module, example: Tensor) -> int:
     >>> count_macs(nn.Conv2d(3, 8, 3, padding=1), torch.zeros(1, 3, 10, 10))
     21600
     """
-    modules = dict(model.named_modules())
-    return sum(n * per_position(modules[name]) for name, n in positions(model, example).items())
+    calls = positions(model, example)
+    # taps × inputs × outputs / groups is how many weights there are
+    return sum(n * counted(model, name).weight.numel() for name, n in calls.items())

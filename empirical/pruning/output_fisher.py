@@ -11,7 +11,7 @@ are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from empirical.reading.hooks import evaluating
+from empirical.devices import device_of
+from empirical.reading.batches import Batch, leading
+from empirical.reading.hooks import edit, evaluating
+from empirical.reading.positions import random_fractions
+from empirical.reading.sums import Sums
 
 Float = NDArray[np.float64]
 
@@ -27,62 +31,54 @@ Float = NDArray[np.float64]
 def output_fisher(
     model: nn.Module,
     layers: Sequence[str],
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[Batch],
     *,
     images: int = 1000,
     seed: int = 0,
 ) -> dict[str, Float]:
     """Γ (outputs, outputs) of every layer, from the first `images` images, in nats per unit².
 
-    `layers` are convolutions or linear layers of `model`, which is left as it is.
+    `layers` are convolutions or linear layers of `model`, which is left as it is. The class drawn
+    for an image depends on the seed and on its index in the data.
     """
-    generator = torch.Generator().manual_seed(seed)
+    device = device_of(model)
+    sums = {name: Sums([("g", "g")], device=device, about_zero=True) for name in layers}
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
 
-    def keep(name: str, output: Tensor) -> Tensor:
-        # A graph of the loss is needed from here on, also where all parameters are frozen.
-        output = output if output.requires_grad else output.detach().requires_grad_(True)
-        outputs[name].append(output)
-        return output
+    def keep(name: str) -> Callable[[Tensor], Tensor]:
+        def kept(output: Tensor) -> Tensor:
+            # a graph of the loss is needed from here on, also where all parameters are frozen
+            output = output if output.requires_grad else output.detach().requires_grad_(True)
+            outputs[name].append(output)
+            return output
 
-    handles = [
-        model.get_submodule(name).register_forward_hook(lambda m, i, o, n=name: keep(n, o))
-        for name in layers
-    ]
-    total: dict[str, Tensor] = {}
+        return kept
+
     seen = 0
-    try:
-        with evaluating(model):
-            for inputs, _ in batches:
-                inputs = inputs[: images - seen]
-                _add(model, inputs, outputs, total, generator)
-                seen += len(inputs)
-                if seen >= images:
-                    break
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: (value / seen).cpu().numpy() for name, value in total.items()}
+    with evaluating(model), edit(model, {name: keep(name) for name in layers}):
+        for batch in leading(batches, images):
+            for name, gradient in _gradients(model, batch, outputs, seed):
+                linear = isinstance(model.get_submodule(name), nn.Linear)
+                rows = gradient if linear else gradient.movedim(1, -1)
+                rows = rows.flatten(1, -2) if rows.ndim > 2 else rows[:, None]
+                sums[name].add({"g": rows[:, :, None]}, [len(rows)])
+            seen += len(batch.images)
+    return {name: total.total().products["g", "g"][0] / seen for name, total in sums.items()}
 
 
-def _add(
-    model: nn.Module,
-    inputs: Tensor,
-    outputs: dict[str, list[Tensor]],
-    total: dict[str, Tensor],
-    generator: torch.Generator,
-) -> None:
-    """Add the sums of one batch."""
+def _gradients(
+    model: nn.Module, batch: Batch, outputs: dict[str, list[Tensor]], seed: int
+) -> list[tuple[str, Tensor]]:
+    """Layer and ∂ log p(y) / ∂z for each call of one batch; `outputs` are emptied."""
+    n = len(batch.images)
     with torch.enable_grad():
-        logits = model(inputs)
-        chances = functional.softmax(logits.detach().double().cpu(), dim=1)
-        drawn = torch.multinomial(chances, 1, generator=generator).flatten().to(logits.device)
-        loss = functional.cross_entropy(logits, drawn, reduction="sum")
-        flat = [(name, output) for name, calls in outputs.items() for output in calls]
-        gradients = torch.autograd.grad(loss, [output for _, output in flat])
-    for (name, _), gradient in zip(flat, gradients, strict=True):
-        linear = isinstance(model.get_submodule(name), nn.Linear)
-        rows = (gradient if linear else gradient.movedim(1, -1)).flatten(0, -2).double()
-        total[name] = total.get(name, 0) + rows.mT @ rows
-    for calls in outputs.values():
-        calls.clear()
+        logits = model(batch.images)
+        chances = functional.softmax(logits.detach().double().cpu(), dim=1).cumsum(1)
+        drawn = torch.from_numpy(random_fractions(seed, "output_fisher", batch.first, n))
+        classes = (chances < drawn[:, None] * chances[:, -1:]).sum(1).to(logits.device)
+        loss = functional.cross_entropy(logits, classes, reduction="sum")
+        calls = [(name, output) for name, kept in outputs.items() for output in kept]
+        gradients = torch.autograd.grad(loss, [output for _, output in calls])
+    for kept in outputs.values():
+        kept.clear()
+    return [(name, gradient) for (name, _), gradient in zip(calls, gradients, strict=True)]

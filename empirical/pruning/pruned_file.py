@@ -99,12 +99,15 @@ def load_pruned(path: str | PathLike[str], model: nn.Module | None = None) -> Lo
             f"{header.get('pruned')!r} found). A checkpoint is read by load_model."
         )
     spec = None if header["spec"] is None else ModelSpec(**header["spec"])
-    if model is None and spec is None:
+    if model is not None:
+        loaded = copy.deepcopy(model)
+    elif spec is not None:
+        loaded = spec.build()
+    else:
         raise ValueError(
             f"{path} holds a network that was not built by name. Pass model, a freshly built "
             "network of the original shape."
         )
-    loaded = spec.build() if model is None else copy.deepcopy(model)
     _reshape(loaded, header["modules"], tensors, str(path))
     loaded.load_state_dict(tensors)
     return LoadedModel(loaded.eval(), spec, header["report"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import nn
 
 from empirical.pruning import allocation as alloc
 from empirical.pruning.calibration import Calibration
+from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.compensation import merge
-from empirical.pruning.criteria import comparable
-from empirical.pruning.criterion import REGISTRY
+from empirical.pruning.criteria import comparable, criterion_of
+from empirical.pruning.criterion import Score
 from empirical.pruning.folding import fold
 from empirical.pruning.reconstruction import kept_outputs, reconstruct
 from empirical.pruning.recovery import RECOVERIES, recalibrate
@@ -86,14 +87,14 @@ def prune(
     loader: Iterable[object] | Calibration,
     *,
     macs: float = 0.5,
-    criterion: str = "replaceability",
+    criterion: str | Score = "replaceability",
     allocation: str = "uniform",
     recovery: str = "compensate",
     path: str = "removed",
     floor: float = 0.05,
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
-    skip: tuple[str, ...] = (),
+    skip: Sequence[str] = (),
 ) -> PrunedModel:
     """Return a smaller copy of `model` that keeps the share `macs` of multiply-accumulates.
 
@@ -104,7 +105,11 @@ def prune(
         or a `Calibration` of this model, so that several calls share its measurements.
     macs : share of the multiply-accumulates to keep. Met within 1 % where single channels are
         fine enough; `report.deviation` states by how much it was missed.
-    criterion : one of `criterion_names()`; the channels that score lowest go.
+    criterion : one of `criterion_names()`, or a function (known, group) -> (units,) scores, as
+        `register_criterion` takes it; the channels that score lowest go. `known` is the
+        `Calibration`: `known.model`, `known.axes[layer]`, `known.batches()` and the like; the
+        group has `name`, `units`, and the layers that produce and read it (`producers`,
+        `consumers`: each with its `module`'s name and the `index` (units, m) of its channels).
     allocation : "uniform", "global" or "sensitivity".
     recovery : "none", "recalibrate" (batch norms), "merge" (peer compensation),
         "compensate" (both), "reconstruct" (every layer refitted to the dense network),
@@ -128,9 +133,13 @@ def prune(
     >>> batch = (torch.randn(8, 1, 4, 4), torch.tensor([0, 1] * 4))
     >>> prune(net, [batch], macs=0.5, criterion="l2", recovery="none").report.channels
     {'0': (8, 4)}
+    >>> def bias(known, group):
+    ...     return known.model.get_submodule(group.name).bias.detach().abs()
+    >>> print(prune(net, [batch], criterion=bias).report.criterion)
+    bias
     """
     started = time.perf_counter()
-    one_of("criterion", criterion, REGISTRY)
+    named = criterion_of(criterion).name
     one_of("allocation", allocation, ALLOCATIONS)
     one_of("recovery", recovery, RECOVERIES)
     one_of("path", path, PATHS)
@@ -143,7 +152,7 @@ def prune(
     sizes = {g.name: (g.units, len(kept[g.name])) for g in known.graph.groups}
     left = known.graph.macs(np.array([after for _, after in sizes.values()]))
     report = PruningReport(
-        criterion, allocation if counts is None else "given", recovery, path,
+        named, allocation if counts is None else "given", recovery, path,
         macs if counts is None else None, known.graph.macs(), left, _parameters(model),
         _parameters(pruned), sizes, known.graph.kept_whole, time.perf_counter() - started,
     )  # fmt: skip
@@ -153,7 +162,7 @@ def prune(
 def choose(
     known: Calibration,
     macs: float,
-    criterion: str,
+    criterion: str | Score,
     allocation: str,
     *,
     floor: float = 0.05,
@@ -212,12 +221,13 @@ def apply(
     if "recalibrate" in steps:
         recalibrate(pruned, known.batches())
     if "finetune" in steps:
+        assert known.training is not None
         train(pruned, known.training, recipe=known.recipe, seed=known.seed, steps=(),
-              device=known.device)  # fmt: skip
+              device=known.device or "cpu")  # fmt: skip
     return pruned
 
 
-def _given(graph: alloc.ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:
+def _given(graph: ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:
     names = {group.name: group.units for group in graph.groups}
     for name, wanted in counts.items():
         one_of("counts", name, names)

@@ -12,74 +12,75 @@ error that earlier layers left is among the inputs. Closed form, no labels (He e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from empirical.pruning.macs import CONVOLUTIONS, COUNTED
-from empirical.reading.hooks import capture, evaluating
+from empirical.devices import device_of
+from empirical.pruning.macs import COUNTED
+from empirical.reading.batches import Batch
+from empirical.reading.hooks import before_call, evaluating
+from empirical.reading.kept import Kept
+from empirical.reading.layers import Measurable, find_layers
+from empirical.reading.patches import map_size, patches
+from empirical.reading.points import Tap
+from empirical.reading.positions import Sampler
+from empirical.reading.readings import Outputs
+from empirical.reading.recorder import Recorder
+from empirical.reading.sums import Sums
 
 RIDGE = 1e-2
 """Default pull towards the weights as they were, as a share of the inputs' mean variance."""
 
 POSITIONS = 16
-"""Random output positions of each layer that are fitted, drawn anew for every chunk of images."""
+"""Random output positions of each image that a layer is fitted on."""
 
 CHUNK = 125
-"""Images whose positions are drawn together."""
+"""Images whose patches are held at once."""
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What a dense layer computed: one pair per chunk of images.
+@dataclass(frozen=True, eq=False)
+class References:
+    """What dense layers computed, (images, P, channels) by name in call order, at which positions.
 
-    `places` holds flat output positions (P,), `outputs` the outputs there (images, P, channels).
+    The positions of an image are those of `seed`, the image's place in the data, and the layer.
     """
 
-    places: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    outputs: Mapping[str, Tensor]
+    positions: int
+    seed: int
 
 
 def references(
-    model: nn.Module, images: Tensor, *, positions: int = POSITIONS, seed: int = 0
-) -> dict[str, Reference]:
-    """Outputs of every convolution and linear layer of `model` on `images`, in call order.
+    model: nn.Module, batches: Iterable[Batch], *, positions: int = POSITIONS, seed: int = 0
+) -> References:
+    """Outputs of every convolution and linear layer of `model`, from the first image of all on.
 
     A layer that one forward pass calls several times is left out: no single fit serves it.
     """
-    generator = torch.Generator().manual_seed(seed)
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-
-    def read(name: str, module: nn.Module, output: Tensor) -> None:
-        rows = _by_position(module, output.detach())
-        draw = torch.randperm(rows.shape[1], generator=generator)[:positions].sort().values
-        draw = draw.to(rows.device)
-        found.setdefault(name, []).append((draw, rows[:, draw].clone()))
-
-    names = {n: m for n, m in model.named_modules() if isinstance(m, COUNTED)}
-    readers = {n: (lambda output, n=n, m=m: read(n, m, output)) for n, m in names.items()}
-    chunks = images.split(CHUNK)
-    with evaluating(model), capture(model, readers):
-        for chunk in chunks:
-            model(chunk)
-    return {
-        name: Reference(*(tuple(part) for part in zip(*pairs, strict=True)))
-        for name, pairs in found.items()
-        if len(pairs) == len(chunks)
-    }
+    stream = iter(batches)
+    first = next(stream)
+    layers = [x for x in find_layers(model, first.images, classifier=True) if x.calls == 1]
+    kept = {layer.name: Kept() for layer in layers}
+    recorder = Recorder(
+        [(Outputs(Tap(x, x.name, x.channel_dim)), [kept[x.name]]) for x in layers],
+        Sampler(positions, seed=seed, device=device_of(model)),
+    )
+    with evaluating(model), recorder.reading(model):
+        for batch in chain([first], stream):
+            recorder.run(model, batch)
+    return References({n: sink.all("y")[:, :, 0] for n, sink in kept.items()}, positions, seed)
 
 
 def reconstruct(
     pruned: nn.Module,
     images: Tensor,
-    known: Mapping[str, Reference],
+    known: References,
     outputs: Mapping[str, NDArray[np.int64]],
     *,
     ridge: float = RIDGE,
@@ -91,114 +92,46 @@ def reconstruct(
     network once, together: each layer is refitted when they arrive there, and then computes what
     the later ones read.
     """
-    with ExitStack() as stack, evaluating(pruned):
-        for name, reference in known.items():
+    sampler = Sampler(known.positions, seed=known.seed, device=images.device)
+    sampler.begin(0, len(images))
 
-            def refit(module: nn.Module, inputs: tuple[Tensor, ...], name=name, r=reference):
-                fit = _Fit(module)
-                for chunk, places, dense in zip(
-                    inputs[0].split(CHUNK), r.places, r.outputs, strict=True
-                ):
-                    fit.add(_rows(module, chunk, places), _kept(dense, outputs.get(name)))
-                fit.solve(ridge)
+    def refit(name: str, dense: Tensor) -> Callable[[Tensor], None]:
+        module = pruned.get_submodule(name)
+        assert isinstance(module, COUNTED)
+        wanted = outputs.get(name)
 
-            handle = pruned.get_submodule(name).register_forward_pre_hook(refit)
-            stack.callback(handle.remove)
+        def fit(inputs: Tensor) -> None:
+            places = sampler.places(name, map_size(module, inputs))
+            sums = Sums([("x", "x"), ("x", "y")], device=inputs.device)
+            for x, at, y in zip(*(v.split(CHUNK) for v in (inputs, places, dense)), strict=True):
+                rows = patches(module, x, at)
+                kept = y if wanted is None else y[..., torch.as_tensor(wanted, device=y.device)]
+                blocks = kept.reshape(*kept.shape[:2], rows.shape[2], -1)
+                sums.add({"x": rows, "y": blocks}, [len(rows)])
+            _solve(module, sums, ridge)
+
+        return fit
+
+    actions = {name: refit(name, dense) for name, dense in known.outputs.items()}
+    with evaluating(pruned), before_call(pruned, actions):
         pruned(images)
 
 
-def _kept(dense: Tensor, wanted: NDArray[np.int64] | None) -> Tensor:
-    return dense if wanted is None else dense[..., torch.as_tensor(wanted, device=dense.device)]
-
-
-def _by_position(module: nn.Module, output: Tensor) -> Tensor:
-    """Outputs as (images, positions, channels)."""
-    if isinstance(module, CONVOLUTIONS):
-        return output.flatten(2).mT
-    return output.reshape(len(output), -1, output.shape[-1])
-
-
-def _rows(module: nn.Module, inputs: Tensor, places: Tensor) -> Tensor:
-    """What the layer multiplies its weights with at `places`: (images, P, inputs × taps)."""
-    if not isinstance(module, CONVOLUTIONS):
-        return _by_position(module, inputs)[:, places]
-    padded = functional.pad(inputs, _padding(module), **_mode(module))
-    taps = _tap_indices(module, padded.shape[2:], places)  # (P, taps)
-    patches = padded.flatten(2)[:, :, taps]  # (images, inputs, P, taps)
-    return patches.movedim(2, 1).flatten(2)
-
-
-def _padding(module: nn.Module) -> list[int]:
-    """Padding before and after, last dimension first, as `functional.pad` takes it."""
-    amounts: list[int] = []
-    for dim in reversed(range(len(module.kernel_size))):
-        if module.padding == "same":
-            total = module.dilation[dim] * (module.kernel_size[dim] - 1)
-            amounts += [total // 2, total - total // 2]
-        else:
-            amounts += [0, 0] if module.padding == "valid" else [module.padding[dim]] * 2
-    return amounts
-
-
-def _mode(module: nn.Module) -> dict[str, str]:
-    return {"mode": "constant" if module.padding_mode == "zeros" else module.padding_mode}
-
-
-def _tap_indices(module: nn.Module, size: Sequence[int], places: Tensor) -> Tensor:
-    """Flat positions in the padded input of every tap of every output place, (P, taps)."""
-    reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-    shape = [(n - r - 1) // s + 1 for n, r, s in zip(size, reach, module.stride, strict=True)]
-    corners = np.stack(np.unravel_index(places.cpu().numpy(), shape), axis=-1) * module.stride
-    offsets = np.array(list(product(*map(range, module.kernel_size)))) * module.dilation
-    where = corners[:, None] + offsets[None]
-    flat = np.ravel_multi_index(tuple(np.moveaxis(where, -1, 0)), tuple(size))
-    return torch.as_tensor(flat, device=places.device)
-
-
-class _Fit:
-    """Sums of one layer's regression, a block for each group of a grouped convolution."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.blocks = getattr(module, "groups", 1)
-        self.n = 0
-        self.pivot: tuple[Tensor, Tensor] | None = None
-
-    def add(self, rows: Tensor, wanted: Tensor) -> None:
-        """Add the samples of one chunk: rows (images, P, inputs), wanted (images, P, outputs)."""
-        x, z = (
-            part.flatten(0, 1).unflatten(1, (self.blocks, -1)).movedim(1, 0)
-            for part in (rows, wanted)
-        )  # (blocks, n, inputs), (blocks, n, outputs)
-        if self.pivot is None:
-            self.pivot = x.mean(1, keepdim=True), z.mean(1, keepdim=True)
-            self.first = [p.double().zero_() for p in (x[:, :1], z[:, :1])]
-            self.gram = x.new_zeros(len(x), x.shape[2], x.shape[2], dtype=torch.double)
-            self.cross = x.new_zeros(len(x), x.shape[2], z.shape[2], dtype=torch.double)
-        x, z = x - self.pivot[0], z - self.pivot[1]
-        self.first[0] += x.sum(1, keepdim=True)
-        self.first[1] += z.sum(1, keepdim=True)
-        self.gram += x.mT @ x
-        self.cross += x.mT @ z
-        self.n += x.shape[1]
-
-    @torch.no_grad()
-    def solve(self, ridge: float) -> None:
-        """Write the fitted weights and bias into the layer."""
-        assert self.pivot is not None
-        mean_x, mean_z = (first / self.n for first in self.first)
-        gram = self.gram / self.n - mean_x.mT @ mean_x
-        cross = self.cross / self.n - mean_x.mT @ mean_z
-        module = self.module
-        start = module.weight.double().reshape(self.blocks, -1, gram.shape[1]).mT
-        pull = ridge * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo().tiny)
-        regular = gram + pull[:, None, None] * torch.eye(gram.shape[1], device=gram.device)
-        weight = start + torch.linalg.solve(regular, cross - gram @ start)
-        bias = (self.pivot[1] + mean_z - (self.pivot[0] + mean_x) @ weight).flatten()
-        module.weight.copy_(weight.mT.reshape(module.weight.shape))
-        if module.bias is None:
-            module.bias = nn.Parameter(module.weight.new_empty(len(bias)))
-        module.bias.copy_(bias)
+@torch.no_grad()
+def _solve(module: Measurable, sums: Sums, ridge: float) -> None:
+    """Write the fitted weights and bias into the layer, a block for each of its groups."""
+    total = sums.total()
+    gram, cross = total.covariance("x", "x"), total.covariance("x", "y")
+    blocks, d, _ = gram.shape
+    start = module.weight.detach().double().cpu().numpy().reshape(blocks, -1, d).swapaxes(1, 2)
+    pull = ridge * np.maximum(np.trace(gram, axis1=1, axis2=2) / d, np.finfo(np.float32).tiny)
+    regular = gram + pull[:, None, None] * np.eye(d)
+    weight = start + np.linalg.solve(regular, cross - gram @ start)
+    bias = total.mean("y") - np.einsum("bd,bdo->bo", total.mean("x"), weight)
+    module.weight.copy_(torch.from_numpy(weight.swapaxes(1, 2).reshape(module.weight.shape)))
+    if module.bias is None:
+        module.bias = nn.Parameter(module.weight.new_empty(bias.size))
+    module.bias.copy_(torch.from_numpy(bias.ravel()))
 
 
 def kept_outputs(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from empirical.reading.batches import Batch
+from empirical.reading.hooks import evaluating
 from empirical.training.recipes import Recipe
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -41,7 +42,7 @@ def fine_tuning(recipe: Recipe) -> Recipe:
     return replace(recipe, epochs=5, learning_rate=rate, schedule=FINE_TUNING.schedule)
 
 
-def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
     """Take batch-norm means and variances anew from `batches`, in place; no gradients, no labels.
 
     Returns how many norms there were: 0 means that nothing was done.
@@ -49,20 +50,16 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> i
     norms = [m for m in model.modules() if isinstance(m, BATCH_NORM) and m.track_running_stats]
     if not norms:
         return 0
-    flags = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average: every batch has the same weight
-        norm.train()
     try:
-        with torch.no_grad():
+        with evaluating(model):
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # cumulative average: every batch has the same weight
+                norm.train()
             for images, _ in batches:
                 model(images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        for module, training in flags:
-            module.training = training
     return len(norms)

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from empirical.pruning.channel_graph import ChannelGraph, Member, is_depthwise
-from empirical.pruning.macs import count_macs
+from empirical.pruning.macs import COUNTED, Counted, blocks_of, count_macs
+
+OUTPUTS = ("out_channels", "out_features", "num_features", "num_channels")
+"""What modules call the number of channels that they hand on."""
 
 Kept = Mapping[str, NDArray[np.int64]]
 """Group name -> the units that stay, ascending."""
@@ -56,10 +59,10 @@ def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> nn.Module:
     modules = dict(masked.named_modules())
     for (name, role), indices in kept_channels(masked, graph, kept).items():
         module = modules.get(name)
-        if role == "in":
+        if role == "in" and isinstance(module, COUNTED):
             _silence_inputs(module, indices)
         elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
-            _replace(masked, name, _KeptNorm(module, indices))
+            masked.set_submodule(name, _KeptNorm(module, indices))
     return masked
 
 
@@ -81,30 +84,26 @@ def kept_channels(
 
 def cut(model: nn.Module, name: str, role: str, kept: NDArray[np.int64]) -> None:
     """Keep only the channels `kept` of one module (or bare parameter) on one side, in place."""
-    modules = dict(model.named_modules())
-    if name not in modules:
+    module = dict(model.named_modules()).get(name)
+    if module is None:
         owner, _, attribute = name.rpartition(".")
-        _slice(modules[owner], attribute, _channel_dim(getattr(modules[owner], attribute)), kept)
-    elif role == "in":
-        _cut_inputs(modules[name], kept)
+        holder = model.get_submodule(owner)
+        _slice(holder, attribute, _channel_dim(getattr(holder, attribute)), kept)
+    elif role == "in" and isinstance(module, COUNTED):
+        _cut_inputs(module, kept)
     else:
-        _cut_outputs(modules[name], kept)
+        _cut_outputs(module, kept)
 
 
-def _cut_inputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
-    if isinstance(module, nn.Linear):
-        module.in_features = len(kept)
-        _slice(module, "weight", 1, kept)
-        return
-    block = module.in_channels // module.groups
-    module.in_channels = len(kept)
-    _slice(module, "weight", 1, kept[kept < block])
+def _cut_inputs(module: Counted, kept: NDArray[np.int64]) -> None:
+    setattr(module, "in_features" if isinstance(module, nn.Linear) else "in_channels", len(kept))
+    _slice(module, "weight", 1, kept[kept < module.weight.shape[1]])
 
 
 def _cut_outputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
     if is_depthwise(module):
         module.in_channels = module.groups = len(kept)
-    for size in ("out_channels", "out_features", "num_features", "num_channels"):
+    for size in OUTPUTS:
         if hasattr(module, size):
             setattr(module, size, len(kept))
     if isinstance(module, nn.LayerNorm):
@@ -129,29 +128,23 @@ def _slice(module: nn.Module, name: str, dim: int, kept: NDArray[np.int64]) -> N
 
 
 def _memory_format(weight: Tensor) -> torch.memory_format:
-    last = torch.channels_last
-    return (
-        last
-        if weight.ndim == 4 and weight.is_contiguous(memory_format=last)
-        else (torch.contiguous_format)
-    )
+    last = weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def _width(model: nn.Module, member: Member) -> int:
     """How many channels a member has on its side of the group."""
-    modules = dict(model.named_modules())
-    module = modules.get(member.module)
+    module = dict(model.named_modules()).get(member.module)
     if module is None:
         parameter = model.get_parameter(member.module)
         return parameter.shape[_channel_dim(parameter)]
-    if member.role == "in":
-        return module.in_features if isinstance(module, nn.Linear) else module.in_channels
+    if member.role == "in" and isinstance(module, COUNTED):
+        return module.weight.shape[1] * blocks_of(module)
     if isinstance(module, nn.LayerNorm):
         return int(module.normalized_shape[-1])
     if isinstance(module, nn.PReLU):  # one parameter may serve all channels
         return max(module.num_parameters, int(member.index.max()) + 1)
-    sizes = ("out_channels", "out_features", "num_features", "num_channels")
-    found = [getattr(module, size) for size in sizes if hasattr(module, size)]
+    found = [getattr(module, size) for size in OUTPUTS if hasattr(module, size)]
     return int(found[0]) if found else int(member.index.max()) + 1
 
 
@@ -160,20 +153,17 @@ def _channel_dim(parameter: Tensor) -> int:
     return max(d for d, size in enumerate(parameter.shape) if size > 1)
 
 
-def _silence_inputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
+def _silence_inputs(module: Counted, kept: NDArray[np.int64]) -> None:
     columns = module.weight.shape[1]
     gone = np.setdiff1d(np.arange(columns), kept[kept < columns])
     with torch.no_grad():
         module.weight[:, torch.as_tensor(gone, device=module.weight.device)] = 0.0
 
 
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    owner, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(owner), attribute, module)
-
-
 class _KeptNorm(nn.Module):
     """A layer or group norm whose statistics run over the kept channels; zero elsewhere."""
+
+    kept: Tensor
 
     def __init__(self, norm: nn.LayerNorm | nn.GroupNorm, kept: NDArray[np.int64]) -> None:
         super().__init__()

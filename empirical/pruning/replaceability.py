@@ -65,8 +65,8 @@ def removal_order(
         scale = float(np.trace(cov)) / len(cov)
         if power <= 0:
             continue
-        regular = cov + ridge * scale * np.eye(len(cov))
-        readers.append(_Reader(np.linalg.inv(regular), gram / power if relative else gram))
+        precision = np.asarray(np.linalg.inv(cov + ridge * scale * np.eye(len(cov))), np.float64)
+        readers.append(_Reader(precision, gram / power if relative else gram))
     order, cost = _greedy(readers, len(covariances[0]))
     return order, cost / max(1, len(readers)) if relative else cost
 

@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from empirical.pruning.channel_graph import ChannelGraph, Group
+from empirical.pruning.allocation import best_units
+from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.criteria_weights import filter_norm
 from empirical.pruning.criterion import over_producers
+from empirical.pruning.macs import counted, filters
 from empirical.pruning.removal import mask
-from empirical.reading.hooks import evaluating
+from empirical.reading.batches import Batch, leading
+from empirical.training.evaluation import evaluate
 
 SHARES = (0.75, 0.5, 0.25, 0.1)
 """Shares of a group's units at which the loss is measured, besides all and one unit."""
 
 
 def loss_by_share(
-    model: nn.Module,
-    graph: ChannelGraph,
-    batches: Sequence[tuple[Tensor, Tensor]],
-    *,
-    images: int = 512,
+    model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch], *, images: int = 512
 ) -> dict[str, list[tuple[float, float]]]:
     """Increase of the cross-entropy (nats) per group and share kept, over the first `images`.
 
     Units leave by the norm of their filters. A group's norms stay as they are.
     """
-    inputs = torch.cat([x for x, _ in batches])[:images]
-    labels = torch.cat([y for _, y in batches])[:images]
+    some = list(leading(batches, images))
     everything = {group.name: np.arange(group.units) for group in graph.groups}
-    dense = _loss(model, inputs, labels)
+    dense = evaluate(model, some).loss
     found = {}
     for group in graph.groups:
-        order = _by_norm(model, group)
+        norms = over_producers(group, lambda m: filter_norm(filters(counted(model, m.module)), 2))
         points = [(1.0, 0.0)]
         for count in sorted({max(1, round(s * group.units)) for s in (*SHARES, 0.0)}):
-            kept = {**everything, group.name: np.sort(order[:count])}
-            loss = _loss(mask(model, graph, kept), inputs, labels)
-            points.append((count / group.units, loss - dense))
+            kept = {**everything, group.name: best_units(norms, count)}
+            points.append(
+                (count / group.units, evaluate(mask(model, graph, kept), some).loss - dense)
+            )
         found[group.name] = points
     return found
-
-
-def _by_norm(model: nn.Module, group: Group) -> NDArray[np.int64]:
-    def norm(name: str) -> NDArray[np.float64]:
-        return filter_norm(model.get_submodule(name).weight.detach().cpu().numpy(), 2)
-
-    return np.argsort(-over_producers(group, lambda m: norm(m.module)), kind="stable")
-
-
-def _loss(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int = 256) -> float:
-    with evaluating(model):
-        total = sum(
-            float(functional.cross_entropy(model(x), y, reduction="sum"))
-            for x, y in zip(inputs.split(chunk), labels.split(chunk), strict=True)
-        )
-    return total / len(labels)

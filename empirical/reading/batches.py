@@ -4,21 +4,63 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from theory.shared.validation import count
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images and labels where they are computed on; unpacks as this pair.
+
+    Attributes
+    ----------
+    images, labels : (n, ...) and (n,) on the device
+    first : index of its first image in the data
+    number : of the batch, from 0
+    largest_label : known before the upload, so that no one waits for the device to learn it
+    host_images : the images as the loader gave them
+    """
+
+    images: Tensor
+    labels: Tensor
+    first: int
+    number: int
+    largest_label: int
+    host_images: Tensor
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.images, self.labels))
+
+    def part(self, rows: slice) -> Batch:
+        """Return some of the images, next to each other, as a batch."""
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            host_images=self.host_images[rows],
+            first=self.first + rows.indices(len(self.images))[0],
+        )
+
+    def digests(self) -> list[bytes]:
+        """Return one digest per image, taken from the images as the loader gave them."""
+        return image_digests(self.host_images)
+
 
 def batches(
-    loader: Iterable[object], device: torch.device | str | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (images, labels) on `device`, each batch checked.
+    loader: Iterable[object], device: torch.device | str | None = None, *, first_image: int = 0
+) -> Iterator[Batch]:
+    """Yield a `Batch` of (images, labels) on `device`, each checked before it is uploaded.
 
     Parameters
     ----------
-    loader : iterable of pairs (images, labels)
+    loader : iterable of pairs (images, labels), or of what this function yielded
         images (n, ...) of a floating type and finite; labels (n,) whole numbers >= 0
     device : where the tensors go; None leaves them where they are
+    first_image : index of the loader's first image in the data
 
     Raises
     ------
@@ -38,14 +80,40 @@ def batches(
         )
     index = -1
     for index, batch in enumerate(loader):
+        if isinstance(batch, Batch):  # from this function, and so checked
+            yield batch
+            continue
         images, labels = _pair(index, batch)
         _check_images(index, images)
-        yield (
+        labels = _checked_labels(index, labels, len(images))
+        yield Batch(
             images.to(device, non_blocking=True),
-            _checked_labels(index, labels, len(images)).to(device, non_blocking=True),
+            labels.to(device, non_blocking=True),
+            first_image,
+            index,
+            int(labels.max()),
+            images,
         )
+        first_image += len(images)
     if index < 0:
         raise ValueError("loader must yield at least one batch of (images, labels); it is empty.")
+
+
+def leading(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
+    """Yield batches up to the first `images` images, the last of them cut; read no further.
+
+    Examples
+    --------
+    >>> loader = [(torch.zeros(4, 1), torch.zeros(4, dtype=torch.long))] * 3
+    >>> [len(batch.images) for batch in leading(batches(loader), 6)]
+    [4, 2]
+    """
+    left = count("images", images)
+    for batch in batches:
+        yield batch.part(slice(left))
+        left -= len(batch.images)
+        if left <= 0:
+            return
 
 
 def _pair(index: int, batch: object) -> tuple[Tensor, Tensor]:

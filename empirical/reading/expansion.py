@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from empirical.reading.layers import MEASURABLE, Convolution
 from empirical.reading.points import Tap
 from theory.moments import Moments
 
 WIDENING = 3
 """Least C / D for which inputs are sampled."""
-
-POINTWISE = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,9 @@ class Expansion:
 
     def inputs(self, images: Tensor) -> Tensor:
         """Return the inputs that the layer reads: a strided convolution skips positions."""
-        return images[(..., *(slice(None, None, step) for step in self.stride))]
+        for dim, step in enumerate(reversed(self.stride), start=1):
+            images = images.movedim(-dim, -1)[..., ::step].movedim(-1, -dim)
+        return images
 
     def moments(self, of_inputs: Moments) -> Moments:
         """Moments of (Y, T) from those of (X, T)."""
@@ -59,25 +60,25 @@ def _expansion(tap: Tap) -> Expansion | None:
     a hook may do something else than W X + b.
     """
     module = tap.layer.module
-    linear = type(module) is nn.Linear
-    if not linear and type(module) not in POINTWISE:
+    if type(module) not in MEASURABLE:
         return None
-    weight: Tensor = module.weight.detach()
+    weight = module.weight.detach()
     usable = weight.dtype in (torch.float32, torch.float64) and bool(torch.isfinite(weight).all())
     if tap.module != tap.layer.name or tap.change is not None or module._forward_hooks:
         return None
     if not usable or len(weight) < WIDENING * weight[0].numel():
         return None
-    if not linear and (module.groups > 1 or weight[0, 0].numel() > 1 or any(_padding(module))):
+    if not isinstance(module, nn.Linear) and not _is_pointwise(module):
         return None
     bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach()
     return Expansion(
         weight.flatten(1).double().cpu().numpy(),
         bias.double().cpu().numpy(),
-        () if linear else tuple(module.stride),
+        () if isinstance(module, nn.Linear) else tuple(module.stride),
     )
 
 
-def _padding(module: nn.Module) -> tuple[int, ...]:
+def _is_pointwise(module: Convolution) -> bool:
     # "same" and "valid" pad nothing around a single tap
-    return () if isinstance(module.padding, str) else tuple(module.padding)
+    padded = not isinstance(module.padding, str) and any(module.padding)
+    return module.groups == 1 and module.weight[0, 0].numel() == 1 and not padded

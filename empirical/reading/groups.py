@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import overload
 
 import numpy as np
 
 from empirical.reading.expansion import Expansion
+from empirical.reading.sums import Sums
+from empirical.reading.workers import workers
 from theory.moments import Moments, merge
 
 
@@ -58,6 +60,20 @@ class Groups(Sequence[Moments]):
         return moments if self._layer is None else self._layer.moments(moments)
 
 
+def grouped_moments(sums: dict[str, Sums], wide: Mapping[str, Expansion]) -> dict[str, Groups]:
+    """Return layer name -> moments of each group; the sums are given up for them, one by one.
+
+    `wide` names the layers whose inputs were added.
+    """
+
+    def of_layer(name: str) -> Groups:
+        return Groups(sums.pop(name).moments(), wide.get(name))
+
+    names = list(sums)
+    with workers() as pool:
+        return dict(zip(names, pool.map(of_layer, names), strict=True))
+
+
 def without(total: Moments, part: Moments) -> Moments:
     """Moments of the samples of `total` that are not in `part`: the inverse of `+`.
 
@@ -70,11 +86,18 @@ def without(total: Moments, part: Moments) -> Moments:
     >>> bool(np.allclose(without(a + b, b).cov, a.cov))
     True
     """
-    n = total.n - part.n
-    mean = total.mean + (total.mean - part.mean) * (part.n / n)
+    whole, left_out = _samples(total), _samples(part)
+    n = whole - left_out
+    mean = total.mean + (total.mean - part.mean) * (left_out / n)
     shift = part.mean - mean
-    scatter = (total.n - 1) * total.cov
-    scatter -= (part.n - 1) * part.cov
-    scatter -= np.outer(shift * (n * part.n / total.n), shift)
+    scatter = (whole - 1) * total.cov
+    scatter -= (left_out - 1) * part.cov
+    scatter -= np.outer(shift * (n * left_out / whole), shift)
     scatter /= max(n - 1, 1)
     return Moments(mean, scatter, total.n_targets, n)
+
+
+def _samples(moments: Moments) -> int:
+    if moments.n is None:
+        raise ValueError("moments must be of samples to take some of them away; n is None.")
+    return moments.n

@@ -39,21 +39,16 @@ def capture(model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]])
     >>> shapes
     [(2, 5)]
     """
-    with ExitStack() as stack:
-        for name, read in readers.items():
-
-            def hook(_module: nn.Module, _inputs: object, output: Tensor, read=read) -> None:
-                read(output)
-
-            stack.enter_context(_submodule(model, name).register_forward_hook(hook))
+    calls = {name: _of_output(read) for name, read in readers.items()}
+    with capture_calls(model, calls):
         yield
 
 
 @contextmanager
-def capture_inputs(
-    model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]]
+def capture_calls(
+    model: nn.Module, readers: Mapping[str, Callable[[Tensor, Tensor], object]]
 ) -> Iterator[None]:
-    """Call `readers[name]` with the input of submodule `name` at each of its calls.
+    """Call `readers[name]` with input and output of submodule `name` at each of its calls.
 
     Parameters and errors are those of `capture`.
 
@@ -61,18 +56,56 @@ def capture_inputs(
     --------
     >>> model = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
     >>> shapes = []
-    >>> with capture_inputs(model, {"1": lambda images: shapes.append(tuple(images.shape))}):
+    >>> with capture_calls(model, {"0": lambda x, y: shapes.append((x.shape[1], y.shape[1]))}):
     ...     _ = model(torch.zeros(2, 3))
     >>> shapes
-    [(2, 5)]
+    [(3, 5)]
     """
     with ExitStack() as stack:
         for name, read in readers.items():
 
-            def hook(_module: nn.Module, inputs: tuple, named: dict, read=read) -> None:
-                read(inputs[0] if inputs else named["input"])
+            def hook(
+                _module: nn.Module,
+                inputs: tuple[Tensor, ...],
+                named: dict[str, Tensor],
+                output: Tensor,
+                read: Callable[[Tensor, Tensor], object] = read,
+            ) -> None:
+                read(inputs[0] if inputs else named["input"], output)
 
-            module = _submodule(model, name)
+            module = submodule(model, name)
+            stack.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+        yield
+
+
+@contextmanager
+def before_call(
+    model: nn.Module, actions: Mapping[str, Callable[[Tensor], object]]
+) -> Iterator[None]:
+    """Call `actions[name]` with the input of submodule `name` just before each of its calls.
+
+    An action may change the module's weights: it then computes with the new ones. Parameters and
+    errors are those of `capture`.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 1, bias=False))
+    >>> with before_call(model, {"0": lambda _: nn.init.ones_(model[0].weight)}):
+    ...     model(torch.ones(1, 3)).tolist()
+    [[3.0]]
+    """
+    with ExitStack() as stack:
+        for name, act in actions.items():
+
+            def hook(
+                _module: nn.Module,
+                inputs: tuple[Tensor, ...],
+                named: dict[str, Tensor],
+                act: Callable[[Tensor], object] = act,
+            ) -> None:
+                act(inputs[0] if inputs else named["input"])
+
+            module = submodule(model, name)
             stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
         yield
 
@@ -104,10 +137,15 @@ def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) ->
     with ExitStack() as stack:
         for name, change in editors.items():
 
-            def hook(_module: nn.Module, _inputs: object, output: Tensor, change=change) -> Tensor:
+            def hook(
+                _module: nn.Module,
+                _inputs: object,
+                output: Tensor,
+                change: Callable[[Tensor], Tensor] = change,
+            ) -> Tensor:
                 return change(output)
 
-            stack.enter_context(_submodule(model, name).register_forward_hook(hook, prepend=True))
+            stack.enter_context(submodule(model, name).register_forward_hook(hook, prepend=True))
         yield
 
 
@@ -136,6 +174,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _submodule(model: nn.Module, name: str) -> nn.Module:
-    modules = dict(model.named_modules())
-    return modules[one_of("name of a submodule", name, modules)]
+def submodule(model: nn.Module, name: str) -> nn.Module:
+    """Return the submodule of a dotted name, or say which names are nearest."""
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    one_of("name of a submodule", name, modules)
+    return modules[name]
+
+
+def _of_output(read: Callable[[Tensor], object]) -> Callable[[Tensor, Tensor], object]:
+    return lambda _input, output: read(output)

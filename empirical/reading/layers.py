@@ -10,25 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torchvision.ops import FrozenBatchNorm2d
 
 from empirical.reading.hooks import evaluating
 from theory.shared.validation import one_of
 
-MEASURABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+MEASURABLE = (*CONVOLUTIONS, nn.Linear)
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Measurable = Convolution | nn.Linear
 NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.modules.instancenorm._InstanceNorm,
     nn.GroupNorm,
     nn.LayerNorm,
     nn.RMSNorm,
-    FrozenBatchNorm2d,
 )
+FROZEN_NORM = "FrozenBatchNorm2d"
+"""torchvision's; known by its name, since importing torchvision takes seconds."""
+
 ACTIVATIONS = frozenset(
     getattr(place, name)
     for place in (functional, torch, Tensor)
@@ -63,7 +68,7 @@ class Layer:
     """
 
     name: str
-    module: nn.Module
+    module: Measurable
     n_channels: int
     norm: str | None
     channel_dim: int = 1
@@ -73,7 +78,11 @@ class Layer:
 
 
 def find_layers(
-    model: nn.Module, example: Tensor, names: Sequence[str] | None = None
+    model: nn.Module,
+    example: Tensor,
+    names: Sequence[str] | None = None,
+    *,
+    classifier: bool = False,
 ) -> list[Layer]:
     """List the convolutions and hidden linear layers of `model` in the order in which they run.
 
@@ -86,6 +95,7 @@ def find_layers(
     model : any nn.Module that takes images and returns logits
     example : images (n, ...), n >= 1; the first one is used
     names : only these layers, by dotted name, the classifier allowed; None means all
+    classifier : list the final classifier too
 
     Raises
     ------
@@ -106,7 +116,7 @@ def find_layers(
     if names is not None:
         chosen = [one_of("layers", name, found) for name in names]
         return [layer for name, layer in found.items() if name in chosen]
-    if found:
+    if found and not classifier:
         last = next(reversed(found))
         if found[last].n_channels == outputs:
             del found[last]
@@ -122,7 +132,7 @@ def find_layers(
 class _Call:
     """One call of a measurable module: its output as it was, and the norm that received it."""
 
-    module: nn.Module
+    module: Measurable
     output: Tensor
     version: int
     norm: str | None = None
@@ -149,14 +159,12 @@ class _Call:
 
     def channel_dim_in(self, view: Tensor) -> int:
         """Find the channel dimension in a view of the output by its length and stride."""
-        length, stride = (
-            self.output.shape[self.channel_dim],
-            self.output.stride(self.channel_dim),
-        )
-        for dim in (self.channel_dim, view.ndim - 1, *range(view.ndim)):
+        channels: int = self.channel_dim
+        length, stride = self.output.shape[channels], self.output.stride(channels)
+        for dim in (channels, view.ndim - 1, *range(view.ndim)):
             if dim < view.ndim and view.shape[dim] == length and view.stride(dim) == stride:
-                return dim
-        return self.channel_dim
+                return int(dim)
+        return channels
 
 
 class _Trace(TorchFunctionMode):
@@ -166,7 +174,13 @@ class _Trace(TorchFunctionMode):
         super().__init__()
         self.calls: dict[str, list[_Call]] = {}
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         if func in ACTIVATIONS and args and isinstance(args[0], Tensor):
             for call in self._all():
                 if call.is_activated_as(args[0]):
@@ -177,7 +191,7 @@ class _Trace(TorchFunctionMode):
         """Return a forward hook for a measurable module."""
 
         def hook(module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor):
+            if isinstance(output, Tensor) and isinstance(module, MEASURABLE):
                 # keeping the tensor keeps its memory from being given to another one
                 call = _Call(module, output, output._version)
                 # taken out and set again, a name moves to the end: the last call counts
@@ -210,7 +224,7 @@ def _trace(model: nn.Module, example: Tensor) -> tuple[dict[str, list[_Call]], i
         for name, module in model.named_modules():
             if isinstance(module, MEASURABLE):
                 stack.enter_context(module.register_forward_hook(trace.layer(name)))
-            elif isinstance(module, NORMS):
+            elif isinstance(module, NORMS) or type(module).__name__ == FROZEN_NORM:
                 stack.enter_context(module.register_forward_hook(trace.norm(name)))
         stack.enter_context(evaluating(model))
         stack.enter_context(trace)

@@ -53,7 +53,8 @@ def taps(layers: Sequence[Layer], point: str, *, strict: bool) -> tuple[list[Tap
         with `strict`, any layer without peers or without the point
     """
     one_of("point", point, POINTS)
-    found, skipped = [], {}
+    found: list[Tap] = []
+    skipped: dict[str, str] = {}
     for layer in layers:
         reason = _obstacle(layer, point)
         tap = _tap(layer, point)

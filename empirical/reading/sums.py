@@ -1,26 +1,30 @@
-"""Streaming moments of (Y, T) on the device, kept apart by group of images.
+"""The one accumulator: streaming sums of first and second moments, kept apart by group of images.
 
-Sums are of deviations from a per-channel shift, the mean over a few images, so that a mean a
-thousand times the deviation costs no digits. A target is constant over the positions of its
-image; its products with the channels therefore need only the sums over each image's positions.
+A layer has named variables. Per sample they are (n, P, B, A): n images, P positions of each, B
+blocks (of a grouped convolution; else 1), A channels, units or patch entries of a block. Per image
+they are (n, q), constant over the positions of the image; their products with the others need only
+the sums over each image's positions.
+
+Sums are of deviations from a shift, the mean over a few images, so that a mean a thousand times the
+deviation costs no digits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from theory._lapack import add_symmetric_product
+from empirical.devices import full_precision
 from theory.moments import Moments
 
-BLOCK = 256
-"""Width of the column blocks in which the upper triangle of YᵀY is computed where no symmetric
-product is at hand. Above it the triangle saves more than narrower products cost."""
+Float = NDArray[np.float64]
+Product = tuple[str, str]
 
 FEW = 8
 """Images of the first batch whose mean is the shift."""
@@ -28,128 +32,288 @@ FEW = 8
 IN_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
-class GroupedMoments:
-    """Sums over samples of one layer's channels and of the targets, per group of images.
+@dataclass(frozen=True)
+class Totals:
+    """Sums over some groups of images, read as moments.
+
+    Attributes
+    ----------
+    n : number of samples
+    shift, first : variable -> (B, A) or (q,) shift, and sum of deviations from it
+    products : pair of variables -> (B, A, A'), or without B where both are per image, sums of
+        products of deviations; a pair (x, "") holds the squares of x, (B, A)
+    """
+
+    n: int
+    shift: Mapping[str, Float]
+    first: Mapping[str, Float]
+    products: Mapping[Product, Float]
+
+    def mean(self, name: str) -> Float:
+        """Return the mean of a variable, (B, A) or (q,)."""
+        mean: Float = self.shift[name] + self.first[name] / self.n
+        return mean
+
+    def covariance(self, left: str, right: str) -> Float:
+        """Return the covariance (B, A, A') of two variables, with divisor n - 1."""
+        a, b = self.first[left], self.first[right]
+        scatter = self.products[left, right] - a[..., :, None] * b[..., None, :] / self.n
+        return np.asarray(scatter / max(self.n - 1, 1))
+
+    def variance(self, name: str) -> Float:
+        """Return the variances (B, A) of a variable whose squares were added."""
+        scatter = self.products[name, ""] - self.first[name] ** 2 / self.n
+        return np.asarray(scatter / max(self.n - 1, 1))
+
+    def second_moment(self, name: str) -> Float:
+        """Return the mean product (B, A, A) of a variable with itself, about the shift."""
+        return np.asarray(self.products[name, name] / self.n)
+
+
+class Sums:
+    """Sums over samples of one layer, per group of images.
 
     Parameters
     ----------
-    n_channels, n_targets, groups : C, q and G
+    products : pairs of variables whose products are added; (x, "") adds the squares of x alone. A
+        variable that is per image stands on the right
+    groups : number of groups of images
     device : where the sums are kept and computed
     precision : of the products within a batch; totals are float64 in either case
+    about_zero : take no shift, for second moments about zero
 
     Examples
     --------
-    >>> sums = GroupedMoments(n_channels=2, n_targets=1, groups=1)
-    >>> sums.add(torch.tensor([[[1., 0.]], [[3., 2.]]]), torch.tensor([[0.], [1.]]), [2])
-    >>> sums.moments()[0].cov
-    array([[2. , 2. , 1. ],
-           [2. , 2. , 1. ],
-           [1. , 1. , 0.5]])
+    >>> sums = Sums([("y", "y"), ("y", "t")])
+    >>> y = torch.tensor([[[1., 0.]], [[3., 2.]]])
+    >>> sums.add({"y": y[:, :, None], "t": torch.tensor([[0.], [1.]])}, [2])
+    >>> sums.total().covariance("y", "t")
+    array([[[1.],
+            [1.]]])
     """
 
     def __init__(
         self,
-        n_channels: int,
-        n_targets: int,
-        groups: int,
+        products: Sequence[Product],
+        *,
+        groups: int = 1,
         device: torch.device | str = "cpu",
         precision: torch.dtype = torch.float64,
+        about_zero: bool = False,
     ) -> None:
-        c, q = n_channels, n_targets
-        self.n_channels, self.n_targets = c, q
+        self.products, self.groups = tuple(products), groups
         self._device, self._precision = torch.device(device), precision
+        self._about_zero = about_zero
         self._on_host = self._device.type == "cpu" and precision is torch.float64
-        self._shift: Tensor | None = None
-        self._buffer = np.empty(0)
         self._counts = np.zeros(groups, dtype=np.int64)
-        self._sums = self._zeros(groups, c + q)
-        # only the upper triangle of each YᵀY is filled
-        self._channels = self._zeros(groups, c, c)
-        self._cross = self._zeros(groups, c, q)
-        self._targets = self._zeros(groups, q, q)
+        self._shift: dict[str, Tensor] = {}
+        self._first: dict[str, Tensor] = {}
+        self._sums: dict[Product, Tensor] = {}
+        self._buffers: dict[str, Float] = {}
 
-    def _zeros(self, *shape: int) -> Any:
-        """Arrays on the host, tensors on a device: their arithmetic reads the same."""
-        if self._on_host:
-            return np.zeros(shape)
-        return torch.zeros(shape, dtype=torch.float64, device=self._device)
-
-    def add(self, samples: Tensor, targets: Tensor, images_per_group: Sequence[int]) -> None:
+    def add(
+        self,
+        values: Mapping[str, Tensor],
+        images_per_group: Sequence[int],
+        images: NDArray[np.int64] | None = None,
+    ) -> None:
         """Add a batch.
 
         Parameters
         ----------
-        samples : (n, P, C), the images of a group next to each other, groups in order
-        targets : (n, q), images in the same order
+        values : variable -> (n, P, B, A) or (n, q), the images of a group next to each other
         images_per_group : how many of the n images belong to each group
+        images : which they are does not matter to a sum
         """
-        _, positions, c = samples.shape
-        if self._shift is None:
-            # in float64: any finite value serves as a shift, and a few images give a good one
-            few = samples[:FEW].double().mean((0, 1))
-            self._shift = torch.cat([few, targets.double().mean(0)])
-        shifted: Any = targets.double() - self._shift[c:]
+        if not self._shift:
+            self._allocate(values)
+        positions = next(value.shape[1] for value in values.values() if value.ndim == 4)
+        self._counts += np.asarray(images_per_group) * positions
         if self._on_host:
-            shifted = shifted.numpy()
-        add_channels = self._add_on_host if self._on_host else self._add_on_device
+            self._add_on_host(values, images_per_group, positions)
+        else:
+            with full_precision():
+                self._add_on_device(values, tuple(images_per_group), positions)
+
+    def _allocate(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            few = value[:FEW] if value.ndim == 4 else value
+            mean = few.double().mean((0, 1) if value.ndim == 4 else 0)
+            # any finite shift serves; in the products' precision, deviations take one operation
+            shift = mean.to(self._precision if value.ndim == 4 else torch.float64)
+            self._shift[name] = torch.zeros_like(shift) if self._about_zero else shift
+            self._first[name] = self._zeros(mean.shape)
+        for left, right in self.products:
+            wide = self._shift[right].shape[-1:] if right else ()
+            self._sums[left, right] = self._zeros((*self._shift[left].shape, *wide))
+
+    def _zeros(self, shape: Sequence[int]) -> Tensor:
+        return torch.zeros((self.groups, *shape), dtype=torch.float64, device=self._device)
+
+    # --- on the host ---------------------------------------------------------------------------
+
+    def _add_on_host(
+        self, values: Mapping[str, Tensor], images_per_group: Sequence[int], positions: int
+    ) -> None:
+        """Add in NumPy, a group at a time.
+
+        Its deviations stay in a core's cache, and the products let Python's lock go, so that
+        layers are added side by side.
+        """
         start = 0
         for group, n in enumerate(images_per_group):
             if n == 0:
                 continue
-            part = slice(start, start + n)
+            rows = {
+                name: self._deviations(name, value[start : start + n])
+                for name, value in values.items()
+            }
             start += n
-            per_image = add_channels(group, samples[part])
-            self._counts[group] += n * positions
-            self._sums[group, :c] += per_image.sum(0)
-            self._sums[group, c:] += positions * shifted[part].sum(0)
-            self._cross[group] += per_image.T @ shifted[part]
-            self._targets[group] += positions * (shifted[part].T @ shifted[part])
+            for name, deviations in rows.items():
+                first, axes = self._first[name][group].numpy(), tuple(range(deviations.ndim - 2))
+                first += (
+                    positions * deviations.sum(0)
+                    if deviations.ndim == 2
+                    else deviations.sum(axes, dtype=np.float64)
+                )
+            for pair, total in self._sums.items():
+                _add_product(total[group].numpy(), rows, pair, positions)
 
-    def _add_on_host(self, group: int, samples: Tensor) -> NDArray[np.float64]:
-        """Add the products of one group's channels; return each image's sums of deviations.
-
-        In NumPy and BLAS, a group at a time: its deviations stay in a core's cache, and none of
-        the calls holds Python's lock, so that layers are added side by side.
-        """
+    def _deviations(self, name: str, part: Tensor) -> Float:
+        """Deviations of some images, in the variable's buffer, which the next call overwrites."""
         # NumPy has no bfloat16
-        values = (samples if samples.dtype in IN_NUMPY else samples.float()).numpy()
-        if self._buffer.shape[0] < values.size:
-            self._buffer = np.empty(values.size)
-        deviations = self._buffer[: values.size].reshape(values.shape)
-        np.subtract(values, self._shift[: self.n_channels].numpy(), out=deviations)
-        add_symmetric_product(self._channels[group], deviations.reshape(-1, self.n_channels))
-        total: NDArray[np.float64] = deviations.sum(axis=1)
-        return total
+        values = (part if part.dtype in IN_NUMPY else part.float()).numpy()
+        if name not in self._buffers or self._buffers[name].size < values.size:
+            self._buffers[name] = np.empty(values.size)
+        deviations = self._buffers[name][: values.size].reshape(values.shape)
+        np.subtract(values, self._shift[name].numpy(), out=deviations)
+        return deviations
 
-    def _add_on_device(self, group: int, samples: Tensor) -> Tensor:
-        """The same with torch, where the samples are, in the chosen precision."""
-        deviations = torch.sub(samples, self._shift[: self.n_channels]).to(self._precision)
-        rows, products = deviations.reshape(-1, self.n_channels), self._channels[group]
-        for left in range(0, self.n_channels, BLOCK):
-            right = min(left + BLOCK, self.n_channels)
-            products[left:right, left:] += rows[:, left:right].T @ rows[:, left:]
-        return deviations.sum(1, dtype=torch.float64)
+    # --- on a device ---------------------------------------------------------------------------
+
+    def _add_on_device(
+        self, values: Mapping[str, Tensor], images_per_group: tuple[int, ...], positions: int
+    ) -> None:
+        """In torch, all groups at once: as many operations for one group as for a hundred."""
+        padding = _padding(images_per_group, self._device)
+        per_group: dict[str, Tensor] = {}  # (G, m, P, B, A) or (G, m, q)
+        for name, value in values.items():
+            shift = self._shift[name]
+            deviations = torch.sub(value, shift).to(shift.dtype)
+            per_group[name] = _grouped(deviations, self.groups, padding)
+            if value.ndim == 4:
+                self._first[name] += per_group[name].sum((1, 2), dtype=torch.float64)
+            else:
+                self._first[name] += positions * per_group[name].sum(1, dtype=torch.float64)
+        for (left, right), total in self._sums.items():
+            a = per_group[left]
+            if right == "":
+                total += a.square().sum((1, 2), dtype=torch.float64)
+                continue
+            b = per_group[right]
+            if a.ndim == 3:
+                product = positions * (a.mT @ b)
+            elif b.ndim == 3:
+                of_images = a.sum(2, dtype=torch.float64)
+                product = of_images.permute(0, 2, 3, 1) @ b[:, None]
+            else:
+                product = _blocks(a).mT @ _blocks(b)
+            total += product
+
+    # --- results -------------------------------------------------------------------------------
+
+    def total(self, *, without: int | None = None, only: int | None = None) -> Totals:
+        """Sums of all groups, of all but one, or of one."""
+        if only is not None:
+            chosen = np.array([only])
+        else:
+            chosen = np.delete(np.arange(self.groups), [] if without is None else [without])
+        index = torch.as_tensor(chosen, device=self._device)
+
+        def host(value: Tensor) -> Float:
+            summed = value[only] if only is not None else value.index_select(0, index).sum(0)
+            return np.asarray(summed.cpu().numpy(), dtype=np.float64)
+
+        return Totals(
+            int(self._counts[chosen].sum()),
+            {name: value.double().cpu().numpy() for name, value in self._shift.items()},
+            {name: host(value) for name, value in self._first.items()},
+            {pair: host(value) for pair, value in self._sums.items()},
+        )
 
     def moments(self) -> list[Moments]:
-        """Moments of each group, groups without samples left out."""
-        return [self._group(g) for g in range(len(self._counts)) if self._counts[g] > 0]
+        """Moments of (y, t) per group; of y alone without targets; groups without samples left out.
+
+        The products ("y", "y"), and with targets ("y", "t") and ("t", "t"), must have been added.
+        """
+        return [self._group(g) for g in range(self.groups) if self._counts[g] > 0]
 
     def _group(self, group: int) -> Moments:
-        """Turn sums of deviations from the shift into mean and covariance."""
-        # in NumPy: these matrices are too small for torch's threads to be worth waking
-        n, c = int(self._counts[group]), self.n_channels
-        sums, shift = _host(self._sums[group]), _host(self._shift)
-        mean = sums / n
-        cov = np.zeros((sums.size, sums.size))  # only its upper triangle is filled
-        cov[:c, :c] = _host(self._channels[group])
-        cov[:c, c:] = _host(self._cross[group])
-        cov[c:, c:] = _host(self._targets[group])
-        cov -= np.outer(mean, sums)
-        cov /= max(n - 1, 1)
-        upper = np.triu(cov)
-        upper += np.triu(cov, 1).T
-        return Moments(shift + mean, upper, self.n_targets, n)
+        of_group = self.total(only=group)
+        mean, cov = of_group.mean("y")[0], of_group.covariance("y", "y")[0]
+        if "t" not in self._first:
+            return Moments(mean, (cov + cov.T) / 2, 0, of_group.n)
+        cross, targets = of_group.covariance("y", "t")[0], of_group.covariance("t", "t")
+        joint = np.block([[cov, cross], [cross.T, targets]])
+        joint += joint.T.copy()
+        joint /= 2
+        mean = np.concatenate([mean, of_group.mean("t")])
+        return Moments(mean, joint, targets.shape[0], of_group.n)
 
 
-def _host(values: Any) -> NDArray[np.float64]:
-    return values.cpu().numpy() if isinstance(values, Tensor) else values
+def _add_product(total: Float, rows: Mapping[str, Float], pair: Product, positions: int) -> None:
+    """Add the products of one group's deviations to `total`, in place."""
+    left, right = pair
+    a = rows[left]
+    if right == "":
+        total += np.einsum("npba,npba->ba", a, a)
+        return
+    b = rows[right]
+    if a.ndim == 2:
+        total += positions * (a.T @ b)
+    elif b.ndim == 2:
+        total += a.sum(1).transpose(1, 2, 0) @ b
+    else:
+        # of an array with its own transpose NumPy computes one triangle and mirrors it
+        x = _host_blocks(a)
+        y = x if right == left else _host_blocks(b)
+        for block, product in enumerate(total):
+            product += x[block].T @ y[block]
+
+
+def _host_blocks(deviations: Float) -> Float:
+    """(n, P, B, A) as (B, n P, A)."""
+    _, _, blocks, width = deviations.shape
+    rows = deviations.reshape(-1, blocks, width).transpose(1, 0, 2)
+    return np.ascontiguousarray(rows)
+
+
+def _blocks(deviations: Tensor) -> Tensor:
+    """(G, m, P, B, A) as (G, B, m P, A)."""
+    return deviations.flatten(1, 2).transpose(1, 2)
+
+
+def _grouped(values: Tensor, groups: int, padding: tuple[Tensor, Tensor] | None) -> Tensor:
+    """(n, ...) as (G, m, ...), zeros where a group has fewer than m images."""
+    if padding is not None:
+        index, mask = padding
+        values = values[index] * mask.reshape(-1, *(1,) * (values.ndim - 1))
+    return values.reshape(groups, -1, *values.shape[1:])
+
+
+@lru_cache(maxsize=8)
+def _padding(
+    images_per_group: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """Image at each of the G m places, and whether there is one; None where all are full."""
+    most = max(images_per_group)
+    if min(images_per_group) == most:
+        return None
+    starts = np.cumsum([0, *images_per_group[:-1]])
+    place = np.arange(most)
+    index = np.minimum(starts[:, None] + place, sum(images_per_group) - 1)
+    mask = place < np.asarray(images_per_group)[:, None]
+    return (
+        torch.from_numpy(index.ravel()).to(device),
+        torch.from_numpy(mask.ravel()).to(device),
+    )

@@ -1,30 +1,39 @@
-"""The report's chapter on the factorial of pruning: which axis, which criterion, which recovery."""
+"""The factorial of pruning: which axis, which criterion, which recovery; chapter and figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from empirical.analysis.pruning import (
     agreement,
     areas,
     axis_against_axis,
-    findings,
     headline,
-    headline_findings,
     mean_accuracy,
+    mean_of,
     rank_stability,
 )
-from empirical.figures.pruning import accuracy_curves, agreement_map, axis_differences
 from empirical.report.page import Section
+from empirical.report.wording import values_of, verdict, words
 from theory.shared.findings import Finding
+from theory.shared.style import label, mark, sheet, styled
 
 DRAWN = (
     "replaceability", "-peer_predictability", "task_information", "group_l2", "taylor", "random",
 )  # fmt: skip
 """The criteria that the curves show: all of them would not be told apart."""
+
+SHARES = {
+    "share": "share of multiply-accumulates",
+    "latency_share": "share of the dense network's latency",
+}
+"""What accuracy is drawn against."""
 
 
 def factorial_section(
@@ -38,24 +47,22 @@ def factorial_section(
     scores : what it saved, one mapping per network and seed, for the criteria's agreement.
     """
     table = areas(rows)
-    axes, best = axis_against_axis(table), headline(rows)
+    axes, best, stability = axis_against_axis(table), headline(rows), rank_stability(table)
+    captions = {
+        "share": "Accuracy against multiply-accumulates, {} allocation; lines: means over "
+        "seeds, bars: range over seeds, dotted: the dense network.",
+        "latency_share": "The same against measured latency, {} allocation: one batch, in turns "
+        "with the dense network, median over 20 passes, mean over seeds.",
+    }
     figures = {
-        f"pruning_{allocation}": (
-            accuracy_curves(rows, DRAWN, allocation),
-            f"Accuracy against multiply-accumulates, {allocation} allocation; lines: means over "
-            "seeds, bars: range over seeds, dotted: the dense network.",
+        f"pruning_{allocation}" + ("_latency" if against == "latency_share" else ""): (
+            accuracy_curves(rows, DRAWN, allocation, against=against),
+            caption.format(allocation),
         )
+        for against, caption in captions.items()
+        if against in rows
         for allocation in dict.fromkeys(table["allocation"])
     }
-    if "latency_share" in rows:
-        figures |= {
-            f"pruning_{allocation}_latency": (
-                accuracy_curves(rows, DRAWN, allocation, against="latency_share"),
-                f"The same against measured latency, {allocation} allocation: one batch, in turns "
-                "with the dense network, median over 20 passes, mean over seeds.",
-            )
-            for allocation in dict.fromkeys(table["allocation"])
-        }
     tables = {
         "pruning_accuracy": mean_accuracy(rows),
         "pruning_areas": table,
@@ -69,9 +76,9 @@ def factorial_section(
             "the target axis.",
         )
     if table["network"].nunique() > 1:
-        tables["pruning_rank_stability"] = rank_stability(table)
+        tables["pruning_rank_stability"] = stability
     if scores:
-        together = _mean_agreement(scores)
+        together = mean_of([agreement(one) for one in scores])
         tables["pruning_agreement"] = together.reset_index(names="criterion")
         figures["pruning_agreement"] = (
             agreement_map(together),
@@ -83,18 +90,72 @@ def factorial_section(
         "removed; only recoveries named finetune train on. Accuracy on report images; scores, "
         "counts, regressions and statistics read calibration images only. “Best” "
         "criteria are the best on these very accuracies, which favours them.",
-        findings=[*headline_findings(best), *findings(table), *_errors(rows), _deviation(rows)],
+        findings=[
+            *headline_findings(best),
+            *axis_findings(axes),
+            *stability_findings(stability),
+            *_errors(rows),
+            _deviation(rows),
+        ],
         figures=figures,
         tables=tables,
         shown={"pruning_headline": "At one share of the multiply-accumulates, paired by network"},
     )
 
 
-def _mean_agreement(scores: Sequence[Mapping[str, np.ndarray]]) -> pd.DataFrame:
-    tables = [agreement(one) for one in scores]
-    names = list(dict.fromkeys(name for table in tables for name in table.index))
-    aligned = np.stack([t.reindex(index=names, columns=names).to_numpy() for t in tables])
-    return pd.DataFrame(np.nanmean(aligned, axis=0), index=names, columns=names)
+def headline_findings(best: pd.DataFrame) -> list[Finding]:
+    """Sentences on what `headline` found, in points of accuracy."""
+    found = []
+    for _, row in best.iterrows():
+        values = values_of(row)
+        points = {name: 100 * row[name] for name in ("low", "high")}
+        interval = "" if np.isnan(row["low"]) else "[{low:+.1f}, {high:+.1f}] "
+        found.append(
+            Finding(
+                "{network} at {share:.0%} of the multiply-accumulates, {allocation} allocation: "
+                "{one} reaches {accuracy:.1%}; minus the best {against}, {other}: "
+                f"{{points:+.1f}} points {interval}over {{seeds}} seeds.",
+                values | {"points": 100 * row["difference"]} | points,
+            )
+        )
+    return found
+
+
+def axis_findings(axes: pd.DataFrame) -> list[Finding]:
+    """Sentences on claim C5, worded from the intervals, whichever way they point."""
+    found = []
+    for _, row in axes.iterrows():
+        neither = (
+            "one seed gives no interval, so this decides nothing"
+            if np.isnan(row["low"])
+            else "the interval holds zero, so neither axis is shown to be better"
+        )
+        outcome = verdict(
+            (row["low"], row["high"]),
+            "the local axis says better what can go, as the claim has it",
+            "the target axis says better what can go, against the claim",
+            neither,
+        )
+        found.append(
+            Finding(
+                "{network}, {allocation} allocation, recovery {recovery}: mean accuracy "
+                "{local:.3f} by the local axis and {target:.3f} by the target axis, difference "
+                "{difference:+.3f} [{low:+.3f}, {high:+.3f}] over {seeds} seeds; "
+                f"{outcome}.",
+                values_of(row),
+            )
+        )
+    return found
+
+
+def stability_findings(stability: pd.DataFrame) -> list[Finding]:
+    """Sentences on claim C7: whether criteria rank alike on two networks."""
+    text = (
+        "With recovery {recovery} and {allocation} allocation, {one} and {other} rank {criteria} "
+        "criteria with Spearman {spearman:+.2f}; the best is {best_of_one} on the first and "
+        "{best_of_other} on the second."
+    )
+    return [Finding(text, values_of(row)) for _, row in stability.iterrows()]
 
 
 def _deviation(rows: pd.DataFrame) -> Finding:
@@ -110,9 +171,90 @@ def _deviation(rows: pd.DataFrame) -> Finding:
 def _errors(rows: pd.DataFrame) -> list[Finding]:
     if "error" not in rows:
         return []
-    failed = rows.dropna(subset=["error"]).groupby(["network", "criterion"])["error"].first()
-    return [
-        Finding("{criterion} could not be computed on {network}: {error}",
-                {"criterion": criterion, "network": network, "error": error})
-        for (network, criterion), error in failed.items()
-    ]  # fmt: skip
+    failed = rows.dropna(subset=["error"]).drop_duplicates(["network", "criterion"])
+    failed = failed.sort_values(["network", "criterion"])
+    text = "{criterion} could not be computed on {network}: {error}"
+    columns = ("criterion", "network", "error")
+    return [Finding(text, values_of(row, columns)) for _, row in failed.iterrows()]
+
+
+@styled()
+def accuracy_curves(
+    rows: pd.DataFrame, criteria: Sequence[str], allocation: str, *, against: str = "share"
+) -> Figure:
+    """Accuracy against a share of the dense network; a row per network, a column per recovery.
+
+    Lines are means over seeds and draws, bars the range over seeds. `against` is "share", of the
+    multiply-accumulates as requested, or "latency_share", as measured.
+    """
+    pruned = rows[(rows["allocation"] == allocation) & rows["criterion"].isin(criteria)]
+    pruned = pruned.dropna(subset=["accuracy"])
+    networks, recoveries = (list(dict.fromkeys(pruned[c])) for c in ("network", "recovery"))
+    width = 3.4 * len(recoveries) + 2.2
+    figure, axes = sheet(len(networks), len(recoveries), width=width, sharex=True, sharey="row")
+    for panels, network in zip(axes, networks, strict=True):
+        dense = rows[(rows["network"] == network) & (rows["criterion"] == "dense")]["accuracy"]
+        for panel, recovery in zip(panels, recoveries, strict=True):
+            cell = pruned[(pruned["network"] == network) & (pruned["recovery"] == recovery)]
+            for index, name in enumerate(criteria):
+                _curve(panel, cell[cell["criterion"] == name], against, **mark(index))
+            panel.axhline(dense.mean(), color="0.5", linestyle=":", linewidth=1.0)
+            panel.set_title(f"{network}, {recovery}")
+        panels[0].set_ylabel("accuracy")
+    for panel in axes[-1]:
+        panel.set_xlabel(SHARES[against])
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
+def _curve(panel: Axes, rows: pd.DataFrame, against: str, **look: Any) -> None:
+    if rows.empty:
+        return
+    by_seed = rows.groupby(["share", "seed"])["accuracy"].mean().groupby("share")
+    mean = by_seed.mean()
+    place = rows.groupby("share")[against].mean() if against != "share" else mean.index
+    # a mean of equal values may leave their range by a rounding
+    spread = np.maximum([mean - by_seed.min(), by_seed.max() - mean], 0.0)
+    name = words(rows["criterion"].iloc[0])
+    panel.errorbar(
+        place, mean, yerr=spread, markersize=4, capsize=2, linewidth=1.3, label=name, **look
+    )
+
+
+@styled()
+def axis_differences(table: pd.DataFrame) -> Figure:
+    """Local axis minus target axis with its interval, a line per setting of `axis_against_axis`."""
+    figure, axes = sheet(1, 1, width=7.5, height=0.32 * len(table) + 1.3)
+    panel = axes[0, 0]
+    place = np.arange(len(table))[::-1]
+    for index, network in enumerate(dict.fromkeys(table["network"])):
+        mine = (table["network"] == network).to_numpy()
+        part = table[mine]
+        error = np.array([part["difference"] - part["low"], part["high"] - part["difference"]])
+        look = mark(index, linestyle="none", markersize=5, capsize=3, label=network)
+        panel.errorbar(part["difference"], place[mine], xerr=np.nan_to_num(error), **look)
+    panel.axvline(0, color="0.4", linewidth=0.8, linestyle="-")
+    panel.set_yticks(place, [f"{r.allocation}, {r.recovery}" for r in table.itertuples()])
+    label(panel, "mean accuracy, local axis minus target axis (95 % interval over seeds)", "")
+    panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
+@styled()
+def agreement_map(table: pd.DataFrame) -> Figure:
+    """Spearman between criteria within layers, as a square map with its numbers."""
+    size = len(table)
+    figure, axes = sheet(1, 1, width=0.42 * size + 3.4, height=0.42 * size + 2.6)
+    panel = axes[0, 0]
+    image = panel.imshow(table, cmap="PuOr", vmin=-1, vmax=1)
+    names = [words(name) for name in table.index]
+    panel.set_xticks(range(size), names, rotation=90)
+    panel.set_yticks(range(size), names)
+    panel.grid(visible=False)
+    for (i, j), value in np.ndenumerate(table.to_numpy()):
+        if np.isfinite(value):
+            shade = "white" if abs(value) > 0.7 else "black"
+            shown = round(float(value), 1) + 0.0  # no minus zero
+            panel.text(j, i, f"{shown:.1f}", ha="center", va="center", fontsize=6, color=shade)
+    figure.colorbar(image, ax=panel, shrink=0.7, label="Spearman rank correlation, mean of layers")
+    return figure

@@ -1,13 +1,15 @@
-"""The report's chapter on the angle between the two axes' gradients (claim C8)."""
+"""The angle between the two axes' gradients (claim C8): the chapter and its figure."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from empirical.analysis.couplings import t_interval
-from empirical.figures.gradients import gradient_profile
+from empirical.analysis.seeds import over_seeds
 from empirical.report.page import Section
 from theory.shared.findings import Finding
+from theory.shared.style import label, mark, sheet, styled
 
 PUBLISHED = (0.05, 0.18)
 """Mean absolute cosines that the paper reports for hidden layers of trained networks."""
@@ -21,7 +23,9 @@ def gradients_section(cosines: pd.DataFrame) -> Section:
     cosines : rows seed, step, layer, mean_absolute_cosine, random_directions; layers in order
         of execution, the first and the last step.
     """
-    means = _means(cosines)
+    keys = ["layer", "step"]
+    chance = cosines.drop_duplicates(keys)[[*keys, "random_directions"]]
+    means = over_seeds(cosines, keys, "mean_absolute_cosine").merge(chance, on=keys)
     return Section(
         title="Do the axes pull a channel's weights in different directions?",
         note="Cosine between the gradients of input capture and of task information with respect "
@@ -39,27 +43,9 @@ def gradients_section(cosines: pd.DataFrame) -> Section:
     )
 
 
-def _means(cosines: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    for (layer, step), group in cosines.groupby(["layer", "step"], sort=False):
-        low, high = t_interval(group["mean_absolute_cosine"].to_numpy())
-        rows.append(
-            {
-                "layer": layer,
-                "step": step,
-                "seeds": len(group),
-                "mean_absolute_cosine": group["mean_absolute_cosine"].mean(),
-                "low": low,
-                "high": high,
-                "random_directions": group["random_directions"].iloc[0],
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def _findings(cosines: pd.DataFrame, means: pd.DataFrame) -> list[Finding]:
     last = means[means["step"] == means["step"].max()]
-    first, hidden = last.iloc[0], last.iloc[1:]
+    first, hidden = last.iloc[0], last["mean_absolute_cosine"].iloc[1:]
     findings = [
         Finding(
             "In the first layer ({layer}) the two gradients have a mean absolute cosine of "
@@ -74,8 +60,6 @@ def _findings(cosines: pd.DataFrame, means: pd.DataFrame) -> list[Finding]:
     if hidden.empty:
         return findings
     low, high = PUBLISHED
-    within = hidden["mean_absolute_cosine"].between(low, high)
-    above = hidden["mean_absolute_cosine"] > high
     ends = cosines[cosines["layer"] != first["layer"]].groupby(["step", "seed"])
     by_step = ends["mean_absolute_cosine"].mean().groupby("step").mean()
     findings.append(
@@ -88,13 +72,47 @@ def _findings(cosines: pd.DataFrame, means: pd.DataFrame) -> list[Finding]:
                 "layers": len(hidden),
                 "start": float(by_step.iloc[0]),
                 "end": float(by_step.iloc[-1]),
-                "least": float(hidden["mean_absolute_cosine"].min()),
-                "most": float(hidden["mean_absolute_cosine"].max()),
-                "within": int(within.sum()),
+                "least": float(hidden.min()),
+                "most": float(hidden.max()),
+                "within": int(hidden.between(low, high).sum()),
                 "low": low,
                 "high": high,
-                "above": int(above.sum()),
+                "above": int((hidden > high).sum()),
             },
         )
     )
     return findings
+
+
+@styled()
+def gradient_profile(means: pd.DataFrame) -> Figure:
+    """Mean absolute cosine of each layer before and after training, against random directions.
+
+    Parameters
+    ----------
+    means : rows layer, step, mean_absolute_cosine, low, high (NaN for one seed),
+        random_directions; layers in order of execution.
+    """
+    layers = list(dict.fromkeys(means["layer"]))
+    figure, axes = sheet(1, 1, width=max(5.0, 0.42 * len(layers) + 1.5), height=3.8)
+    panel = axes[0, 0]
+    places = {name: place for place, name in enumerate(layers)}
+    for index, (step, rows) in enumerate(means.groupby("step")):
+        where = rows["layer"].map(places) + 0.08 * (2 * index - 1)
+        value = rows["mean_absolute_cosine"]
+        error = np.stack([value - rows["low"], rows["high"] - value]).clip(min=0)
+        look = mark(index, linestyle=("--", "-")[index % 2], markersize=4)
+        panel.errorbar(where, value, yerr=np.nan_to_num(error), label=f"step {step}", **look)
+    chance = means.drop_duplicates("layer")
+    panel.plot(
+        chance["layer"].map(places),
+        chance["random_directions"],
+        color="0.5",
+        linestyle=":",
+        label="random directions",
+    )
+    panel.set_xticks(range(len(layers)), layers, rotation=90)
+    panel.set_ylim(0, 1)
+    panel.legend()
+    label(panel, "layer", "mean absolute cosine of the two gradients")
+    return figure

@@ -1,62 +1,19 @@
-"""The report's chapter on lesions and peer replacement: the short form of claim C4."""
+"""What losing a channel costs and its peers win back, over seeds: the short form of claim C4."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import pandas as pd
+from matplotlib.figure import Figure
 
-from empirical.analysis.couplings import t_interval
-from empirical.figures.damage import damage_against_axes, recovered_against_predicted
+from empirical.analysis.damage import SCORES, damage_correlations, pooled_recovery
+from empirical.analysis.seeds import over_seeds, t_interval
 from empirical.report.page import Section
-from theory import spearman
+from empirical.report.panels import layer_legend, points_by_layer
+from empirical.report.wording import bounded, quantity_label, verdict, with_interval, words
 from theory.shared.findings import Finding
-
-SCORES = (
-    "input_capture",
-    "task_information",
-    "peer_predictability",
-    "conditional_task_information",
-)
-
-
-def damage_correlations(lesions: pd.DataFrame) -> pd.DataFrame:
-    """Spearman of each score with the damage of each lesion kind, per seed and layer.
-
-    Parameters
-    ----------
-    lesions : rows seed, layer, channel, kind, loss_increase and the scores.
-    """
-    rows = [
-        {
-            "seed": seed,
-            "layer": layer,
-            "kind": kind,
-            "score": score,
-            "spearman": float(spearman(group[score], group["loss_increase"])),
-        }
-        for (seed, layer, kind), group in lesions.groupby(["seed", "layer", "kind"], sort=False)
-        for score in SCORES
-    ]
-    return pd.DataFrame(rows)
-
-
-def correlation_summary(correlations: pd.DataFrame) -> pd.DataFrame:
-    """Mean over layers, then over seeds, with a 95 % t-interval over seeds."""
-    rows = []
-    for (kind, score), group in correlations.groupby(["kind", "score"], sort=False):
-        by_seed = group.groupby("seed")["spearman"].mean()
-        low, high = t_interval(by_seed.to_numpy())
-        rows.append(
-            {
-                "kind": kind,
-                "score": score,
-                "seeds": len(by_seed),
-                "spearman": by_seed.mean(),
-                "low": low,
-                "high": high,
-            }
-        )
-    return pd.DataFrame(rows)
+from theory.shared.style import label, sheet, styled
 
 
 def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
@@ -69,7 +26,7 @@ def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
         mean_lesion, the damage of the channel's mean lesion.
     """
     correlations = damage_correlations(lesions)
-    summary = correlation_summary(correlations)
+    summary = over_seeds(correlations, ["kind", "score"], "spearman")
     pooled = pooled_recovery(recovered)
     return Section(
         title="What does losing a channel cost, and can its peers replace it?",
@@ -102,104 +59,92 @@ def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
     )
 
 
-def pooled_recovery(recovered: pd.DataFrame) -> pd.DataFrame:
-    """Recovered share per seed, layer and peer set, of the summed damage of all channels.
-
-    `predicted` weighs each channel's prediction by the damage of its mean lesion, as the pooled
-    share does.
-    """
-    rows = []
-    for (seed, layer, kind), group in recovered.groupby(["seed", "layer", "kind"], sort=False):
-        total = group["mean_lesion"].sum()
-        rows.append(
-            {
-                "seed": seed,
-                "layer": layer,
-                "peers": kind,
-                "mean_lesion": total,
-                "replaced": group["loss_increase"].sum(),
-                "recovered": 1 - group["loss_increase"].sum() / total,
-                "predicted": float((group["predicted"] * group["mean_lesion"]).sum() / total),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def _correlation_findings(summary: pd.DataFrame) -> list[Finding]:
     findings = []
     for kind, group in summary.groupby("kind", sort=False):
-        best = group.loc[group["spearman"].idxmax()]
-        listed = "; ".join(
-            f"{row.score.replace('_', ' ')} {{{row.score}:+.2f}} "
-            f"[{{{row.score}_low:+.2f}}, {{{row.score}_high:+.2f}}]"
-            for row in group.itertuples()
-        )
-        values = {row.score: row.spearman for row in group.itertuples()}
-        values |= {f"{row.score}_low": row.low for row in group.itertuples()}
-        values |= {f"{row.score}_high": row.high for row in group.itertuples()}
-        clear = best["low"] > group.loc[group["score"] != best["score"], "high"].max()
-        verdict = (
-            f"{str(best['score']).replace('_', ' ')} ranks damage best, its interval above the rest"
-            if clear
+        by_score = group.set_index("score")
+        best = str(by_score["spearman"].idxmax())
+        names = [str(name) for name in by_score.index]
+        listed = "; ".join(f"{words(name)} {with_interval(name, '+.2f')}" for name in names)
+        columns = (("", "spearman"), ("_low", "low"), ("_high", "high"))
+        values = {name + end: by_score[column][name] for end, column in columns for name in names}
+        outcome = (
+            f"{words(best)} ranks damage best, its interval above the rest"
+            if by_score["low"][best] > by_score["high"].drop(best).max()
             else "the intervals overlap, so no score ranks damage clearly best"
         )
-        findings.append(
-            Finding(f"Damage of the {kind} lesion, rank correlation: {listed}: {verdict}.", values)
-        )
+        text = f"Damage of the {kind} lesion, rank correlation: {listed}: {outcome}."
+        findings.append(Finding(text, values))
     return findings
 
 
 def _recovery_findings(pooled: pd.DataFrame) -> list[Finding]:
-    values: dict[str, float] = {}
-    parts = []
     by_seed = pooled.groupby(["peers", "seed"], sort=False)[["mean_lesion", "replaced"]].sum()
-    share = 1 - by_seed["replaced"] / by_seed["mean_lesion"]
-    for kind in dict.fromkeys(pooled["peers"]):
-        of_kind = share[kind].to_numpy()
-        values[kind] = float(np.mean(of_kind))
-        values[f"{kind}_low"], values[f"{kind}_high"] = t_interval(of_kind)
-        parts.append(f"{kind} {{{kind}:.0%}} [{{{kind}_low:.0%}}, {{{kind}_high:.0%}}]")
-    findings = [
-        Finding(
-            "Share of the mean lesions' damage that peers win back, by peer set: "
-            + "; ".join(parts)
-            + ".",
-            values,
-        )
-    ]
-    if {"hull", "random"} <= set(share.index.get_level_values("peers")):
-        gain = (share["hull"] - share["random"]).to_numpy()
-        low, high = t_interval(gain)
-        verdict = (
-            "chosen peers beat random ones"
-            if low > 0
-            else "random peers beat chosen ones"
-            if high < 0
-            else "chosen peers do not beat random ones beyond the spread of seeds"
+    shares = (1 - by_seed["replaced"] / by_seed["mean_lesion"]).unstack("peers")
+    kinds = list(dict.fromkeys(pooled["peers"]))
+    values: dict[str, float] = {}
+    for kind in kinds:
+        values |= bounded(kind, float(shares[kind].mean()), t_interval(shares[kind]))
+    listed = "; ".join(f"{kind} {with_interval(kind, '.0%')}" for kind in kinds)
+    text = f"Share of the mean lesions' damage that peers win back, by peer set: {listed}."
+    findings = [Finding(text, values)]
+    if {"hull", "random"} <= set(kinds):
+        gain = shares["hull"] - shares["random"]
+        interval = t_interval(gain)
+        outcome = verdict(
+            interval,
+            "chosen peers beat random ones",
+            "random peers beat chosen ones",
+            "chosen peers do not beat random ones beyond the spread of seeds",
         )
         findings.append(
             Finding(
-                "The compact hull against random peer sets of equal size: {gain:+.1%} "
-                "[{gain_low:+.1%}, {gain_high:+.1%}] of the damage: " + verdict + ".",
-                {"gain": float(gain.mean()), "gain_low": low, "gain_high": high},
+                "The compact hull against random peer sets of equal size: "
+                f"{with_interval('gain', '+.1%')} of the damage: {outcome}.",
+                bounded("gain", float(gain.mean()), interval),
             )
         )
-    everyone = pooled[pooled["peers"] == "all"]
-    difference = everyone.groupby("seed")[["recovered", "predicted"]].mean()
-    gap = (difference["recovered"] - difference["predicted"]).to_numpy()
-    low, high = t_interval(gap)
+    everyone = pooled[pooled["peers"] == "all"].groupby("seed")[["recovered", "predicted"]].mean()
+    gap = everyone["recovered"] - everyone["predicted"]
     findings.append(
         Finding(
             "All peers explain {predicted:.0%} of the variance of what is lost (weighted by "
             "damage, mean of layers) and win back {recovered:.0%}: recovered minus predicted is "
-            "{gap:+.1%} [{gap_low:+.1%}, {gap_high:+.1%}].",
+            f"{with_interval('gap', '+.1%')}.",
             {
-                "predicted": float(difference["predicted"].mean()),
-                "recovered": float(difference["recovered"].mean()),
-                "gap": float(gap.mean()),
-                "gap_low": low,
-                "gap_high": high,
+                "predicted": float(everyone["predicted"].mean()),
+                "recovered": float(everyone["recovered"].mean()),
+                **bounded("gap", float(gap.mean()), t_interval(gap)),
             },
         )
     )
     return findings
+
+
+@styled()
+def damage_against_axes(lesions: pd.DataFrame, scores: Sequence[str]) -> Figure:
+    """Mean-lesion damage of each channel against each score, one marker per layer."""
+    chosen = lesions[lesions["kind"] == "mean"]
+    figure, axes = sheet(1, len(scores), width=3.2 * len(scores), height=3.2, sharey=True)
+    for panel, score in zip(axes[0], scores, strict=True):
+        points_by_layer(panel, chosen, score, "loss_increase", size=3.5, alpha=0.7)
+        panel.set_yscale("symlog", linthresh=0.01)
+        label(panel, quantity_label(score), "")
+    axes[0, 0].set_ylabel("increase of loss by lesion (nats)")
+    layer_legend(figure, axes[0, 0])
+    return figure
+
+
+@styled()
+def recovered_against_predicted(pooled: pd.DataFrame) -> Figure:
+    """Recovered share of a layer's damage against the predicted one, one panel per peer set."""
+    kinds = list(dict.fromkeys(pooled["peers"]))
+    figure, axes = sheet(1, len(kinds), width=3.2 * len(kinds), height=3.2, sharey=True)
+    for panel, kind in zip(axes[0], kinds, strict=True):
+        panel.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
+        points_by_layer(panel, pooled[pooled["peers"] == kind], "predicted", "recovered", size=5)
+        panel.axhline(0, color="0.4", linewidth=0.8, linestyle="-")
+        label(panel, "variance explained by peers (share)", "", f"peers: {kind}")
+    axes[0, 0].set_ylabel("recovered damage (share)")
+    layer_legend(figure, axes[0, 0])
+    return figure

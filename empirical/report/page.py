@@ -133,7 +133,7 @@ def render(out: str | os.PathLike[str]) -> Path:
     return page
 
 
-@styled
+@styled()
 def figure_bytes(figure: Figure, kind: str) -> bytes:
     """A figure as the bytes of a file, free of dates, so that the same figure is the same file."""
     stream = io.BytesIO()

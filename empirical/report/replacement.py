@@ -1,13 +1,17 @@
-"""The report's chapter on peer replacement in one network, with intervals over images."""
+"""Peer replacement in one network, with intervals over images: the chapter and its figure."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from empirical.figures.lesion import recovery_by_layer
-from empirical.lesions.replacement import ReplacementTable
+from empirical.lesions.replacement_table import ReplacementTable
 from empirical.report.page import Section
+from empirical.report.panels import layer_ticks
+from empirical.report.wording import bounded, verdict, with_interval, words
 from theory.shared.findings import Finding
+from theory.shared.style import label, sheet, styled
 
 WIDTH = 1.96
 """Half the width of a 95 % interval, in standard errors."""
@@ -19,7 +23,7 @@ def replacement_section(table: ReplacementTable) -> Section:
     return Section(
         title="Can its peers replace a channel?",
         note="Every channel, one at a time, becomes its ridge regression on peers of its layer, "
-        f"fitted on calibration images, at the point {table.point[0].replace('_', ' ')}; "
+        f"fitted on calibration images, at the point {words(table.point[0])}; "
         f"{table.n_images} held-out images. Theory predicts, at a least-squares readout, that the "
         "recovered share of the mean lesion's damage is the share of the channel's variance that "
         "the peers explain. Intervals are 95 % over images.",
@@ -61,31 +65,31 @@ def replacement_findings(table: ReplacementTable) -> list[Finding]:
     return findings
 
 
+def _interval(value: float, error: float) -> tuple[float, float]:
+    return value - WIDTH * error, value + WIDTH * error
+
+
 def _shares(table: ReplacementTable, kinds: list[str]) -> Finding:
     values: dict[str, float] = {}
     for kind in kinds:
         share, error = table.pooled(kind)
-        values |= {kind: share, f"{kind}_low": share - WIDTH * error}
-        values[f"{kind}_high"] = share + WIDTH * error
-    listed = "; ".join(
-        f"{kind} {{{kind}:.1%}} [{{{kind}_low:.1%}}, {{{kind}_high:.1%}}]" for kind in kinds
-    )
+        values |= bounded(kind, share, _interval(share, error))
+    listed = "; ".join(f"{kind} {with_interval(kind, '.1%')}" for kind in kinds)
     return Finding(f"Of the mean lesions' summed damage, peers win back: {listed}.", values)
 
 
 def _against_random(table: ReplacementTable, kind: str) -> Finding:
     gain, error = table.pooled_difference(kind, "random")
-    low, high = gain - WIDTH * error, gain + WIDTH * error
-    verdict = (
-        "the chosen peers do better"
-        if low > 0
-        else "the random peers do better"
-        if high < 0
-        else "the chosen peers do not beat random ones beyond the uncertainty over images"
+    low, high = _interval(gain, error)
+    outcome = verdict(
+        (low, high),
+        "the chosen peers do better",
+        "the random peers do better",
+        "the chosen peers do not beat random ones beyond the uncertainty over images",
     )
     return Finding(
         f"Peers chosen by {kind} against random sets of equal size: "
-        "{gain:+.1%} [{low:+.1%}, {high:+.1%}] of the damage: " + verdict + ".",
+        f"{{gain:+.1%}} [{{low:+.1%}}, {{high:+.1%}}] of the damage: {outcome}.",
         {"gain": gain, "low": low, "high": high},
     )
 
@@ -97,18 +101,51 @@ def _prediction(table: ReplacementTable) -> Finding:
     weight = (everyone["mean_lesion"] * everyone["channels"]).clip(lower=0)
     predicted = float((everyone["predicted"] * weight).sum() / weight.sum())
     gap = share - predicted
-    low, high = gap - WIDTH * error, gap + WIDTH * error
-    verdict = (
-        "more than predicted"
-        if low > 0
-        else "less than predicted"
-        if high < 0
-        else "as predicted, within the uncertainty over images"
+    low, high = _interval(gap, error)
+    outcome = verdict(
+        (low, high),
+        "more than predicted",
+        "less than predicted",
+        "as predicted, within the uncertainty over images",
     )
     return Finding(
         "All peers explain {predicted:.1%} of the variance of the channels (weighted by damage) "
         "and win back {recovered:.1%} of the damage: {gap:+.1%} [{low:+.1%}, {high:+.1%}], "
-        + verdict
-        + ".",
+        f"{outcome}.",
         {"predicted": predicted, "recovered": share, "gap": gap, "low": low, "high": high},
     )
+
+
+@styled()
+def recovery_by_layer(by_layer: pd.DataFrame) -> Figure:
+    """Recovered and predicted share along the network, one panel per peer set."""
+    kinds = list(dict.fromkeys(by_layer["peers"]))
+    figure, axes = sheet(1, len(kinds), width=3.4 * len(kinds), height=3.6, sharey=True)
+    for panel, kind in zip(axes[0], kinds, strict=True):
+        rows = by_layer[by_layer["peers"] == kind]
+        place = np.arange(len(rows))
+        panel.plot(
+            place,
+            rows["predicted"],
+            "s--",
+            color="C1",
+            markerfacecolor="white",
+            label="variance that peers explain",
+        )
+        panel.errorbar(
+            place,
+            rows["recovered"],
+            yerr=WIDTH * rows["recovered_se"],
+            fmt="o",
+            color="C0",
+            label="damage recovered",
+        )
+        panel.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
+        layer_ticks(panel, rows["layer"].tolist())
+        label(panel, "layer", "", f"peers: {kind}")
+    seen = by_layer["recovered"].dropna()
+    # One layer with a wide interval would flatten all others.
+    axes[0, 0].set_ylim(min(-0.1, seen.min() - 0.1), max(1.1, seen.max() + 0.1))
+    axes[0, 0].set_ylabel("share")
+    axes[0, 0].legend()
+    return figure

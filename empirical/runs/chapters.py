@@ -49,7 +49,9 @@ def run_sections(
     """Return the report's chapters, in order."""
     last = stages.steps[-1]
     sections = [
-        training_section(accuracy, _histories(stages), stages.split, stages.spec, stages.config),
+        training_section(
+            accuracy, _histories(stages), stages.split, stages.spec, stages.config.training
+        ),
         coupling_section(tables, couplings, subject(stages)),
         grouping_section({seed: tables[seed, last] for seed in stages.config.seeds}),
         robustness_section(

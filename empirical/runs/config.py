@@ -1,153 +1,215 @@
-"""The configuration of a run: a TOML file, checked key by key, with overrides from outside."""
+"""The configuration of a run: every setting, its range and one sentence about it.
+
+All of it is checked when it is read, before the first image is.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
-import types
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from empirical.measuring.targets import target_function
+from empirical.models.factory import MODELS
+from empirical.pruning.comparison import Factorial
+from empirical.runs.config_text import explained, overridden
 from empirical.training.recipes import Recipe
-from theory.shared.validation import count, one_of, positive
+from theory.axes import reference_noise
+from theory.shared.validation import one_of
+
+Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+NotNegative = Annotated[int, Field(ge=0)]
 
 
-@dataclass(frozen=True)
-class DataConfig:
-    """Which images, and which of them train, are measured, choose and report.
+class Section(BaseModel):
+    """Settings of one subject; unknown keys, wrong types and values out of range are refused."""
 
-    `source` is a name or a folder, as for `load_data`; `calibration`, `selection` and `seed` are
-    those of `split_data`.
-    """
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DataConfig(Section):
+    """Which images, and which of them train, are measured, choose and report."""
 
     source: str = "digits"
+    """digits, cifar10, cifar100, or a folder with train/<class>/* and test/<class>/*."""
     root: str = "data"
-    image_size: int | None = None
-    calibration: int = 5000
-    selection: float = 0.1
-    seed: int = 0
+    """Where torchvision's data sets lie."""
+    image_size: Count | None = None
+    """Resize and crop images to this; without it they are as they come."""
+    calibration: Several = 5000
+    """Training images on which quantities are measured."""
+    selection: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the training images that is held out from the gradient."""
+    seed: NotNegative = 0
+    """Of the draw of these images."""
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """Which network: a name or ``package.module:callable``, and its width."""
-
-    name: str = "small_convnet"
-    width: float = 1.0
+def _model_name(name: str) -> str:
+    return name if ":" in name else one_of("name", name, MODELS)
 
 
-@dataclass(frozen=True)
-class MeasureConfig:
-    """At which checkpoints, with which options, the axes are measured (see `empirical.measure`).
+class ModelConfig(Section):
+    """Which network is trained."""
 
-    Checkpoints are step 0, `checkpoints` steps evenly spaced in the logarithm, the last among
-    them, and, if `epochs`, the end of every epoch.
-    """
+    name: Annotated[str, AfterValidator(_model_name)] = "small_convnet"
+    """A network's name, package.module:callable or file.py:callable."""
+    width: Annotated[float, Field(gt=0)] = 1.0
+    """Multiplies the number of channels of every layer."""
 
-    checkpoints: int = 10
+
+def _target(name: str) -> str:
+    target_function(name)
+    return name
+
+
+def _noise(noise: str | float) -> str | float:
+    reference_noise(np.ones(1), noise)
+    return noise
+
+
+class MeasureConfig(Section):
+    """When and how the axes are measured; see `empirical.measure`."""
+
+    checkpoints: Several = 10
+    """Beside step 0: steps evenly spaced in the logarithm, the last among them."""
     epochs: bool = False
-    target: str = "logit_margin"
-    positions: int = 16
-    sampling: str = "positions"
-    groups: int = 10
-    noise: str | float = "median"
-    ridge: float = 0.0
-    peers: int = 50
-    top: int = 10
+    """Whether the end of every epoch is a checkpoint too."""
+    target: Annotated[str, AfterValidator(_target)] = "logit_margin"
+    """What the target axis asks about: logit_margin, true_logit, logit_pc1 or label."""
+    positions: Count = 16
+    """Random positions of each image's map."""
+    sampling: Literal["positions", "pooled"] = "positions"
+    """positions, or pooled for the mean over each map."""
+    groups: Several = 10
+    """Groups of images that the jackknife leaves out one at a time."""
+    noise: Annotated[str | float, AfterValidator(_noise)] = "median"
+    """Reference noise of a layer: median, mean, quantile:p, or a power."""
+    ridge: Annotated[float, Field(ge=0)] = 0.0
+    """On the correlation, for quantities that use all peers."""
+    peers: Count = 50
+    """How many of the most overlapping peers the target excess considers."""
+    top: Count = 10
+    """How many of the largest excesses over those peers are averaged."""
     bias_correction: bool = False
+    """Whether the exact plug-in bias is subtracted from every information."""
     hull: bool = False
-    batch_size: int = 250
-    permutations: int = 1000
-
-    def __post_init__(self) -> None:
-        count("measure.checkpoints", self.checkpoints, least=2)
-        count("measure.permutations", self.permutations)
+    """Whether each channel's compact hull of peers is searched, which takes longer."""
+    batch_size: Count = 250
+    """Images in a batch; the result does not depend on it."""
+    permutations: Count = 1000
+    """Of the null of the couplings."""
 
     def options(self) -> dict[str, Any]:
         """Return the keywords for `empirical.measure`."""
-        own = ("checkpoints", "epochs", "batch_size", "permutations")
-        return {key: value for key, value in asdict(self).items() if key not in own}
+        return self.model_dump(exclude={"checkpoints", "epochs", "batch_size", "permutations"})
 
 
-@dataclass(frozen=True)
-class LesionConfig:
-    """Whether the last checkpoint's channels are lesioned and replaced, on how many images."""
+class LesionConfig(Section):
+    """Whether every channel of the trained networks is lesioned and replaced."""
 
     enabled: bool = False
-    images: int = 1000
-    random_draws: int = 3
+    """Whether to do it."""
+    images: Several = 1000
+    """Report images on which damage is measured."""
+    random_draws: Count = 3
+    """Draws of random peers."""
 
-    def __post_init__(self) -> None:
-        count("lesion.images", self.images, least=2)
 
-
-@dataclass(frozen=True)
-class PruningConfig:
+class PruningConfig(Section):
     """Whether the trained networks go through the factorial of pruning, and with which factors.
 
-    `images` of the calibration set are measured and recalibrated on; accuracies are on `report`
-    of the report images (0: all of them). Batch norms are taken anew in batches of `batch_size`,
-    which also decides the speed: depthwise layers like small ones. The other keys are those of
-    `Factorial`; an empty list stands for its default.
+    The keys from `criteria` on are those of `Factorial`; an empty list stands for its default.
     """
 
     enabled: bool = False
-    images: int = 2000
-    report: int = 0
-    batch_size: int = 500
+    """Whether to do it."""
+    images: Several = 2000
+    """Calibration images that are measured and recalibrated on."""
+    report: NotNegative = 0
+    """Report images on which accuracy is measured; 0 for all of them."""
+    batch_size: Count = 500
+    """Images in a batch where batch norms are taken anew; depthwise layers like small ones."""
     criteria: tuple[str, ...] = ()
+    """Which scores choose the channels that stay."""
     allocations: tuple[str, ...] = ()
+    """How many channels each layer keeps: uniform, global or sensitivity."""
     recoveries: tuple[str, ...] = ()
+    """What is done to a network after its channels are gone."""
     shares: tuple[float, ...] = ()
-    draws: int = 5
+    """Shares of the multiply-accumulates to keep."""
+    draws: Count = 5
+    """How often a criterion that draws at random is repeated."""
 
-    def __post_init__(self) -> None:
-        count("pruning.images", self.images, least=2)
-        count("pruning.report", self.report, least=0)
-        count("pruning.batch_size", self.batch_size)
+    @model_validator(mode="after")
+    def _check_factors(self) -> Self:
+        Factorial(**self.factors())
+        return self
 
     def factors(self) -> dict[str, Any]:
         """Return the keywords for `Factorial`."""
         names = ("criteria", "allocations", "recoveries", "shares")
-        return {name: value for name in names if (value := getattr(self, name))} | {
-            "draws": self.draws
-        }
+        given = {name: value for name in names if (value := getattr(self, name))}
+        return {**given, "draws": self.draws}
 
 
-@dataclass(frozen=True)
-class RunConfig:
+def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise ValueError(
+            f"seeds must be different whole numbers >= 0, at least one; got {list(seeds)}."
+        )
+    return seeds
+
+
+def _device(name: str) -> str:
+    kind, colon, index = name.partition(":")
+    one_of("device", kind, ("auto", "cpu", "cuda"))
+    if colon and not (kind == "cuda" and index.isdecimal()):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}.")
+    return name
+
+
+class RunConfig(Section):
     """All settings of a run. Paths of data and output are no part of what it computes.
 
     Examples
     --------
     >>> config = read_config({"training": {"epochs": 2}}, ["seeds=[0, 1]", "model.width=0.5"])
     >>> config.seeds, config.model.width, config.training.epochs
-    ((0, 1), 0.5, 2)
+    ((0, 1), 0.5, 2.0)
     """
 
     title: str = ""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    device: str = "auto"
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    training: Recipe = field(default_factory=lambda: Recipe(epochs=15, batch_size=32))
-    measure: MeasureConfig = field(default_factory=MeasureConfig)
-    lesion: LesionConfig = field(default_factory=LesionConfig)
-    pruning: PruningConfig = field(default_factory=PruningConfig)
-
-    def __post_init__(self) -> None:
-        positive("model.width", self.model.width)
-        one_of("device", self.device.split(":")[0], ("auto", "cpu", "cuda"))
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(
-                f"seeds must be different whole numbers >= 0, at least one; got {list(self.seeds)}."
-            )
+    """Of the report; without one, network and data."""
+    seeds: Annotated[tuple[int, ...], AfterValidator(_seeds)] = (0, 1, 2)
+    """One network is trained for each."""
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """cpu, cuda, cuda:1, or auto (a GPU if there is one)."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: Recipe = Recipe(epochs=15, batch_size=32)
+    measure: MeasureConfig = MeasureConfig()
+    lesion: LesionConfig = LesionConfig()
+    pruning: PruningConfig = PruningConfig()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for JSON."""
-        return asdict(self)
+        return self.model_dump()
 
 
 def read_config(
@@ -162,12 +224,17 @@ def read_config(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no TOML, or a section, key or value is unknown; the message names the nearest.
+        If it is no TOML, or a section, key or value is unknown or out of range: a line for each,
+        which names the nearest.
     """
     settings = dict(source) if isinstance(source, Mapping) else _read_toml(Path(source))
     for override in overrides:
-        settings = _overridden(settings, override)
-    return _build(RunConfig, settings, "")
+        settings = overridden(settings, override)
+    try:
+        # As JSON, lists may stand for tuples and nothing else for anything else.
+        return RunConfig.model_validate_json(json.dumps(settings, default=str))
+    except ValidationError as error:
+        raise ValueError(explained(error, RunConfig.model_json_schema())) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -179,68 +246,3 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config {str(path)!r} is not valid TOML: {error}.") from error
-
-
-def _overridden(settings: dict[str, Any], override: str) -> dict[str, Any]:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise ValueError(f"--set must be section.key=value; got {override!r}.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    changed = dict(settings)
-    *sections, name = key.strip().split(".")
-    inner = changed
-    for section in sections:
-        below = inner.get(section, {})
-        if not isinstance(below, Mapping):
-            raise ValueError(f"--set {override!r}: {section!r} is a value, not a section.")
-        inner[section] = dict(below)
-        inner = inner[section]
-    inner[name] = value
-    return changed
-
-
-def _build(kind: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
-    hints = get_type_hints(kind)
-    known = [item.name for item in fields(kind)]
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in known:
-            one_of(f"config key {prefix}{name}", name, known)
-        hint, where = hints[name], f"{prefix}{name}"
-        if is_dataclass(hint) and isinstance(hint, type):
-            if not isinstance(value, Mapping):
-                raise ValueError(f"config section [{where}] must be a table; got {value!r}.")
-            arguments[name] = _build(hint, value, f"{where}.")
-        else:
-            arguments[name] = _checked(where, value, hint)
-    required = [f"{prefix}{item.name}" for item in fields(kind) if _is_missing(item, arguments)]
-    if required:
-        raise ValueError(f"config must set {', '.join(required)}.")
-    return kind(**arguments)
-
-
-def _is_missing(item: Any, arguments: Mapping[str, Any]) -> bool:
-    from dataclasses import MISSING
-
-    has_default = item.default is not MISSING or item.default_factory is not MISSING
-    return not has_default and item.name not in arguments
-
-
-def _checked(where: str, value: Any, hint: Any) -> Any:
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)[0]
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"config key {where} must be a list; got {value!r}.")
-        return tuple(_checked(where, item, inner) for item in value)
-    allowed = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    for kind in allowed:
-        # bool is an int to Python, and 3 is a float to a reader of the file; only the second holds.
-        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return value
-        if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-            return value
-    names = " or ".join(kind.__name__ for kind in allowed if kind is not types.NoneType)
-    raise ValueError(f"config key {where} must be {names}; got {value!r}.")

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from empirical.devices import device_of
+from empirical.reading.batches import batches
+from empirical.reading.hooks import evaluating
 
 AT_ONCE = 50
 """Images of one pass on a CPU. The outputs of larger batches leave its caches, and the system maps
@@ -28,10 +30,9 @@ class Evaluation:
     accuracy_se: float
 
 
-@torch.no_grad()
 def evaluate(
     model: nn.Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Iterable[object],
     *,
     device: str | torch.device | None = None,
 ) -> Evaluation:
@@ -47,22 +48,15 @@ def evaluate(
     599
     """
     where = torch.device(device) if device is not None else device_of(model)
-    was_training = model.training
-    model.eval().to(where)
     losses, hits = [], []
-    try:
-        for images, labels in loader:
-            parts = images.split(AT_ONCE) if where.type == "cpu" else (images,)  # type: ignore[no-untyped-call]
-            logits = torch.cat([model(part.to(where)).float() for part in parts])
-            targets = labels.to(where)
-            losses.append(functional.cross_entropy(logits, targets, reduction="none").cpu())
-            hits.append((logits.argmax(1) == targets).cpu())
-    finally:
-        model.train(was_training)
-    if not losses:
-        raise ValueError(
-            "loader must yield at least one batch of (images, labels); it yielded none."
-        )
+    with evaluating(model.to(where)):
+        for batch in batches(loader, where):
+            n = len(batch.images)
+            size = AT_ONCE if where.type == "cpu" else n
+            parts = [batch.part(slice(start, start + size)) for start in range(0, n, size)]
+            logits = torch.cat([model(part.images).float() for part in parts])
+            losses.append(functional.cross_entropy(logits, batch.labels, reduction="none").cpu())
+            hits.append((logits.argmax(1) == batch.labels).cpu())
     loss, hit = torch.cat(losses).double().numpy(), torch.cat(hits).double().numpy()
     root = np.sqrt(len(loss))
     return Evaluation(

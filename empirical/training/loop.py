@@ -153,7 +153,7 @@ class TrainingLoop:
             loss = functional.cross_entropy(
                 logits.float(), labels, label_smoothing=self.recipe.label_smoothing
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,26 +19,6 @@ PRECISIONS = ("float32", "bfloat16")
 class Recipe:
     """Optimizer, schedule, augmentation and arithmetic of a training.
 
-    Parameters
-    ----------
-    epochs
-        May be fractional. Every epoch leaves out the images that do not fill a batch.
-    learning_rate
-        At the peak of the schedule.
-    momentum
-        Nesterov's, of SGD. AdamW has its usual (0.9, 0.999).
-    weight_decay
-        Of weights; biases and normalization parameters have none.
-    schedule, warmup
-        ``"one_cycle"`` or ``"cosine"``, and the share of steps on which the rate rises.
-    crop_padding, flip
-        Images are shifted by up to so many pixels, reflected at the border, and mirrored.
-    precision
-        ``"bfloat16"`` runs convolutions and matrix products in bfloat16 (autocast); weights stay
-        float32.
-    channels_last, compile
-        Memory layout of images and weights; torch.compile.
-
     Examples
     --------
     >>> Recipe(epochs=2, learning_rate=0.05).batch_size
@@ -48,20 +28,41 @@ class Recipe:
     ValueError: schedule must be one of 'one_cycle', 'cosine'; got 'cosin'. Did you mean 'cosine'?
     """
 
+    # How a configuration reads it: nothing unknown, no number for a truth value.
+    __pydantic_config__: ClassVar = {
+        "extra": "forbid",
+        "strict": True,
+        "use_attribute_docstrings": True,
+    }
+
     epochs: float
+    """May be fractional; every epoch leaves out the images that do not fill a batch."""
     batch_size: int = 128
+    """Images of one gradient step."""
     learning_rate: float = 0.1
+    """At the peak of the schedule."""
     optimizer: str = "sgd"
+    """sgd or adamw."""
     momentum: float = 0.9
+    """Nesterov's, of SGD; AdamW has its usual (0.9, 0.999)."""
     weight_decay: float = 5e-4
+    """Of weights; biases and normalization parameters have none."""
     schedule: str = "one_cycle"
+    """one_cycle or cosine."""
     warmup: float = 0.2
+    """Share of the steps on which the learning rate rises."""
     label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
     crop_padding: int = 0
+    """Images are shifted by up to so many pixels, reflected at the border."""
     flip: bool = False
+    """Whether images are mirrored at random."""
     precision: str = "float32"
+    """float32, or bfloat16 for convolutions and matrix products; weights stay float32."""
     channels_last: bool = False
+    """Memory layout of images and weights."""
     compile: bool = False
+    """Whether torch.compile is used."""
 
     def __post_init__(self) -> None:
         positive("epochs", self.epochs)

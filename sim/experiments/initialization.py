@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sim.experiments.plotting import figure_legend, new_figure, style, tint
 from sim.networks import Network
 from sim.spectra import power_law
 from sim.tasks import Population, Regression
 from theory import initial_coupling, initial_coupling_normalized, jackknife_standard_error
 from theory.shared.findings import Finding
+from theory.shared.style import figure_legend, label, mark, sheet, styled
 from theory.shared.validation import Float, count
 
 EXPONENTS = (0.5, 1.0, 1.5, 2.0)
@@ -98,37 +98,29 @@ class Initial:
         names += ["normalized", "normalized_se", "normalized_theory"]
         return pd.DataFrame({name: getattr(self, name) for name in names})
 
+    @styled()
     def figure(self) -> Figure:
         """Both correlations against the spectrum exponent, with the laws as lines."""
-        with style():
-            figure, axes = new_figure(2, 2, heights=(1.1, 0.3))
-            self._draw(axes[0, 0], "plain", "corr(J, b²)")
-            self._draw(axes[0, 1], "normalized", "corr(J, q),  q = b² / (J τ²)")
-            figure_legend(axes[1], axes[0, :1])
+        figure, axes = sheet(2, 2, width=6.6, height=2.7, heights=(1.1, 0.3))
+        self._draw(axes[0, 0], "plain", "corr(J, b²)")
+        self._draw(axes[0, 1], "normalized", "corr(J, q),  q = b² / (J τ²)")
+        figure_legend(axes[1], axes[0, :1])
         return figure
 
-    def _draw(self, place: Axes, name: str, label: str) -> None:
+    def _draw(self, panel: Axes, name: str, what: str) -> None:
         for row, alignment in enumerate(np.unique(self.alignment)[::-1]):
             chosen = self.alignment == alignment
-            color, shape = tint(row), "os^D"[row % 4]
-            place.plot(
-                self.exponent[chosen],
-                getattr(self, f"{name}_theory")[chosen],
-                color=color,
-                linestyle=("-", "--", "-.", ":")[row % 4],
-            )
-            place.errorbar(
+            law = getattr(self, f"{name}_theory")[chosen]
+            panel.plot(self.exponent[chosen], law, **mark(row, marker=""))
+            panel.errorbar(
                 self.exponent[chosen],
                 getattr(self, name)[chosen],
                 SURE * getattr(self, f"{name}_se")[chosen],
-                color=color,
-                marker=shape,
-                linestyle="none",
+                **mark(row, linestyle="none"),
                 capsize=2,
                 label=f"target alignment {alignment:g}",
             )
-        place.set_xlabel("spectrum exponent")
-        place.set_ylabel(f"{label}, bars: {SURE:g} standard errors")
+        label(panel, "spectrum exponent", what, f"bars: {SURE:g} standard errors")
 
 
 def initial(
@@ -169,15 +161,7 @@ def initial(
     table = np.array(rows, dtype=np.float64).T
     exponent, alignment, plain, plain_se, normalized, normalized_se, kappa, law = table
     return Initial(
-        exponent,
-        alignment,
-        plain,
-        plain_se,
-        kappa,
-        normalized,
-        normalized_se,
-        law,
-        seeds * width,
+        exponent, alignment, plain, plain_se, kappa, normalized, normalized_se, law, seeds * width
     )
 
 

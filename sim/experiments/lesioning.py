@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sim.experiments.estimates import estimate, interval
-from sim.experiments.plotting import figure_legend, new_figure, style, tint
 from sim.experiments.runs import kept_run
 from sim.networks import Network
 from sim.records import LayerMoments, layer_moments
@@ -25,6 +24,7 @@ from sim.tasks import Population, Regression
 from sim.trajectory import Trajectory
 from theory import QUANTITIES, channel_axes, lesion_damage, spearman
 from theory.shared.findings import Finding
+from theory.shared.style import figure_legend, label, mark, sheet, styled
 from theory.shared.validation import Float, count
 
 KINDS = ("mean", "replacement", "refit")
@@ -118,14 +118,14 @@ class Lesions:
         data |= {f"{kind}_predicted": self.predicted[kind].ravel() for kind in KINDS}
         return pd.DataFrame(data | {name: self.axes[name].ravel() for name in AXES})
 
+    @styled()
     def figure(self) -> Figure:
         """Damage against its prediction, the ratio against 1 - E, and what ranks with damage."""
-        with style():
-            figure, axes = new_figure(2, 3, heights=(1.1, 0.35))
-            _draw_identity(axes[0, 0], self)
-            _draw_ratio(axes[0, 1], self)
-            _draw_ranks(axes[0, 2], self)
-            figure_legend(axes[1], axes[0])
+        figure, axes = sheet(2, 3, width=9.9, height=2.7, heights=(1.1, 0.35))
+        _draw_identity(axes[0, 0], self)
+        _draw_ratio(axes[0, 1], self)
+        _draw_ranks(axes[0, 2], self)
+        figure_legend(axes[1], axes[0])
         return figure
 
 
@@ -241,49 +241,30 @@ def _draw_identity(axes: Axes, lesions: Lesions) -> None:
         axes.plot(
             lesions.predicted[kind].ravel(),
             lesions.measured[kind].ravel(),
-            "os^"[row],
-            color=tint(row),
+            **mark(row, linestyle="none"),
             markersize=3,
             alpha=0.4,
-            linestyle="none",
             label={"mean": "mean ablation", "replacement": "peer replacement"}.get(kind, kind),
         )
     axes.axline((0, 0), slope=1, color="black", lw=0.8)
-    axes.set_xlabel("damage by the identity")
-    axes.set_ylabel("damage of the edited network")
+    label(axes, "damage by the identity", "damage of the edited network")
 
 
 def _draw_ratio(axes: Axes, lesions: Lesions) -> None:
     ratio = lesions.measured["replacement"][:, -1] / lesions.measured["mean"][:, -1]
     rest = 1 - lesions.axes["peer_predictability"][:, -1]
-    axes.plot(rest.ravel(), ratio.ravel(), "o", color=tint(0), ms=3, label="optimal readout")
+    points = mark(0, linestyle="none", label="optimal readout")
+    axes.plot(rest.ravel(), ratio.ravel(), ms=3, **points)
     ends = [rest.min(), rest.max()]
     axes.plot(ends, ends, color="black", lw=0.8)
-    axes.set_xlabel("1 - E, not predictable from peers")
-    axes.set_ylabel("replacement / mean ablation")
+    label(axes, "1 - E, not predictable from peers", "replacement / mean ablation")
 
 
 def _draw_ranks(axes: Axes, lesions: Lesions) -> None:
     steps = np.maximum(lesions.run.steps, 0.5)
     for row, name in enumerate(AXES):
-        ranks = np.stack(
-            [
-                lesions.rank_correlation("replacement", name, r)
-                for r in range(lesions.run.steps.size)
-            ],
-            axis=1,
-        )
-        mean, half = interval(ranks)
-        axes.errorbar(
-            steps,
-            mean,
-            half,
-            color=tint(row),
-            marker="os^D"[row],
-            ms=3,
-            ls=("-", "--", "-.", ":")[row],
-            label=name.replace("_", " "),
-        )
+        ranks = [lesions.rank_correlation("replacement", name, r) for r in range(steps.size)]
+        mean, half = interval(np.stack(ranks, axis=1))
+        axes.errorbar(steps, mean, half, ms=3, label=name.replace("_", " "), **mark(row))
     axes.set_xscale("log")
-    axes.set_xlabel("step (0 shown at 0.5)")
-    axes.set_ylabel("rank with replacement damage")
+    label(axes, "step (0 shown at 0.5)", "rank with replacement damage")

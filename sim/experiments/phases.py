@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from sim.experiments.cells import THRESHOLD, phase_cell
-from sim.experiments.phase_figure import draw_phase
 from sim.records import TARGETS
 from sim.sweep import run_sweep
 from theory.shared.findings import Finding
+from theory.shared.style import label, sheet, styled
 from theory.shared.validation import Float, count, one_of
 
 
@@ -152,9 +154,57 @@ class Phase:
         data: dict[str, Any] = {self.x: grid[0].ravel(), self.y: grid[1].ravel()}
         return pd.DataFrame(data | {name: getattr(self, name).ravel() for name in columns})
 
+    @styled()
     def figure(self) -> Figure:
-        """Simulated and predicted end coupling, separation time, and what was left to learn."""
-        return draw_phase(self, PARAMETERS[self.x], PARAMETERS[self.y], THRESHOLD)
+        """Simulated and predicted end coupling, separation time, and what was left to learn.
+
+        Hatched where the axes do not end up separated.
+        """
+        figure, axes = sheet(2, 2, width=8.4, height=2.97)
+        with np.errstate(divide="ignore"):
+            when = np.log10(np.where(self.time > 0, self.time, np.nan))
+            left = np.log10(np.maximum(self.loss, 1e-12))
+        coupling = "rank coupling of $I_X$ and $I_T$"
+        limits = {"vmin": -1.0, "vmax": 1.0}
+        self._map(axes[0, 0], "simulated end coupling", self.end, **limits)
+        image = self._map(axes[0, 1], "predicted end coupling", self.predicted_end, **limits)
+        figure.colorbar(image, ax=axes[0].tolist(), label=coupling)
+        image = self._map(axes[1, 0], "separation time (grey: at once, or never)", when)
+        axes[1, 0].set_facecolor("0.85")
+        figure.colorbar(image, ax=axes[1, 0], label="log10 of steps × learning rate")
+        image = self._map(axes[1, 1], "share of excess loss left", left)
+        figure.colorbar(image, ax=axes[1, 1], label="log10 of share")
+        for panel, values in (
+            (axes[0, 0], self.end),
+            (axes[0, 1], self.predicted_end),
+            (axes[1, 0], self.end),
+        ):
+            self._boundary(panel, values)
+        return figure
+
+    def _map(self, panel: Axes, title: str, values: Float, **limits: Any) -> QuadMesh:
+        x, y = PARAMETERS[self.x], PARAMETERS[self.y]
+        image = panel.pcolormesh(self.x_values, self.y_values, values, shading="nearest", **limits)
+        label(panel, x.label, y.label, title)
+        panel.grid(False)
+        if x.logarithmic:
+            panel.set_xscale("log")
+        if y.logarithmic:
+            panel.set_yscale("log")
+        return image
+
+    def _boundary(self, panel: Axes, values: Float) -> None:
+        """Hatch what does not separate, and draw the line between."""
+        if min(values.shape) < 2:
+            return
+        known = np.nan_to_num(values, nan=1.0)
+        grid = self.x_values, self.y_values
+        for levels in ((-2.0, -THRESHOLD), (THRESHOLD, 2.0)):
+            panel.contourf(*grid, known, levels=levels, colors="none", hatches=["////"])
+        lines = [level for level in (-THRESHOLD, THRESHOLD) if known.min() < level < known.max()]
+        if lines:
+            white: dict[str, Any] = {"colors": "white", "linewidths": 1.5, "linestyles": "solid"}
+            panel.contour(*grid, known, levels=lines, **white)
 
 
 def phase(

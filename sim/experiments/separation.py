@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sim.experiments.estimates import estimate
-from sim.experiments.plotting import band, figure_legend, new_figure, style
+from sim.experiments.plotting import band
 from sim.experiments.predictions import coupling_curves
 from sim.experiments.runs import kept_run
 from sim.law import expected_law, predicted_rank_coupling
@@ -27,6 +27,7 @@ from sim.spectra import power_law
 from sim.tasks import Regression
 from sim.trajectory import Trajectory
 from theory.shared.findings import Finding
+from theory.shared.style import figure_legend, label, sheet, styled
 from theory.shared.validation import Float, count
 
 THRESHOLD = 0.2
@@ -97,14 +98,15 @@ class Separation:
         """One row per regime, seed and record."""
         return pd.concat([_frame(regime) for regime in self.regimes], ignore_index=True)
 
+    @styled()
     def figure(self) -> Figure:
         """Rank couplings over training above, simulation against the law below."""
-        with style():
-            figure, axes = new_figure(3, len(self.regimes), heights=(1, 1, 0.3))
-            for column, regime in enumerate(self.regimes):
-                _draw_ranks(axes[0, column], regime, column == 0)
-                _draw_law(axes[1, column], regime, column == 0)
-            figure_legend(axes[2], axes[:2, 0])
+        number = len(self.regimes)
+        figure, axes = sheet(3, number, width=3.3 * number, height=2.7, heights=(1, 1, 0.3))
+        for column, regime in enumerate(self.regimes):
+            _draw_ranks(axes[0, column], regime, column == 0)
+            _draw_law(axes[1, column], regime, column == 0)
+        figure_legend(axes[2], axes[:2, 0])
         return figure
 
 
@@ -258,9 +260,9 @@ def _frame(regime: Regime) -> pd.DataFrame:
 
 def _draw_ranks(axes: Axes, regime: Regime, first: bool) -> None:
     run = regime.run
-    band(axes, run.time, regime.coupling, 0, "o", "capture with task, own output")
-    band(axes, run.time, run.coupling(target="label"), 1, "s", "capture with task, label")
-    band(axes, run.time, regime.coherence, 2, "^", "capture with overlap")
+    band(axes, run.time, regime.coupling, 0, "capture with task, own output")
+    band(axes, run.time, run.coupling(target="label"), 1, "capture with task, label")
+    band(axes, run.time, regime.coherence, 2, "capture with overlap")
     for when, value in zip((run.time[1] / 3, run.time[-1] * 1.6), regime.predicted, strict=True):
         axes.plot(when, value, marker="*", ms=11, color="black", ls="none", clip_on=False)
     axes.axhspan(-THRESHOLD, THRESHOLD, color="0.92", zorder=0)
@@ -273,18 +275,10 @@ def _draw_ranks(axes: Axes, regime: Regime, first: bool) -> None:
 
 def _draw_law(axes: Axes, regime: Regime, first: bool) -> None:
     run = regime.run
-    band(axes, run.time, regime.measured, 0, "o", "simulation")
-    axes.plot(
-        run.time[1:],
-        regime.law.mean(axis=0)[1:],
-        "-",
-        color="black",
-        lw=1,
-        label="law of the filters",
-    )
-    wide = regime.wide.mean(axis=0)[1:]
+    band(axes, run.time, regime.measured, 0, "simulation")
+    law, wide = (values.mean(axis=0)[1:] for values in (regime.law, regime.wide))
+    axes.plot(run.time[1:], law, "-", color="black", lw=1, label="law of the filters")
     axes.plot(run.time[1:], wide, ":", color="black", lw=1, label="κ(Σ, Σm(t)), wide limit")
     axes.set_ylim(-0.05, 1.02)
-    axes.set_xlabel("training time (steps × learning rate)")
-    if first:
-        axes.set_ylabel("corr(J, b²), own output")
+    what = "corr(J, b²), own output" if first else ""
+    label(axes, "training time (steps × learning rate)", what)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -9,20 +12,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from empirical.pruning.allocation import (
-    NEAR,
     best_units,
     by_sensitivity,
     competing,
     floors,
+    settle,
     target_macs,
     uniform,
 )
 from empirical.pruning.channel_graph import ChannelGraph, trace_channels
 from tests.empirical.pruning_networks import SIZES, network, plain
 
+NEAR = 0.002
+"""How close to the request counts are settled, as a share of it, where whole units allow it."""
 
+REACH = 3
+"""How far networks of up to four groups are searched, in units of each group."""
+
+
+@cache
 def graph_of(name: str = "resnet18") -> ChannelGraph:
     return trace_channels(network(name), torch.zeros(1, 3, SIZES[name], SIZES[name]))
+
+
+@cache
+def small(channels: tuple[int, ...]) -> ChannelGraph:
+    return trace_channels(plain(channels), torch.zeros(1, 3, 6, 6))
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.data())
@@ -59,7 +74,7 @@ def test_uniform_keeps_about_the_same_share_everywhere() -> None:
     assert np.abs(counts - np.median(counts / graph.sizes) * graph.sizes).max() <= 3
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_global_keeps_the_best_of_every_group_and_honours_floors(seed: int) -> None:
     """A group whose scores are all lowest is thinned to its floor, not below."""
@@ -81,6 +96,161 @@ def test_a_target_below_the_floors_says_the_least_possible() -> None:
         target_macs(graph, 0.1, least)
     with pytest.raises(ValueError, match=r"macs must be above 0 and at most 1.*got 1\.5"):
         target_macs(graph, 1.5, least)
+
+
+@pytest.mark.parametrize(
+    ("floor", "expected"),
+    [(0.0, [1, 1, 1]), (0.07, [7, 1, 4]), (0.25, [25, 3, 13]), (1.0, [100, 10, 50])],
+)
+def test_floors_are_rounded_up_and_at_least_one(floor: float, expected: list[int]) -> None:
+    assert floors(small((3, 100, 10, 50)), floor).tolist() == expected
+
+
+def test_a_share_is_a_whole_number_of_multiply_accumulates() -> None:
+    graph = small((3, 10, 6))
+    least = floors(graph, 0.5)
+    lowest = graph.macs(least) / graph.macs()
+    assert target_macs(graph, 1.0, least) == graph.macs()
+    assert target_macs(graph, lowest, least) == graph.macs(least)
+    assert target_macs(graph, 0.777, least) == round(0.777 * graph.macs())
+    with pytest.raises(ValueError, match=r"at most 1.*got 0\.0"):
+        target_macs(graph, 0.0, least)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.55, 0.8, 1.0])
+def test_uniform_keeps_the_rounded_share_where_that_meets_the_target(share: float) -> None:
+    graph = small((3, 40, 30, 100))
+    least = floors(graph, 0.1)
+    expected = np.maximum(np.rint(share * graph.sizes), least).astype(np.int64)
+    assert uniform(graph, graph.macs(expected), least).tolist() == expected.tolist()
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60))
+def test_global_removes_the_lowest_scores_one_by_one(seed: int, removed: int) -> None:
+    """Until the target is met; of equals the one further back in the network goes first."""
+    graph = small((3, 40, 30, 20))
+    rng = np.random.default_rng(seed)
+    scores = {g.name: rng.integers(0, 30, g.units).astype(float) for g in graph.groups}
+    least = floors(graph, 0.1)
+    left = graph.sizes
+    free = [
+        (score, -g, rank)
+        for g, group in enumerate(graph.groups)
+        for rank, score in enumerate(np.sort(scores[group.name])[: group.units - least[g]])
+    ]
+    for _, g, _ in sorted(free)[:removed]:
+        left[-g] -= 1
+    assert competing(graph, scores, graph.macs(left), least).tolist() == left.tolist()
+
+
+def greedy(
+    graph: ChannelGraph, damage: dict[str, list[tuple[float, float]]], least: np.ndarray, moves: int
+) -> np.ndarray:
+    """The definition of the sensitivity allocation, one move after another."""
+    kept = graph.sizes
+    step = [max(1, units // 50) for units in kept]
+
+    def loss(g: int, units: int) -> float:
+        """Linear between the measured shares, where fewer units never cost less."""
+        points = sorted(damage[graph.groups[g].name])
+        shares = [share for share, _ in points]
+        worst = [max(loss for other, loss in points if other >= share) for share in shares]
+        return float(np.interp(units / graph.groups[g].units, shares, worst))
+
+    for _ in range(moves):
+        prices = {}
+        for g in range(len(kept)):
+            fewer = kept.copy()
+            fewer[g] = max(kept[g] - step[g], least[g])
+            saved = graph.macs(kept) - graph.macs(fewer)
+            if saved > 0:
+                prices[g] = ((loss(g, fewer[g]) - loss(g, kept[g])) / saved, g, fewer[g])
+        if not prices:
+            break
+        _, g, units = min(prices.values())
+        kept[g] = units
+    return kept
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 70))
+def test_sensitivity_goes_where_a_saving_costs_least(seed: int, moves: int) -> None:
+    graph = small((3, 150, 20, 149))
+    rng = np.random.default_rng(seed)
+    damage = {
+        g.name: [(1.0, 0.0), *((s, rng.random() / s) for s in (0.75, 0.5, 0.25, 0.1))]
+        for g in graph.groups
+    }
+    least = floors(graph, 0.2)
+    expected = greedy(graph, damage, least, moves)
+    found = by_sensitivity(graph, damage, graph.macs(expected), least)
+    assert found.tolist() == expected.tolist()
+
+
+def test_sensitivity_stops_at_the_floors() -> None:
+    graph = small((3, 20, 30))
+    damage = {g.name: [(1.0, 0.0), (0.1, 1.0)] for g in graph.groups}
+    least = floors(graph, 0.5)
+    assert by_sensitivity(graph, damage, 1, least).tolist() == least.tolist()
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_settling_few_groups_finds_what_a_search_of_all_neighbours_finds(
+    seed: int, groups: int
+) -> None:
+    """Within tolerance if any neighbour is, and else as near as the nearest."""
+    graph = small((3, *(11, 14, 9, 5)[:groups]))
+    rng = np.random.default_rng(seed)
+    least, start = floors(graph, 0.2), rng.integers(3, graph.sizes + 1)
+    target = int(graph.macs(start) * rng.uniform(0.8, 1.25))
+    found = settle(graph, start, target, least)
+    reach = range(-REACH, REACH + 1)
+    near = [start + np.array(move) for move in product(reach, repeat=groups)]
+    off = [
+        abs(graph.macs(n) - target) for n in near if (n >= least).all() and (n <= graph.sizes).all()
+    ]
+    assert (found >= least).all()
+    assert (found <= graph.sizes).all()
+    assert abs(graph.macs(found) - target) <= max(NEAR * target, min(off))
+
+
+def test_the_shortest_move_within_tolerance_is_taken() -> None:
+    graph = small((3, 11, 14))
+    start, least = np.array([7, 9]), floors(graph, 0.2)
+    for move in product(range(-REACH, REACH + 1), repeat=2):
+        target = graph.macs(start + np.array(move))
+        found = settle(graph, start, target, least)
+        assert abs(graph.macs(found) - target) <= NEAR * target
+        assert np.abs(found - start).sum() <= np.abs(move).sum()
+
+
+def test_settling_leaves_counts_that_meet_the_target() -> None:
+    """Exactly, or within tolerance: a single unit of so many is less than that."""
+    graph = small((3, 600, 6))
+    counts, least = np.array([590, 5]), floors(graph, 0.05)
+    for unit in (0, 1, -1):
+        target = graph.macs(counts + np.array([unit, 0]))
+        assert abs(graph.macs(counts) - target) <= NEAR * target
+        assert settle(graph, counts, target, least).tolist() == counts.tolist()
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**32 - 1))
+def test_settling_many_groups_ends_where_no_pair_of_moves_helps(seed: int) -> None:
+    graph = small((3, 5, 4, 6, 5, 4))
+    rng = np.random.default_rng(seed)
+    least, start = floors(graph, 0.2), rng.integers(2, graph.sizes + 1)
+    target = int(graph.macs(start) * rng.uniform(0.7, 1.4))
+    found = settle(graph, start, target, least)
+    off = abs(graph.macs(found) - target)
+    one = np.eye(len(start), dtype=int)
+    moves = [s * row for row in one for s in (1, -1)]
+    for move in [*moves, *(a + b for a, b in product(moves, repeat=2))]:
+        other = found + move
+        if (other >= least).all() and (other <= graph.sizes).all() and off > NEAR * target:
+            assert abs(graph.macs(other) - target) >= off
 
 
 def test_sensitivity_spares_the_group_that_hurts() -> None:

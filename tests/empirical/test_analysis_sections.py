@@ -1,10 +1,15 @@
-"""Wording of the analysis chapters follows from planted numbers."""
+"""Tables and wording of the chapters follow from planted numbers."""
 
 import pandas as pd
 import pytest
 
+from empirical.analysis.damage import pooled_recovery
+from empirical.analysis.seeds import over_seeds, t_interval
 from empirical.report.grouping import grouping_findings
+from empirical.report.lesion import lesion_section
+from empirical.report.pruning import pruning_section
 from empirical.report.robustness import robustness_section
+from empirical.report.training import accuracy_finding
 
 
 @pytest.mark.parametrize(
@@ -42,3 +47,90 @@ def test_robustness_names_the_farthest_variation():
     first, second = map(str, robustness_section(variations, counts).findings)
     assert "the farthest is “target: label”, +0.50" in first
     assert second == "From 25% of the images it is +0.10, from half +0.20, from all +0.40."
+
+
+def test_seeds_count_once_however_many_rows_they_have():
+    frame = pd.DataFrame(
+        {"seed": [0, 0, 1, 0], "layer": ["a", "a", "a", "b"], "value": [1.0, 3.0, 4.0, 7.0]}
+    )
+    a, b = over_seeds(frame, ["layer"], "value").itertuples(index=False)
+    assert (a.layer, a.seeds, a.value) == ("a", 2, 3.0)
+    assert (a.low, a.high) == t_interval([2.0, 4.0])
+    assert (b.seeds, b.value) == (1, 7.0)
+    assert pd.isna(b.low)
+
+
+def recovered_by_hand():
+    """Two seeds; peers win back .9 and .8 of the damage, random ones .2 less."""
+    rows = [
+        {
+            "seed": seed, "layer": "a", "channel": channel, "kind": kind,
+            "predicted": 0.5 + channel / 4, "mean_lesion": 1.0 + 2 * channel,
+            "loss_increase": (0.1 + 0.1 * seed + 0.2 * (kind == "random")) * (1.0 + 2 * channel),
+        }
+        for seed in (0, 1)
+        for kind in ("all", "hull", "random")
+        for channel in (0, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_recovery_is_of_the_summed_damage_and_its_prediction_weighted_alike():
+    first = pooled_recovery(recovered_by_hand()).iloc[0]
+    assert (first["seed"], first["layer"], first["peers"]) == (0, "a", "all")
+    assert first["mean_lesion"] == pytest.approx(4.0)
+    assert first["recovered"] == pytest.approx(0.9)
+    assert first["predicted"] == pytest.approx((0.5 * 1 + 0.75 * 3) / 4)
+
+
+def test_the_lesion_chapter_names_the_best_score_and_the_gain_of_chosen_peers():
+    scores = ("input_capture", "task_information", "peer_predictability")
+    rows = [
+        {"seed": seed, "layer": "a", "channel": c, "kind": "mean", "loss_increase": float(c)}
+        | {"conditional_task_information": float(c)}
+        | {name: float((c * (3 + i + seed)) % 7) for i, name in enumerate(scores)}
+        for seed in (0, 1)
+        for c in range(7)
+    ]
+    findings = lesion_section(pd.DataFrame(rows), recovered_by_hand()).findings
+    texts = [str(finding) for finding in findings]
+    assert texts[0].startswith("Damage of the mean lesion, rank correlation: input capture ")
+    assert "conditional task information +1.00 [+1.00, +1.00]" in texts[0]
+    assert "all 85% [21%, 149%]; hull 85% [21%, 149%]; random 65% [1%, 129%]." in texts[1]
+    assert "+20.0% [+20.0%, +20.0%] of the damage: chosen peers beat random ones." in texts[2]
+    assert "win back 85%: recovered minus predicted is " in texts[3]
+    assert findings[3].values["gap"] == pytest.approx(0.85 - 0.6875)
+
+
+def test_the_pruning_chapter_pairs_criteria_by_seed():
+    rows = [
+        {
+            "seed": seed, "criterion": name, "draw": draw, "macs_requested": share,
+            "macs_share": 1.01 * share, "accuracy": share + seed / 10 + gain + draw / 50,
+        }
+        for seed in (0, 1)
+        for name, gain in (("-local", 0.08), ("target", 0.0), ("random", 0.01))
+        for draw in range(2 if name == "random" else 1)
+        for share in (0.3, 0.5)
+    ]  # fmt: skip
+    section = pruning_section(pd.DataFrame(rows), "-local", "target")
+    axis, random, counted = map(str, section.findings)
+    assert "least local (local axis)" in axis
+    assert (
+        "+8.0% [+8.0%, +8.0%] mean accuracy over the curve, paired over 2 seeds: the local" in axis
+    )
+    # the two draws of random are at +.01 and +.03: one value, +.02
+    assert "local +6.0% [+6.0%, +6.0%]; target -2.0% [-2.0%, -2.0%]." in random
+    assert "between +1.0% and +1.0%" in counted
+    last = section.tables["pruning_differences"].iloc[-1]
+    assert (last["criterion"], last["difference"], last["low"]) == ("random", 0, 0)
+    assert last["area"] == pytest.approx(0.4 + 0.05 + 0.02)
+
+
+def test_accuracy_is_that_of_the_last_step():
+    frame = pd.DataFrame(
+        {"step": [0, 9, 0, 9], "accuracy": [0.1, 0.8, 0.2, 0.9], "images": [50] * 4}
+    )
+    assert str(accuracy_finding(frame, "held-out")) == (
+        "2 networks reach 85.0% accuracy on 50 held-out images (lowest 80.0%, highest 90.0%)."
+    )

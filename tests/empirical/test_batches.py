@@ -14,7 +14,11 @@ def test_data_loader_passes_through():
     got = list(batches(loader))
     assert torch.equal(torch.cat([images for images, _ in got]), IMAGES)
     assert torch.equal(torch.cat([labels for _, labels in got]), LABELS)
-    assert got[0][1].dtype == torch.int64
+    assert got[0].labels.dtype == torch.int64
+    assert [(batch.first, batch.number, batch.largest_label) for batch in got] == [
+        (0, 0, 2),
+        (3, 1, 0),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,18 @@ from empirical.analysis.pruning import (
     areas,
     axis_against_axis,
     best_arm,
-    findings,
     paired,
     rank_stability,
 )
-from empirical.figures.pruning import accuracy_curves, agreement_map, axis_differences
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.comparison import Factorial, criteria_scores, run_factorial
-from empirical.report.factorial import factorial_section
+from empirical.report.factorial import (
+    accuracy_curves,
+    agreement_map,
+    axis_differences,
+    axis_findings,
+    factorial_section,
+)
 from tests.empirical.pruning_networks import awakened, batches, plain
 
 SMALL = Factorial(
@@ -193,11 +197,11 @@ def test_axis_against_axis_and_its_wording_follow_the_numbers() -> None:
     table = areas(rows_by_hand())
     compared = axis_against_axis(table)
     assert compared["difference"].to_numpy() == pytest.approx([0.1, -0.05])
-    sentences = [str(finding) for finding in findings(table)]
+    sentences = [str(finding) for finding in axis_findings(compared)]
     assert "as the claim has it" in sentences[0]
     assert "against the claim" in sentences[1]
     one_seed = areas(rows_by_hand().query("seed == 0"))
-    assert "decides nothing" in str(findings(one_seed)[0])
+    assert "decides nothing" in str(axis_findings(axis_against_axis(one_seed))[0])
 
 
 def test_ranks_of_criteria_between_networks() -> None:

@@ -4,9 +4,16 @@ import pytest
 import torch
 from scipy import stats
 
-from empirical.analysis.couplings import BETWEEN, Pair, layer_couplings, mean_couplings, t_interval
+from empirical.analysis.couplings import (
+    BETWEEN,
+    Pair,
+    layer_couplings,
+    mean_couplings,
+    separation_step,
+)
+from empirical.analysis.seeds import t_interval
 from empirical.measuring.measurement import measure
-from empirical.report.coupling import coupling_findings, separation_step
+from empirical.report.coupling import coupling_findings
 from theory import jackknife, spearman
 
 

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from empirical import measure, prune, register_criterion
 from empirical.pruning.calibration import Calibration
-from empirical.pruning.criteria import comparable, criterion_names, scores
+from empirical.pruning.channel_graph import Group
+from empirical.pruning.criteria import (
+    comparable,
+    criterion_names,
+    criterion_of,
+    criterion_rows,
+    scores,
+)
 from empirical.pruning.criteria_gradients import loss_gradients
 from empirical.pruning.criteria_information import COMBINATIONS, axis_scores
 from empirical.pruning.criteria_maps import average_rank, channel_independence
-from empirical.pruning.criterion import REGISTRY, ranks
+from empirical.pruning.criterion import REGISTRY, Axis, Criterion, Knowledge, ranks
+from empirical.pruning.pruner import choose
 from tests.empirical.pruning_networks import batches, plain
 from theory import Moments, channel_axes
 
 FLOAT32 = 1e-5
 """Relative tolerance of sums in float32."""
+
+EXACT = 1e-9
+"""Moments of one group against those of ten, merged: rounding in float64."""
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +185,129 @@ def test_global_comparison_divides_norms_by_their_group_mean_and_leaves_nats_alo
 
 
 def test_every_criterion_says_where_it_comes_from_and_on_which_axis() -> None:
-    axes = {"local", "target", "both", "weights", "gradients", "maps", "none"}
-    assert all(c.source and c.axis in axes for c in REGISTRY.values())
+    rows = {name: (axis, source) for name, axis, source in criterion_rows()}
+    assert list(rows) == criterion_names()
+    assert all(axis in get_args(Axis) and source for axis, source in rows.values())
+    assert rows["-peer_overlap"][0] == "local"
+    assert rows["two_axis"] == ("both", "mean rank of -peer_predictability, task_information")
+    assert [name for name in rows if REGISTRY[name].stochastic] == ["random"]
+
+
+def test_calibration_keeps_the_moments_of_one_group_and_the_numbers_of_ten(
+    known: Calibration,
+) -> None:
+    assert known.table.settings["groups"] == 1
+    table = measure(known.model, known.loader, layers=["0", "3"])
+    for name, axes in table.axes.items():
+        for quantity in ("task_information", "peer_predictability", "conditional_task_information"):
+            expected = pytest.approx(getattr(axes, quantity), rel=EXACT)
+            assert getattr(known.axes[name], quantity) == expected
+
+
+@pytest.fixture
+def registry() -> Iterator[dict[str, Criterion]]:
+    """The registry, left as it was."""
+    before = dict(REGISTRY)
+    yield REGISTRY
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+def test_a_registered_criterion_works_by_name(
+    known: Calibration, registry: dict[str, Criterion]
+) -> None:
+    @register_criterion("bias", axis="weights", source="the layer's bias", across="raw")
+    def bias(known: Knowledge, group: Group) -> torch.Tensor:
+        return known.model.get_submodule(group.name).bias
+
+    assert bias.__name__ == "bias"
+    assert ("bias", "weights", "the layer's bias") in criterion_rows()
+    found = scores(known, "bias")
+    assert found["3"] == pytest.approx(known.model[3].bias.detach().numpy())
+    assert comparable("bias", found) is found
+
+
+def test_a_stochastic_criterion_draws_from_the_seed_and_the_group(
+    known: Calibration, registry: dict[str, Criterion]
+) -> None:
+    @register_criterion("noise", axis="none", source="a test", stochastic=True)
+    def noise(_: Knowledge, group: Group, generator: np.random.Generator) -> np.ndarray:
+        return generator.normal(size=group.units)
+
+    first, again, other = (known.scores("noise", seed=s) for s in (3, 3, 4))
+    assert again is first
+    assert all((first[k] != other[k]).all() for k in first)
+    assert (first["0"] != first["3"][:6]).all()
+    assert known.scores("l2", seed=3) is known.scores("l2", seed=4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"name": "l2"}, r"name must not be taken; 'l2' is a criterion already \(norm of"),
+        ({"axis": "loca"}, r"axis must be one of 'local'.*got 'loca'\. Did you mean 'local'"),
+        (
+            {"across": "men"},
+            r"across must be one of 'raw', 'mean'; got 'men'\. Did you mean",
+        ),
+        ({"source": ""}, r"source must say where the criterion comes from"),
+    ],
+)
+def test_a_registration_names_what_is_wrong(arguments: dict[str, str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        register_criterion(**{"name": "new", "axis": "local", "source": "a test", **arguments})
+    assert "new" not in REGISTRY
+
+
+def test_a_function_is_a_criterion(known: Calibration) -> None:
+    def backwards(known: Knowledge, group: Group) -> list[float]:
+        return [-float(unit) for unit in range(group.units)]
+
+    pruned = prune(known.model, known, counts={"0": 4, "3": 5}, criterion=backwards)
+    assert pruned.report.criterion == "backwards"
+    assert {name: kept.tolist() for name, kept in pruned.kept.items()} == {
+        "0": [0, 1, 2, 3], "3": [0, 1, 2, 3, 4],
+    }  # fmt: skip
+    assert known.scores(backwards) is known.scores(backwards)
+    assert comparable(backwards, {"a": np.array([1.0, 3.0])})["a"] == pytest.approx([0.5, 1.5])
+    counts = choose(known, 0.5, backwards, "global")
+    assert known.graph.macs(np.array([len(k) for k in counts.values()])) == pytest.approx(
+        0.5 * known.graph.macs(), rel=0.05
+    )
+
+
+def test_a_function_named_as_a_criterion_is_not_taken_for_it() -> None:
+    def l2(known: Knowledge, group: Group) -> np.ndarray:
+        return np.zeros(group.units)
+
+    assert criterion_of(l2).name == "function l2"
+    assert criterion_of("l2").name == "l2"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (
+            lambda units: np.zeros(units + 1),
+            r"criterion 'own' must give one score per unit, \(6,",
+        ),
+        (lambda units: None, r"criterion 'own' must give one score per unit.*got shape \(\)"),
+        (
+            lambda units: np.where(np.arange(units) == 2, np.inf, 0),
+            r"criterion 'own' is not finite on layer '0': 1 of 6 channels, the first 2",
+        ),
+    ],
+)
+def test_what_a_function_gives_is_checked(
+    known: Calibration, values: Callable[[int], object], text: str
+) -> None:
+    def own(known: Knowledge, group: Group) -> object:
+        return values(group.units)
+
+    with pytest.raises(ValueError, match=text):
+        prune(known.model, known, criterion=own)
+    with pytest.raises(TypeError, match=r"criterion must be a name or a function.*got a int"):
+        prune(known.model, known, criterion=3)
 
 
 def test_an_unknown_criterion_names_the_nearest(known: Calibration) -> None:

@@ -4,38 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from empirical.measuring.gradients import gradient_cosines, input_patches
+from empirical.measuring.gradients import gradient_cosines
 from empirical.reading.hooks import evaluating
-
-LAYERS = {
-    "plain": nn.Conv2d(4, 6, 3, padding=1),
-    "strided": nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0)),
-    "same": nn.Conv2d(4, 6, 3, padding="same", dilation=2),
-    "reflected": nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
-    "grouped": nn.Conv2d(4, 6, 3, groups=2),
-    "depthwise": nn.Conv2d(4, 8, 3, groups=4, padding=1),
-    "pointwise": nn.Conv2d(4, 6, 1),
-}
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_patches_times_weights_are_the_outputs(name):
-    module = LAYERS[name].double()
-    inputs = torch.randn(3, 4, 7, 9, generator=torch.Generator().manual_seed(0)).double()
-    output = module(inputs).detach()
-    places = torch.randint(output[0, 0].numel(), (3, 5), generator=torch.Generator().manual_seed(1))
-    patches = input_patches(module, inputs, places)
-    weight = module.weight.detach().reshape(module.groups, -1, patches.shape[-1])
-    y = torch.einsum("npgd,gcd->npgc", patches, weight).flatten(2) + module.bias.detach()
-    expected = output.flatten(2).movedim(1, 2)[torch.arange(3)[:, None], places]
-    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_patches_of_a_linear_layer_are_its_inputs():
-    tokens = torch.randn(2, 5, 4)
-    places = torch.tensor([[0, 3], [4, 1]])
-    found = input_patches(nn.Linear(4, 6), tokens, places)
-    assert torch.equal(found[1, 0, 0], tokens[1, 4])
 
 
 def cosines_by_differentiation(weight, sigma, c, variance):

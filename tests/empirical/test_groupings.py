@@ -4,7 +4,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from empirical.analysis.groupings import _chance_agreement, layer_groupings
 from empirical.measuring.table import AxisTable
-from theory import QUANTITIES, ChannelAxes
+from theory import LOCAL_AXIS, QUANTITIES, ChannelAxes
 
 CHANNELS = 60
 
@@ -13,15 +13,15 @@ def table_of(local, target, jitter=0.01):
     """A table whose local and target features follow two given groupings."""
     rng = np.random.default_rng(0)
 
-    def values():
-        noise = jitter * rng.standard_normal((len(QUANTITIES), CHANNELS))
-        rows = np.stack([local if i < 8 else target for i in range(len(QUANTITIES))])
-        return rows + noise
+    def values(*draws):
+        return {
+            name: (local if name in LOCAL_AXIS else target)
+            + jitter * rng.standard_normal((*draws, CHANNELS))
+            for name in QUANTITIES
+        }
 
-    axes = ChannelAxes(
-        **dict(zip(QUANTITIES, values(), strict=True)), affected={}, noise_power=1.0, n=100
-    )
-    replicates = np.stack([values() for _ in range(5)])
+    axes = ChannelAxes(**values(), affected={}, noise_power=1.0, n=100)
+    replicates = values(5)
     return AxisTable({"layer": axes}, {"layer": replicates}, {}, {}, {}, {})
 
 

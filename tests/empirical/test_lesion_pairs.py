@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from empirical import measure
-from empirical.lesions.pairs import choose_pairs, contrast, lesion_pairs, pair_relations
+from empirical.analysis.pairs import contrast
+from empirical.lesions.pairs import choose_pairs, lesion_pairs, pair_relations
 from theory import Moments
 
 
@@ -59,11 +60,9 @@ def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def test_an_additive_network_has_no_interactions() -> None:
     model = Additive()
-    result = lesion_pairs(
-        model, data(100, 1), measure(model, data(300, 0)), loss=margin_loss, permutations=199
-    )
-    assert np.abs(result.pairs["interaction"]).max() < 1e-5
-    assert np.abs(result.pairs["single_sum"]).max() > 1e-2
+    pairs = lesion_pairs(model, data(100, 1), measure(model, data(300, 0)), loss=margin_loss)
+    assert np.abs(pairs["interaction"]).max() < 1e-5
+    assert np.abs(pairs["single_sum"]).max() > 1e-2
 
 
 def test_a_backup_pair_is_super_additive_and_the_rest_additive() -> None:
@@ -74,10 +73,9 @@ def test_a_backup_pair_is_super_additive_and_the_rest_additive() -> None:
         data(2000, 1),
         table,
         pairs=4,
-        permutations=199,
         kind="zero",
         loss=lambda logits, labels: -logits[:, 0],
-    ).pairs
+    )
     backup = pairs[(pairs["first"] == 0) & (pairs["second"] == 1)]
     others = pairs[(pairs["first"] > 1) & (pairs["second"] > 1)]
     # E max(u, v) of two unit-variance independent is 1/sqrt(pi), of one and 0 is 1/sqrt(2 pi)

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from typer.testing import CliRunner
 
+import twoaxis
 from empirical.analysis.lesions import analyze_lesions
-from empirical.commands.lesion import lesion as command
-from empirical.lesions.pairs import PairAnalysis, contrast, relation
+from empirical.analysis.pairs import PairAnalysis, analyze_pairs
 from empirical.lesions.replacement import ReplacementTable
 from empirical.report.lesion_analysis import analysis_findings, lesion_analysis_section
 from empirical.report.replacement import replacement_findings
@@ -121,8 +120,7 @@ def pairs(effect: float) -> PairAnalysis:
         for match in range(12)
         for group in ("high", "control")
     ]
-    frame = pd.DataFrame(rows)
-    return PairAnalysis(frame, contrast(frame, 199, rng), relation(frame, 199, rng))
+    return analyze_pairs(pd.DataFrame(rows), permutations=199, seed=3)
 
 
 def test_the_chapter_words_pairs_and_draws_every_figure() -> None:
@@ -145,11 +143,11 @@ def test_the_chapter_words_pairs_and_draws_every_figure() -> None:
 
 
 def test_command_writes_tables_and_a_report(tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(command)
-    arguments = "--model small_convnet --images 60 --calibration-images 200 --pairs 3 --draws 1"
+    arguments = (
+        "lesion --model small_convnet --images 60 --calibration-images 200 --pairs 3 --draws 1"
+    )
     result = CliRunner().invoke(
-        app, [*arguments.split(), "--permutations", "99", "--out", str(tmp_path)]
+        twoaxis.app, [*arguments.split(), "--permutations", "99", "--out", str(tmp_path)]
     )
     assert result.exit_code == 0, result.output
     lesions = pd.read_csv(tmp_path / "lesions.csv")

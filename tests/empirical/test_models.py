@@ -1,11 +1,13 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from empirical.data.loading import load_data
 from empirical.models import ModelSpec, create_model
-from empirical.models.factory import MODELS, scaled
+from empirical.models.factory import MODELS
 from empirical.models.probe import check_logits
+from empirical.models.shared import scaled
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -30,6 +32,38 @@ def test_every_network_maps_images_to_logits(name, channels, classes):
 def test_full_width_has_the_published_number_of_parameters(name, parameters):
     model = create_model(name, classes=10, image_size=32)
     assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "parameters", "macs"),
+    [
+        ("resnet18", 1.0, 11_173_962, 555_422_720),
+        ("resnet18", 0.25, 701_466, 35_046_656),
+        ("vgg16", 1.0, 14_724_042, 313_201_664),
+        ("vgg16", 0.25, 923_130, 19_907_840),
+        ("mobilenetv2", 1.0, 2_236_682, 87_976_448),
+        ("mobilenetv2", 0.25, 161_770, 7_497_344),
+    ],
+)
+def test_a_network_costs_what_earlier_results_say_it_costs(name, width, parameters, macs):
+    model = create_model(name, classes=10, image_size=32, width=width).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as operations:
+        model(torch.zeros(1, 3, 32, 32))
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert operations.get_total_flops() == 2 * macs
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("resnet18", ["conv1", "layer1.0.conv1", "layer2.0.shortcut.0", "layer4.1.conv2", "fc"]),
+        ("vgg16", ["features.0", "features.40", "classifier"]),
+        ("mobilenetv2", ["features.0.0", "features.1.conv.1", "features.18.0", "classifier"]),
+    ],
+)
+def test_layers_keep_the_names_that_checkpoints_and_results_have(name, layers):
+    named = dict(create_model(name, classes=10, image_size=32, width=0.25).named_modules())
+    assert all(isinstance(named[layer], nn.Conv2d | nn.Linear) for layer in layers)
 
 
 @pytest.mark.parametrize("name", ["small_convnet", "resnet18", "vgg16", "mobilenetv2"])

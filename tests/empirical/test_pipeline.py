@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from empirical.commands.cli import app
+import twoaxis
 from empirical.devices import chosen_device, halving_batches
 from empirical.measuring.table import AxisTable
 from empirical.pruning import comparison
@@ -217,53 +217,7 @@ def test_pruning_joins_the_report_continues_and_takes_more_factors(
     assert "holds no pruned networks" in refused.stderr
 
 
-# --- configuration ----------------------------------------------------------------------------
-
-
-def test_overrides_are_read_as_toml():
-    overrides = ["model.width=0.5", "model.name=resnet18", "seeds=[3]", 'data.source="a b"']
-    config = read_config(SMALL, overrides)
-    assert (config.model.width, config.model.name) == (0.5, "resnet18")
-    assert (config.seeds, config.data.source) == ((3,), "a b")
-    assert config.training.batch_size == 64
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("training.epoch=3", r"config key training\.epoch must be one of .*Did you mean 'epochs'"),
-        ("trainig.epochs=3", r"config key trainig must be one of .*Did you mean 'training'"),
-        ("training.epochs=many", r"config key training\.epochs must be float; got 'many'"),
-        ("training.flip=1", r"config key training\.flip must be bool; got 1"),
-        ("training=3", r"config section \[training\] must be a table; got 3"),
-        ("seeds=3", "config key seeds must be a list; got 3"),
-        ("seeds=[1, 1]", r"seeds must be different whole numbers >= 0.*got \[1, 1\]"),
-        ("seeds.first=1", "'seeds' is a value, not a section"),
-        ("epochs", "--set must be section.key=value; got 'epochs'"),
-        ("measure.checkpoints=1", r"measure\.checkpoints must be a whole number >= 2"),
-        ("device=gpu", r"device must be one of .*Did you mean 'cpu'"),
-    ],
-)
-def test_bad_settings_are_named(override, message):
-    with pytest.raises(ValueError, match=message):
-        read_config(SMALL, [override])
-
-
-def test_missing_and_broken_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"config '.*none\.toml' does not exist"):
-        read_config(tmp_path / "none.toml")
-    (tmp_path / "broken.toml").write_text("seeds = [")
-    with pytest.raises(ValueError, match="is not valid TOML"):
-        read_config(tmp_path / "broken.toml")
-    with pytest.raises(ValueError, match=r"config must set training\.epochs"):
-        read_config({"training": {"batch_size": 8}})
-
-
-def test_ready_configurations_are_valid(pytestconfig):
-    files = sorted((pytestconfig.rootpath / "scripts").glob("*.toml"))
-    assert len(files) >= 10
-    for file in files:
-        assert read_config(file).measure.checkpoints >= 10
+# --- refusals ------------------------------------------------------------------------------------
 
 
 def test_data_that_does_not_fit_stops_before_training(tmp_path):
@@ -304,7 +258,7 @@ def test_measure_by_checkpoint_writes_tables(finished, tmp_path):
     checkpoint = sorted((finished.out / "seed-0" / "train").glob("step-*"))[-1]
     out = tmp_path / "out"
     arguments = ["measure", "--checkpoint", str(checkpoint), "--images", "120", "--out", str(out)]
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(twoaxis.app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "conv3" in result.output
     frame = pd.read_csv(out / "axes.csv")
@@ -332,7 +286,7 @@ def test_measure_takes_the_users_own_network_and_its_weights(tmp_path, monkeypat
     torch.save(network.state_dict(), "weights.pth")
     arguments = ["measure", "--model", "my_network:Net", "--checkpoint", "weights.pth"]
     options = ["--images", "100", "--mean", "0.3", "--std", "0.4", "--out", "out"]
-    result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
+    result = CliRunner().invoke(twoaxis.app, [*arguments, *options], catch_exceptions=False)
     assert result.exit_code == 0
     frame = pd.read_csv("out/axes.csv")
     assert frame["layer"].astype(str).unique().tolist() == ["0"]
@@ -351,7 +305,7 @@ def test_measure_takes_the_users_own_network_and_its_weights(tmp_path, monkeypat
 )
 def test_measure_names_what_is_wrong(arguments, message):
     with pytest.raises(ValueError, match=message):
-        CliRunner().invoke(app, ["measure", *arguments], catch_exceptions=False)
+        CliRunner().invoke(twoaxis.app, ["measure", *arguments], catch_exceptions=False)
 
 
 def test_measure_refuses_a_checkpoint_of_other_classes(finished, tmp_path):
@@ -365,7 +319,7 @@ def test_measure_refuses_a_checkpoint_of_other_classes(finished, tmp_path):
     arguments = ["measure", "--checkpoint", str(checkpoint), "--data", str(tmp_path)]
     with pytest.raises(ValueError, match="trained on the 10 classes of digits/fit"):
         CliRunner().invoke(
-            app, [*arguments, "--cache", str(tmp_path / "c")], catch_exceptions=False
+            twoaxis.app, [*arguments, "--cache", str(tmp_path / "c")], catch_exceptions=False
         )
 
 
@@ -376,6 +330,6 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path, monkeypatch):
     monkeypatch.setattr("empirical.training.trainer.train", interrupted)
     config = tmp_path / "small.toml"
     config.write_text(TOML)
-    result = CliRunner().invoke(app, ["run", str(config), "--out", str(tmp_path / "run")])
+    result = CliRunner().invoke(twoaxis.app, ["run", str(config), "--out", str(tmp_path / "run")])
     assert result.exit_code != 0
     assert "the same command continues there" in result.output

@@ -49,7 +49,7 @@ def test_a_new_process_computes_the_same(
         "np.save(folder + '/logits.npy', model(images).detach().numpy())\n"
     )
     assert path.is_file()
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
     with torch.no_grad():
         expected = pruned.model(images).numpy()
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=0, atol=1e-6)

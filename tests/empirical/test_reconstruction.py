@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 from empirical import Calibration, prune
-from empirical.pruning.reconstruction import _rows, reconstruct, references
+from empirical.pruning.reconstruction import reconstruct, references
+from empirical.reading.batches import Batch
+from empirical.reading.batches import batches as checked_batches
 from tests.empirical.pruning_networks import batches, network, plain
 from tests.empirical.test_removal import Grouped
 
@@ -19,35 +21,8 @@ FLOAT64 = 1e-8
 """Solving normal equations against a least-squares routine, in double."""
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.Conv2d(4, 6, 3, padding=1),
-        nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(0, 1), dilation=(1, 2)),
-        nn.Conv2d(4, 6, 3, padding="same", groups=2),
-        nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
-        nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
-        nn.Conv1d(4, 6, 3, stride=2, padding="valid"),
-        nn.Linear(4, 6),
-    ],
-    ids=lambda layer: repr(layer),
-)
-def test_rows_times_weights_are_the_outputs(layer: nn.Module) -> None:
-    """The patches gathered at output positions are those that the layer itself multiplies."""
-    torch.manual_seed(0)
-    size = {nn.Conv1d: (5, 4, 11), nn.Linear: (5, 7, 4)}.get(type(layer), (5, 4, 8, 9))
-    inputs = torch.randn(size)
-    output = layer(inputs)
-    linear = isinstance(layer, nn.Linear)
-    expected = output if linear else output.flatten(2).mT
-    places = torch.arange(expected.shape[1])
-    rows = _rows(layer, inputs, places)
-    groups = getattr(layer, "groups", 1)
-    weight = layer.weight.reshape(groups, layer.weight.shape[0] // groups, -1)
-    found = torch.einsum("npgi,goi->npgo", rows.unflatten(2, (groups, -1)), weight).flatten(2)
-    if layer.bias is not None:
-        found = found + layer.bias
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+def checked(images: torch.Tensor) -> list[Batch]:
+    return list(checked_batches([(images, torch.zeros(len(images), dtype=torch.long))]))
 
 
 def test_a_layer_becomes_the_least_squares_fit_of_the_dense_one() -> None:
@@ -58,7 +33,7 @@ def test_a_layer_becomes_the_least_squares_fit_of_the_dense_one() -> None:
     images = torch.randn(40, 2, 6, 6, dtype=torch.double)
     wanted = np.array([0, 2])
     fitted = copy.deepcopy(smaller)
-    known = references(dense, images, positions=16)
+    known = references(dense, checked(images), positions=16)
     reconstruct(fitted, images, known, {"0": wanted}, ridge=0.0)
     patches = functional.unfold(images, 3).mT.reshape(-1, 18).numpy()
     design = np.column_stack([patches, np.ones(len(patches))])
@@ -74,7 +49,7 @@ def test_a_network_that_lost_nothing_stays_what_it_is() -> None:
     for model, size in ((plain(), 6), (Grouped().eval(), 8), (network("mobilenetv2"), 32)):
         images = batches(3, size, count=1, each=64)[0][0]
         fitted = copy.deepcopy(model)
-        reconstruct(fitted, images, references(model, images), {})
+        reconstruct(fitted, images, references(model, checked(images)), {})
         with torch.no_grad():
             torch.testing.assert_close(fitted(images), model(images), rtol=1e-3, atol=1e-3)
 
@@ -109,7 +84,7 @@ def test_the_dense_network_is_left_as_it_is_and_layers_called_twice_are_left_out
     torch.manual_seed(0)
     model = Twice()
     before = copy.deepcopy(model.state_dict())
-    assert list(references(model, torch.randn(8, 4))) == ["last"]
+    assert list(references(model, checked(torch.randn(8, 4))).outputs) == ["last"]
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,7 @@ import torch
 from torch import nn
 
 from empirical import AxisTable, lesion, measure
-from theory import QUANTITIES
+from theory import QUANTITIES, TARGET_AXIS
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +56,93 @@ def test_truncated_file_is_refused(table, tmp_path):
 
 
 def test_standard_errors_are_those_of_the_replicates(table):
-    replicates = table.replicates["0"]
-    assert replicates.shape == (4, len(QUANTITIES), 5)
-    expected = np.sqrt(3 / 4 * ((replicates - replicates.mean(0)) ** 2).sum(0))
     found = table.standard_errors("0")
-    np.testing.assert_array_equal(np.stack([found[name] for name in QUANTITIES]), expected)
+    assert set(found) == set(QUANTITIES)
+    for name, replicates in table.replicates["0"].items():
+        assert replicates.shape == (4, 5)
+        expected = np.sqrt(3 / 4 * ((replicates - replicates.mean(0)) ** 2).sum(0))
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_the_order_of_the_quantities_means_nothing(table, tmp_path, monkeypatch):
+    """A file is written under one order of the fields and read under another."""
+    table.save(tmp_path / "table.npz")
+    expected = table.to_frame()
+    swapped = ("task_information", *(q for q in QUANTITIES[1:] if q != "task_information"))
+    swapped = (*swapped, "signal_power")
+    assert set(swapped) == set(QUANTITIES)
+    for module in ("theory.quantity", "empirical.measuring.table"):
+        monkeypatch.setattr(f"{module}.QUANTITIES", swapped)
+    loaded = AxisTable.load(tmp_path / "table.npz")
+    assert list(loaded["0"].as_dict()) == list(swapped)
+    for values in (loaded["0"].as_dict(), loaded.replicates["0"], loaded.standard_errors("0")):
+        assert list(values) == list(swapped)
+    found = loaded.to_frame()[expected.columns]
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    loaded.save(tmp_path / "again.npz")
+    monkeypatch.undo()
+    again = AxisTable.load(tmp_path / "again.npz")
+    pd.testing.assert_frame_equal(again.to_frame(), expected, check_exact=True)
+
+
+def rewritten(path, change):
+    """The arrays of a saved table after `change`, in a file of their own."""
+    with np.load(path) as stored:
+        arrays = change(dict(stored))
+    np.savez(path.with_suffix(".changed.npz"), **arrays)
+    return path.with_suffix(".changed.npz")
+
+
+def test_a_file_with_other_quantities_is_read_by_their_names(table, tmp_path):
+    table.save(tmp_path / "table.npz")
+    loaded = AxisTable.load(
+        rewritten(
+            tmp_path / "table.npz",
+            lambda arrays: {
+                key.replace("/hull_size", "/a_quantity_of_the_future"): array
+                for key, array in arrays.items()
+            },
+        )
+    )
+    assert list(loaded["0"].as_dict()) == list(loaded.replicates["0"]) == list(QUANTITIES)
+    assert loaded["0"].hull_size.shape == (5,)
+    assert loaded.replicates["0"]["hull_size"].shape == (4, 5)
+    missing = ["hull_size", "hull_size_se"]
+    assert loaded.to_frame()[missing].isna().all(axis=None)
+    pd.testing.assert_frame_equal(
+        loaded.to_frame().drop(columns=missing), table.to_frame().drop(columns=missing)
+    )
+
+
+def test_a_null_of_other_quantities_is_read_by_name_and_gives_no_p_value(table, tmp_path):
+    nulls = {name: np.zeros((3, 5)) for name in TARGET_AXIS}
+    replace(table, null={"0": nulls}).save(tmp_path / "table.npz")
+    loaded = AxisTable.load(
+        rewritten(
+            tmp_path / "table.npz",
+            lambda arrays: {
+                key.replace("null/task_unique", "null/task_unheard_of"): array
+                for key, array in arrays.items()
+            },
+        )
+    )
+    assert set(loaded.null["0"]) == set(TARGET_AXIS)
+    frame = loaded.to_frame()
+    assert frame[["task_unique_null", "task_unique_p"]].isna().all(axis=None)
+    # channel 2 is dead: its information is 0, and no draw is below
+    assert frame["task_information_p"].tolist() == [0.25, 0.25, 1.0, 0.25, 0.25]
+
+
+def test_tables_by_position_are_refused(table, tmp_path):
+    table.save(tmp_path / "table.npz")
+
+    def as_before(arrays):
+        header = bytes(arrays["header"]).replace(b"AxisTable/2", b"AxisTable/1")
+        return {**arrays, "header": np.frombuffer(header, dtype=np.uint8)}
+
+    path = rewritten(tmp_path / "table.npz", as_before)
+    with pytest.raises(ValueError, match=r"AxisTable/1\. Measure again with this version"):
+        AxisTable.load(path)
 
 
 def test_unknown_layer_names_the_nearest(table):

@@ -8,7 +8,6 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("simulation_*.py"))
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_and_its_assertions_hold(path, capsys):
     runpy.run_path(str(path))

@@ -11,8 +11,8 @@ import sympy
 from typer.testing import CliRunner
 
 from theory import catalogue, cli, find_closed_form, verify_form
-from theory.closed_form import ClosedForm, Oracle, Proof, Step
 from theory.formulas._derivation import Derivation, vanishes
+from theory.formulas.closed_form import ClosedForm, Oracle, Proof, Step
 
 FORMS = list(catalogue().values())
 
@@ -144,7 +144,7 @@ def test_verify_ends_in_a_table_and_a_count() -> None:
 def test_verify_exits_1_on_a_wrong_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     form = catalogue()["damage_ratio"]
     wrong = dataclasses.replace(form, oracle=Oracle("wrong", lambda E: E, 1e-8))
-    monkeypatch.setattr("theory.closed_form.find_closed_form", lambda name: wrong)
+    monkeypatch.setattr("theory.formulas.find_closed_form", lambda name: wrong)
     assert CliRunner().invoke(cli.app, ["verify", "--only", "damage_ratio"]).exit_code == 1
 
 

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("theory_*.py"))
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     cells = jupytext.read(path).cells

@@ -25,6 +25,31 @@ def test_oas_intensity_agrees_with_scikit_learn() -> None:
     assert oas_intensity(cov, 25) == pytest.approx(min(1.0, top / bottom), rel=0.25)
 
 
+def test_oas_intensity_by_hand() -> None:
+    """tr S = 4, tr S² = 10, p = 2, where 1 - 2/p is 0; and tr S = 8, tr S² = 28, p = 4: 1/2."""
+    assert oas_intensity(np.diag([1.0, 3.0]), 10) == pytest.approx(16 / (10 * (10 - 8)))
+    expected = (28 / 2 + 64) / (20.5 * (28 - 16))
+    assert oas_intensity(np.diag([1.0, 1.0, 1.0, 5.0]), 20) == pytest.approx(expected)
+    assert oas_intensity(np.diag([1.0, 1.0, 1.0, 5.0]), 3) == 1.0
+    assert oas_intensity(3 * np.eye(4), 20) == 1.0
+
+
+@pytest.mark.parametrize(("n", "p"), [(30, 3), (12, 5), (60, 20)])
+def test_oas_intensity_is_the_limit_of_the_oracle_iterated(n: int, p: int) -> None:
+    """Chen et al. (2010), equations 21 and 22: the oracle, its last estimate in place of Σ."""
+    x = np.random.default_rng(p).standard_normal((n, p)) * np.linspace(1, 4, p)
+    s = x.T @ x / n
+    towards, estimate = np.trace(s) / p * np.eye(p), s
+    for _ in range(2000):
+        along, trace2 = np.sum(estimate * s), np.trace(estimate) ** 2
+        intensity = ((1 - 2 / p) * along + trace2) / (
+            (n + 1 - 2 / p) * along + (1 - n / p) * trace2
+        )
+        estimate = (1 - intensity) * s + intensity * towards
+    assert 0 < oas_intensity(s, n) < 1
+    assert oas_intensity(s, n) == pytest.approx(intensity, rel=1e-9)
+
+
 def test_oas_brings_small_samples_nearer_to_the_truth() -> None:
     rng = np.random.default_rng(1)
     truth = 0.1 + 0.9 * np.eye(20)

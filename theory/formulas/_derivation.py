@@ -11,8 +11,8 @@ from typing import Any
 
 import sympy
 
-from theory.closed_form import Proof, Step
 from theory.formulas._expression import SYMBOLIC, walk
+from theory.formulas.closed_form import Proof, Step
 
 SYMMETRIC = frozenset({"Sigma", "K", "R", "S", "K_SS", "K_RR"})
 """Matrix symbols that are symmetric wherever they appear in the catalogue."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import sympy
 
-from theory.closed_form import Proof
 from theory.formulas._derivation import Derivation
+from theory.formulas.closed_form import Proof
 
 n, p, q, j = sympy.symbols("n p q j", integer=True, positive=True)
 x, J, sigma0 = sympy.symbols("x J sigma_0", positive=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import mpmath
 import numpy as np
+import scipy
 import sympy
-from scipy import integrate, special
 from sympy.matrices.expressions.matexpr import MatrixElement
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
@@ -34,7 +34,6 @@ class Arithmetic:
 
 def walk(expr: Any, values: Mapping[str, Any], how: Arithmetic) -> Any:
     """Evaluate `expr`, symbols replaced by `values` (keys are the symbols' names)."""
-
     integrals: dict[Any, Any] = {}
 
     def rec(e: Any, local: Mapping[Any, Any]) -> Any:
@@ -170,11 +169,11 @@ _NUMPY: dict[Any, Any] = {
     sympy.sign: np.sign,
     sympy.Max: max,
     sympy.Min: min,
-    sympy.gamma: special.gamma,
+    sympy.gamma: lambda x: scipy.special.gamma(x),
     sympy.betainc_regularized: lambda a, b, x, y: (
-        special.betainc(a, b, y) - special.betainc(a, b, x)
+        scipy.special.betainc(a, b, y) - scipy.special.betainc(a, b, x)
     ),
-    sympy.polygamma: lambda m, x: special.polygamma(int(m), x),
+    sympy.polygamma: lambda m, x: scipy.special.polygamma(int(m), x),
     sympy.Heaviside: lambda x, at_zero=0: float(x > 0),
     sympy.Pow: lambda base, power: base**power,
 }
@@ -196,7 +195,7 @@ NUMPY = Arithmetic(
     trace=np.trace,
     determinant=np.linalg.det,
     inverse=np.linalg.inv,
-    integral=lambda f, low, high: integrate.quad(f, low, high, epsabs=0, epsrel=1e-11)[0],
+    integral=lambda f, low, high: scipy.integrate.quad(f, low, high, epsabs=0, epsrel=1e-11)[0],
 )
 
 SYMBOLIC = Arithmetic(

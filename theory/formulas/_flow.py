@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 import sympy
-from scipy import integrate
 
-from theory.closed_form import Proof
 from theory.formulas import _points
 from theory.formulas._derivation import (
     Derivation,
@@ -23,6 +22,7 @@ from theory.formulas._derivation import (
     vector_of,
 )
 from theory.formulas._oracles import complex_step
+from theory.formulas.closed_form import Proof
 
 C, d, k, K = sympy.symbols("C d k K", integer=True, positive=True)
 A, t, rate = sympy.symbols("A t lambda", positive=True)
@@ -203,7 +203,7 @@ def derive_balanced_time(expr: Any) -> Proof:
 
 def ode(speed: Any, start: float, end: float) -> float:
     """Numerical solution of dx/dt = speed(x) at t = end."""
-    path = integrate.solve_ivp(
+    path = scipy.integrate.solve_ivp(
         lambda _, x: speed(x), (0.0, end), [start], method="DOP853", rtol=1e-11, atol=1e-13
     )
     return float(path.y[0, -1])

@@ -6,7 +6,6 @@ from typing import Any
 
 import sympy
 
-from theory.closed_form import Proof
 from theory.formulas._derivation import (
     Derivation,
     explicit,
@@ -15,6 +14,7 @@ from theory.formulas._derivation import (
     symmetric_of,
     vector_of,
 )
+from theory.formulas.closed_form import Proof
 
 d = sympy.Symbol("d", integer=True, positive=True)
 Sigma = sympy.MatrixSymbol("Sigma", d, d)

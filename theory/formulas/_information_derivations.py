@@ -6,8 +6,8 @@ from typing import Any
 
 import sympy
 
-from theory.closed_form import Proof
 from theory.formulas._derivation import Derivation, explicit, same_log, scalar, symmetric_of
+from theory.formulas.closed_form import Proof
 
 C, d, i, q = sympy.symbols("C d i q", integer=True, positive=True)
 Sigma, w = sympy.MatrixSymbol("Sigma", d, d), sympy.MatrixSymbol("w", d, 1)

@@ -7,7 +7,6 @@ from typing import Any
 import sympy
 from sympy.matrices.expressions.matexpr import MatrixElement
 
-from theory.closed_form import Proof
 from theory.formulas._derivation import (
     Derivation,
     explicit,
@@ -16,6 +15,7 @@ from theory.formulas._derivation import (
     symmetric_of,
     vector_of,
 )
+from theory.formulas.closed_form import Proof
 
 C, S, i = sympy.symbols("C S i", integer=True, positive=True)
 K = sympy.MatrixSymbol("K", C, C)

@@ -12,7 +12,6 @@ import sympy
 
 from theory import coupling_law
 from theory._spectrum import gaussian_ratio_moments
-from theory.closed_form import ClosedForm, Oracle, Proof
 from theory.formulas import _points
 from theory.formulas._derivation import (
     Derivation,
@@ -22,6 +21,7 @@ from theory.formulas._derivation import (
     vector_of,
 )
 from theory.formulas._oracles import DRAWS, SAMPLING, correlation_and_error, mean_and_error
+from theory.formulas.closed_form import ClosedForm, Oracle, Proof
 
 d, K, k = sympy.symbols("d K k", integer=True, positive=True)
 t, u, s = sympy.symbols("t u s", positive=True)

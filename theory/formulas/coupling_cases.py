@@ -8,7 +8,6 @@ import numpy as np
 import sympy
 
 from theory import coupling_law
-from theory.closed_form import ClosedForm, Oracle, Proof
 from theory.formulas import _points
 from theory.formulas._derivation import Derivation, explicit, scalar, symmetric_of, vector_of
 from theory.formulas._oracles import (
@@ -18,6 +17,7 @@ from theory.formulas._oracles import (
     correlation_and_error,
     mean_and_error,
 )
+from theory.formulas.closed_form import ClosedForm, Oracle, Proof
 from theory.formulas.coupling import (
     ISSERLIS,
     KAPPA,

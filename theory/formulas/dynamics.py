@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 import sympy
-from scipy import integrate
 
 from theory import trained_readout
-from theory.closed_form import ClosedForm, Oracle
 from theory.dynamics import exponential_gain, fixed_readout_flow
 from theory.formulas import _flow as flow
 from theory.formulas._flow import (
@@ -52,6 +51,7 @@ from theory.formulas._flow import (
     w0,
 )
 from theory.formulas._oracles import DIFFERENTIATION
+from theory.formulas.closed_form import ClosedForm, Oracle
 
 
 def _rates(**values: Any) -> float:
@@ -65,7 +65,7 @@ def _output_oracle(**v: Any) -> float:
 def _gain_oracle(**v: Any) -> float:
     decay = _rates(**v)
     return float(
-        integrate.quad(lambda s: v["r_0"] * np.exp(-decay * s), 0, v["t"], epsrel=1e-12)[0]
+        scipy.integrate.quad(lambda s: v["r_0"] * np.exp(-decay * s), 0, v["t"], epsrel=1e-12)[0]
     )
 
 
@@ -101,7 +101,7 @@ def _loss_point(rng: np.random.Generator) -> dict[str, Any]:
 def _integrated(values: dict[str, Any]) -> Any:
     """m(t) of the flow dW/dt = a rᵀ, integrated numerically."""
     rates, target = np.asarray(values["lambda"]), np.asarray(values["beta"])
-    path = integrate.solve_ivp(
+    path = scipy.integrate.solve_ivp(
         lambda _, m: values["A"] * rates * (target - m),
         (0.0, values["t"]),
         values["m"],
@@ -141,7 +141,7 @@ def _reaching(**v: Any) -> float:
     """Time at which the integrated sigmoid reaches the share of its limit."""
     speed = lambda u: 1 / (2 * u * (v["gamma"] - v["lambda"] * u))  # noqa: E731 - the integrand
     end = v["s"] * v["gamma"] / v["lambda"]
-    return float(integrate.quad(speed, v["u_0"], end, epsrel=1e-12)[0])
+    return float(scipy.integrate.quad(speed, v["u_0"], end, epsrel=1e-12)[0])
 
 
 def _stable_balanced(**v: Any) -> float:

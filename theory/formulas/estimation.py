@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 import sympy
-from scipy import integrate, stats
 
 from theory import sampling
-from theory.closed_form import ClosedForm, Oracle
 from theory.formulas._estimation_derivations import (
     ANDERSON,
     BIAS,
@@ -48,6 +47,7 @@ from theory.formulas._oracles import (
     SAMPLING,
     mean_and_error,
 )
+from theory.formulas.closed_form import ClosedForm, Oracle
 from theory.shrinkage import oas_intensity
 
 
@@ -79,13 +79,15 @@ def _bias_oracle(n: int, p: int, q: int) -> tuple[float, float]:
 
 def _expectation(n: int, p: int, function: Any) -> float:
     """E function(1 − R²) at independence, by quadrature in y = cos²θ, smooth at both ends."""
-    law = stats.beta((n - 1 - p) / 2, p / 2)
+    law = scipy.stats.beta((n - 1 - p) / 2, p / 2)
 
     def integrand(angle: float) -> float:
         y = np.cos(angle) ** 2
         return float(function(y) * law.pdf(y) * np.sin(2 * angle))
 
-    return float(integrate.quad(integrand, 0, np.pi / 2, epsabs=0, epsrel=1e-11, limit=200)[0])
+    return float(
+        scipy.integrate.quad(integrand, 0, np.pi / 2, epsabs=0, epsrel=1e-11, limit=200)[0]
+    )
 
 
 def _correlation_bias_oracle(n: int) -> float:

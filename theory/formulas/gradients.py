@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import sympy
 
-from theory.closed_form import ClosedForm, Oracle
 from theory.formulas import _points
 from theory.formulas._derivation import (
     scalar,
@@ -46,6 +45,7 @@ from theory.formulas._gradients_derivations import (
     w,
 )
 from theory.formulas._oracles import DIFFERENTIATION, LINEAR_ALGEBRA, complex_step, data_set
+from theory.formulas.closed_form import ClosedForm, Oracle
 
 
 def _point(rng: np.random.Generator) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import sympy
 
-from theory.closed_form import ClosedForm, Oracle
 from theory.formulas import _points
 from theory.formulas._derivation import scalar
 from theory.formulas._information_derivations import (
@@ -47,6 +46,7 @@ from theory.formulas._oracles import (
     mutual_information,
     residual_variance,
 )
+from theory.formulas.closed_form import ClosedForm, Oracle
 
 
 def _sampled_power(Sigma: Any, w: Any) -> tuple[float, float]:

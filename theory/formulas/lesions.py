@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 import sympy
-from scipy.optimize import brentq
 
-from theory.closed_form import ClosedForm, Oracle
 from theory.formulas import _points
 from theory.formulas._derivation import (
     scalar,
@@ -50,6 +49,7 @@ from theory.formulas._lesions_derivations import (
     x,
 )
 from theory.formulas._oracles import LINEAR_ALGEBRA, QUADRATURE, data_set, mutual_information
+from theory.formulas.closed_form import ClosedForm, Oracle
 
 
 def _layer(rng: np.random.Generator) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _refit_ratio_oracle(I: float) -> float:  # noqa: E741 - the symbol's name
     def gap(rho: float) -> float:
         return mutual_information(np.array([[1, rho], [rho, 1.0]]), (0,), (1,)) - I
 
-    rho = brentq(gap, 1e-6, 0.99, xtol=1e-12)
+    rho = scipy.optimize.brentq(gap, 1e-6, 0.99, xtol=1e-12)
     return float(1 / (1 - rho**2))
 
 

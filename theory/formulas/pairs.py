@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import sympy
 
-from theory.closed_form import ClosedForm, Oracle, Proof
 from theory.formulas import _points
 from theory.formulas._derivation import Derivation, same_log
 from theory.formulas._information_derivations import ENTROPY, PAPER
@@ -21,6 +20,7 @@ from theory.formulas._oracles import (
     residual_variance,
     triple_covariance,
 )
+from theory.formulas.closed_form import ClosedForm, Oracle, Proof
 
 r, a, b = sympy.symbols("r a b", real=True)
 

@@ -1,0 +1,86 @@
+"""`twoaxis measure`: both axes of every channel of one network, on training images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from empirical.commands.options import TARGET, spread
+from empirical.commands.source import NetworkSource
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from empirical.measuring.table import AxisTable
+
+
+@spread
+def measure(
+    source: NetworkSource,
+    out: Annotated[Path, typer.Option(help="Folder to write axes.csv and axes.npz to.")] = Path(
+        "runs/measure"
+    ),
+    images: Annotated[int, typer.Option(min=2, help="Number of training images to use.")] = 5000,
+    target: Annotated[str, TARGET] = "logit_margin",
+    layer: Annotated[
+        list[str] | None, typer.Option(help="Measure this layer only; may be repeated.")
+    ] = None,
+    positions: Annotated[int, typer.Option(min=1, help="Random positions of each image.")] = 16,
+) -> None:
+    """Measure both axes of every channel of one network."""
+    from rich.console import Console
+
+    from empirical.data.images import image_loader
+    from empirical.devices import halving_batches
+    from empirical.measuring.measurement import measure
+    from empirical.measuring.targets import target_function
+    from theory.shared.files import write_table
+
+    target_function(target)
+    opened = source.open()
+    chosen = opened.drawn(opened.train, images)
+    table = halving_batches(
+        lambda size: measure(
+            opened.network,
+            image_loader(chosen, batch_size=size),
+            target=target,
+            layers=layer or None,
+            positions=positions,
+            seed=source.seed,
+            device=opened.device,
+        ),
+        source.batch_size,
+    )
+    write_table(out / "axes.csv", table.to_frame())
+    table.save(out / "axes.npz")
+    console = Console()
+    console.print(summary_table(table))
+    console.print(f"Tables: {out.resolve()}/axes.csv, axes.npz", soft_wrap=True)
+
+
+def summary_table(table: AxisTable) -> Table:
+    """Return one row per layer: mean I_X, I_T and E, and the coupling of I_X and I_T."""
+    import numpy as np
+    from rich.table import Table
+
+    from empirical.analysis.couplings import PAIRS, layer_couplings
+
+    shown = ("input_capture", "task_information", "peer_predictability")
+    couplings = layer_couplings(table, pairs=PAIRS[:1]).set_index("layer")
+    summary = Table(title="Means over channels (nats; peer predictability is a share)")
+    summary.add_column("layer")
+    means = [name.replace("_", " ") for name in shown]
+    for column in ("channels", *means, "coupling", "null 95 %"):
+        summary.add_column(column, justify="right")
+    for name in table.layers:
+        values, row = table[name].as_dict(), couplings.loc[name]
+        summary.add_row(
+            name,
+            str(len(values[shown[0]])),
+            *(f"{np.nanmean(values[quantity]):.4f}" for quantity in shown),
+            f"{row['coupling']:+.2f}",
+            f"{row['null_low']:+.2f} {row['null_high']:+.2f}",
+        )
+    return summary
