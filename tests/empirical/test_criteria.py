@@ -107,9 +107,10 @@ def test_taylor_and_hessian_from_gradients_by_autograd() -> None:
 def test_squared_gradients_average_over_images_not_batches() -> None:
     model, calibration = chain()
     (images, labels), *_ = calibration.loader
-    whole = loss_gradients(model, [(images, labels)], 64, "square")
-    split = loss_gradients(
-        model, [(images[:5], labels[:5]), (images[5:], labels[5:])], 64, "square"
+    parts = [(images[:5], labels[:5]), (images[5:], labels[5:])]
+    whole, split = (
+        loss_gradients(model, batches(loader), 64, "square")
+        for loader in ([(images, labels)], parts)
     )
     for key, value in whole.items():
         torch.testing.assert_close(split[key], value)

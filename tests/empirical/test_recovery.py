@@ -219,7 +219,7 @@ def test_merging_is_least_squares_block_by_block(bias: bool) -> None:
     kept = {g.name: np.arange(g.units) for g in graph.groups} | {"0": np.array([0, 3])}
     merged = copy.deepcopy(model)
     loader = [(images, torch.zeros(50, dtype=torch.long))]
-    moments = input_moments(model, graph, loader)
+    moments = input_moments(model, graph, checked(loader))
     merge(merged, graph, {g.name: np.arange(g.units) for g in graph.groups}, moments)
     assert (merged[2].bias is None) is not bias  # nothing went, so nothing is added
     merge(merged, graph, kept, moments, ridge=0.0)
