@@ -4,12 +4,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-slow lint types install lock clean help
+.PHONY: demo test test-slow lint types docs wheel-check install lock clean help
 
 help:
 	@echo "make demo       train, measure and report on handwritten digits (about two minutes)"
 	@echo "make test       format, lint, types, doctests and tests"
 	@echo "make test-slow  the tests that need minutes, a GPU, or TWOAXIS_DATA"
+	@echo "make docs       the site in site/: docs/, and a reference from docstrings; links are checked"
+	@echo "make wheel-check  the demo from the built wheel, in a fresh environment"
 	@echo "make install    the virtual environment in .venv"
 	@echo "make lock       pin the newest allowed versions in requirements.lock"
 
@@ -40,9 +42,15 @@ test: lint types
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --timeout 3600
 
+docs: $(READY)
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+wheel-check: $(READY)
+	.ci/wheel-check
+
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-annotate --no-header \
 	    --extra test --extra docs --python-version 3.11 pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info

@@ -1,8 +1,9 @@
 """Which file of the packages imports which, read from the source, and the circles among them.
 
-Every import counts: of a file, inside a function, under ``TYPE_CHECKING``, and of a module that is
-named in a string, as tables of networks do. A late import hides a circle from Python, but not from
-whoever must understand one of the two files without the other.
+Every import counts: of a file, inside a function, under ``TYPE_CHECKING``, and by a string, as in
+tables of networks. A late import hides a circle from Python, but not from whoever must understand
+one of the two files without the other. The name of a module whose code is fingerprinted is no
+import.
 """
 
 import ast
@@ -37,10 +38,12 @@ def imported_names(path: Path) -> Iterator[str]:
 
 
 def named_in_strings(path: Path) -> Iterator[str]:
-    """Yield every whole string of a file that reads as ``a.b`` or ``a.b:c``, without the ``:c``."""
+    """Yield ``a.b`` of every string "a.b:c", and of every call ``import_module("a.b")``."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from re.findall(r"^(\w+(?:\.\w+)+)(?::\w+)?$", node.value)
+            yield from re.findall(r"^(\w+(?:\.\w+)+):\w+$", node.value)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant))
 
 
 def import_graph(root: Path, packages: tuple[str, ...]) -> Graph:

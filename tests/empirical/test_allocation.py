@@ -125,7 +125,7 @@ def test_uniform_keeps_the_rounded_share_where_that_meets_the_target(share: floa
     assert uniform(graph, graph.macs(expected), least).tolist() == expected.tolist()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60))
 def test_global_removes_the_lowest_scores_one_by_one(seed: int, removed: int) -> None:
     """Until the target is met; of equals the one further back in the network goes first."""
@@ -173,10 +173,10 @@ def greedy(
     return kept
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 70))
 def test_sensitivity_goes_where_a_saving_costs_least(seed: int, moves: int) -> None:
-    graph = small((3, 120, 20, 30))
+    graph = small((3, 150, 20, 149))
     rng = np.random.default_rng(seed)
     damage = {
         g.name: [(1.0, 0.0), *((s, rng.random() / s) for s in (0.75, 0.5, 0.25, 0.1))]
@@ -195,7 +195,7 @@ def test_sensitivity_stops_at_the_floors() -> None:
     assert by_sensitivity(graph, damage, 1, least).tolist() == least.tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))
 def test_settling_few_groups_finds_what_a_search_of_all_neighbours_finds(
     seed: int, groups: int
@@ -230,13 +230,13 @@ def test_settling_leaves_counts_that_meet_the_target() -> None:
     """Exactly, or within tolerance: a single unit of so many is less than that."""
     graph = small((3, 600, 6))
     counts, least = np.array([590, 5]), floors(graph, 0.05)
-    for nearby in (counts, counts + [1, 0], counts - [1, 0]):
-        target = graph.macs(nearby)
+    for unit in (0, 1, -1):
+        target = graph.macs(counts + np.array([unit, 0]))
         assert abs(graph.macs(counts) - target) <= NEAR * target
         assert settle(graph, counts, target, least).tolist() == counts.tolist()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_settling_many_groups_ends_where_no_pair_of_moves_helps(seed: int) -> None:
     graph = small((3, 5, 4, 6, 5, 4))

@@ -199,6 +199,8 @@ def test_regression_is_ridged_by_a_share_of_the_kept_variance() -> None:
         expected = cov[np.ix_(gone, kept)] @ np.linalg.inv(peers)
         assert regression(cov, kept, ridge=ridge) == pytest.approx(expected, rel=FLOAT64)
     assert regression(cov, kept).tolist() == regression(cov, kept, ridge=1e-4).tolist()
+    alone = cov[1:, :1] / (1.1 * cov[0, 0])
+    assert regression(cov, np.array([0]), ridge=0.1) == pytest.approx(alone, rel=FLOAT64)
     copies = np.ones((3, 3))
     assert regression(copies, np.array([0, 1]), ridge=0.0) == pytest.approx(np.array([[0.5, 0.5]]))
 
@@ -217,7 +219,10 @@ def test_merging_is_least_squares_block_by_block(bias: bool) -> None:
     kept = {g.name: np.arange(g.units) for g in graph.groups} | {"0": np.array([0, 3])}
     merged = copy.deepcopy(model)
     loader = [(images, torch.zeros(50, dtype=torch.long))]
-    merge(merged, graph, kept, input_moments(model, graph, loader), ridge=0.0)
+    moments = input_moments(model, graph, loader)
+    merge(merged, graph, {g.name: np.arange(g.units) for g in graph.groups}, moments)
+    assert (merged[2].bias is None) is not bias  # nothing went, so nothing is added
+    merge(merged, graph, kept, moments, ridge=0.0)
     with torch.no_grad():
         hidden = model[:2](images)
         found = mask(merged, graph, kept)[:3](images).movedim(1, -1).reshape(-1, 6).numpy()

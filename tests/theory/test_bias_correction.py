@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from theory import Moments, channel_axes
+from theory import Moments, channel_axes, gaussian_information_bias
 
 EXACT = 1e-9
 """Relative, of a quadrature of a smooth logarithm."""
@@ -65,6 +65,13 @@ def test_what_is_subtracted_is_the_mean_at_independence(
     np.testing.assert_allclose(corrected.peer_predictability[live], adjusted, rtol=EXACT)
     score = adjusted / np.maximum(1, plain.hull_size[live])
     np.testing.assert_allclose(corrected.hull_score[live], score, rtol=EXACT)
+
+
+@pytest.mark.parametrize(("n", "p", "q"), [(9, 1, 3), (12, 4, 2), (30, 3, 5)])
+def test_the_bias_of_several_targets_adds_up_by_the_chain_rule(n: int, p: int, q: int) -> None:
+    """I(X; T_1 .. T_q) is the sum of I(X; T_k | T_1 .. T_k-1)."""
+    expected = sum(mean_information(n, p, given=k) for k in range(q))
+    assert gaussian_information_bias(n, p, q) == pytest.approx(expected, rel=EXACT)
 
 
 @pytest.mark.parametrize("name", ["peer_overlap", "task_information", "peer_predictability"])

@@ -25,6 +25,15 @@ def test_a_matrix_is_inverted_as_it_is_from_a_reciprocal_condition_of_one_billio
     assert well_conditioned_inverse(np.kron(np.ones((2, 2)), np.eye(3))) is None
 
 
+@pytest.mark.parametrize("channels", [1, 63, 64, 65, 129, 300])
+def test_the_inverse_of_layers_of_any_width(channels):
+    rows = np.random.default_rng(channels).standard_normal((2 * channels + 5, channels))
+    matrix = rows.T @ rows / len(rows)
+    inverse = well_conditioned_inverse(matrix)
+    np.testing.assert_allclose(inverse @ matrix, np.eye(channels), atol=1e-12)
+    np.testing.assert_array_equal(inverse, inverse.T)
+
+
 @pytest.mark.parametrize("channels", [2, 3, 8])
 @pytest.mark.parametrize("seed", range(5))
 def test_conditional_variances_keep_seven_digits_where_the_matrix_is_inverted(channels, seed):
