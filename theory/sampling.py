@@ -58,7 +58,7 @@ def delta_information_variance(rho: ArrayLike, n: int) -> Float:
 
     Parameters
     ----------
-    rho : correlation (of any shape) between −1 and 1.
+    rho : correlation between −1 and 1; a number or (k,).
     n : number of samples.
 
     >>> float(delta_information_variance(0.5, 100))
@@ -72,7 +72,7 @@ def delta_capture_variance(power: ArrayLike, noise: float, n: int) -> Float:
 
     Parameters
     ----------
-    power : J >= 0, any shape.
+    power : J >= 0; a number or (k,).
     noise : σ0².
     n : number of samples.
 
@@ -99,7 +99,7 @@ def adjusted_predictability(predictability: ArrayLike, n: int, p: int) -> Float:
 
     Parameters
     ----------
-    predictability : R² as estimated, any shape.
+    predictability : R² as estimated; a number or (k,).
     n : number of samples; at least p + 2.
     p : number of peers.
 
@@ -123,7 +123,7 @@ def null_information_tail(information: ArrayLike, n: int, p: int = 1) -> Float:
 
     Parameters
     ----------
-    information : plug-in estimates I >= 0 in nats, any shape.
+    information : plug-in estimates I >= 0 in nats; a number or (k,).
     n : number of samples; at least p + 2.
     p : number of channels together.
 
@@ -170,10 +170,11 @@ def null_maximum_information(n: int, q: int = 1) -> float:
     _enough(n, 4, "the null maximum", "4")
 
     def above(x: float) -> float:
-        tail = float(null_information_tail(x, n))
+        tail = float(null_information_tail(x / n, n))
         return tail * (2 - tail)
 
-    return float(scipy.integrate.quad(above, 0, np.inf, epsabs=1e-13)[0])
+    # in units of 1/n, the scale of the information: the quadrature would miss what lies near zero
+    return float(scipy.integrate.quad(above, 0, np.inf, epsabs=1e-13)[0]) / n
 
 
 def _enough(n: int, least: int, purpose: str, formula: str) -> None:

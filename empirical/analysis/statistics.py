@@ -150,10 +150,9 @@ def _partial_from_samples(samples: Float) -> Float:
     deviation = np.sqrt(np.einsum("dii->di", scatter))
     deviation[deviation == 0] = np.inf  # a constant resample correlates with nothing
     correlation = scatter / deviation[:, :, None] / deviation[:, None, :]
-    # Resamples repeat channels and may make controls collinear: the pseudo-inverse drops a copy.
-    inverse = np.linalg.pinv(correlation + 1e-9 * np.eye(correlation.shape[1]), hermitian=True)
-    scale = np.sqrt(np.abs(inverse[:, 0, 0] * inverse[:, 1, 1]))
-    result: Float = -inverse[:, 0, 1] / np.where(scale > 0, scale, 1.0)
+    # Resamples repeat channels and may make controls collinear: 1e-9 keeps the inverse finite.
+    inverse = np.linalg.inv(correlation + 1e-9 * np.eye(correlation.shape[1]))
+    result: Float = -inverse[:, 0, 1] / np.sqrt(inverse[:, 0, 0] * inverse[:, 1, 1])
     return result
 
 
@@ -166,7 +165,7 @@ def pooled_correlation(strata: Sequence[Stratum]) -> float:
 def _pool(correlations: Float, weights: Float) -> Float:
     """Weighted mean of Fisher's z over layers, back on the scale of correlations."""
     z = np.arctanh(np.clip(correlations, -1 + 1e-9, 1 - 1e-9))  # 1 has no finite z
-    result: Float = np.tanh(np.tensordot(weights, z, axes=(0, 0)) / weights.sum())
+    result: Float = np.tanh(weights @ z / weights.sum())
     return result
 
 

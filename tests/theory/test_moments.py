@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -58,6 +60,49 @@ def test_from_covariance_keeps_what_it_was_given():
     assert (moments.n, moments.n_channels, moments.n_targets) == (10, 2, 1)
 
 
+def test_a_column_with_a_large_mean_does_not_cost_another_its_digits():
+    small = 1e-3 * np.random.default_rng(2).standard_normal(500)
+    moments = Moments.from_samples(np.column_stack([small, np.full(500, 1e9)]))
+    assert moments.cov[0, 0] == pytest.approx(small.var(ddof=1), rel=1e-12)
+    assert moments.cov[1, 1] == 0
+
+
+@pytest.mark.parametrize(
+    "samples", [[0, 0, 1], [1, 0, 0, 2], [3, 0, 1, 1, 2], [1, 1, 1, 1, 0, 3, 2]]
+)
+def test_deviations_of_the_last_digit_have_their_exact_moments(samples):
+    """Numbers near 1e8 are 2**-26 apart: the mean is rounded by as much as they deviate."""
+    step, steps = 2.0**-26, np.array(samples)
+    moments = Moments.from_samples(1e8 + step * steps[:, None])
+    assert moments.mean[0] == float(10**8 + Fraction(int(steps.sum()), len(steps)) / 2**26)
+    assert moments.cov[0, 0] == pytest.approx(step**2 * steps.var(ddof=1), rel=1e-9)
+
+
+def test_two_sets_of_weights_project_to_two_targets():
+    rng = np.random.default_rng(3)
+    y, t, w = rng.standard_normal((40, 2)), rng.standard_normal((40, 3)), rng.random((3, 2))
+    projected, expected = (
+        Moments.from_samples(y, t).project_targets(w),
+        Moments.from_samples(y, t @ w),
+    )
+    np.testing.assert_allclose(projected.cov, expected.cov, atol=EXACT)
+    np.testing.assert_allclose(projected.mean, expected.mean, atol=EXACT)
+    assert (projected.n_targets, projected.n, projected.n_channels) == (2, 40, 2)
+
+
+def test_means_and_offsets_are_zero_unless_given():
+    moments = Moments.from_covariance(np.eye(3), n_targets=0)
+    assert (moments.n_targets, moments.n_channels, moments.n) == (0, 3, None)
+    np.testing.assert_array_equal(moments.mean, 0)
+    np.testing.assert_array_equal(moments.transform_channels(np.eye(3)[:2]).mean, 0)
+
+
+def test_one_channel_can_be_selected():
+    one = Moments.from_samples(Y).select([0])
+    assert one.cov == pytest.approx(np.array([[15.0]]))
+    assert one.mean == pytest.approx([4.5])
+
+
 Y = np.arange(12.0).reshape(4, 3)
 
 
@@ -83,6 +128,16 @@ Y = np.arange(12.0).reshape(4, 3)
             r"population \(n=None\). Pass n to from_covariance",
         ),
         (lambda: Moments.from_samples(Y, Y).project_targets([1, 2]), "weights must have 3 rows"),
+        (lambda: Moments.from_samples(Y) + Moments.from_covariance(np.eye(3), 0), "population"),
+        (lambda: Moments.from_covariance(np.eye(3), 0) + Moments.from_samples(Y), "population"),
+        (
+            lambda: Moments.from_covariance(np.eye(2), n_targets=-1),
+            "n_targets must .* >= 0; got -1",
+        ),
+        (lambda: Moments.from_samples(Y, Y).project_targets(np.ones((3, 1, 1))), "weights must be"),
+        (lambda: Moments.from_samples(Y).select([]), "channels must be indices from 0 to 2"),
+        (lambda: Moments.from_samples(Y).select([1, -1]), "channels must be indices from 0 to 2"),
+        (lambda: Moments.from_samples(Y).select([0, 3]), "channels must be indices from 0 to 2"),
         (lambda: Moments.from_samples(Y).select([3]), "channels must be indices from 0 to 2"),
         (lambda: merge([]), "at least one Moments; got none"),
     ],

@@ -84,9 +84,64 @@ def test_coupling_without_a_ranking_is_nan():
     assert result.channels == 2
 
 
+def test_rows_are_ranked_each_without_its_own_unknown_channels():
+    rng = np.random.default_rng(5)
+    a, b = rng.standard_normal((2, 2, 30))
+    plain = [stats.spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(spearman(a, b), plain, atol=EXACT)
+    a[0, 3] = b[0, 7] = np.nan
+    known = np.delete(np.arange(30), [3, 7])
+    expected = [stats.spearmanr(a[0, known], b[0, known]).statistic, plain[1]]
+    np.testing.assert_allclose(spearman(a, b), expected, atol=EXACT)
+
+
+def test_three_channels_are_a_ranking_and_two_are_none():
+    assert spearman([1, 2, 3], [1, 3, 2]) == pytest.approx(0.5)
+    none = spearman(np.zeros((4, 5, 2)), np.ones(2))
+    assert none.shape == (4, 5)
+    assert np.isnan(none).all()
+
+
+def test_two_groups_are_enough_for_a_jackknife():
+    groups = [Moments.from_samples(np.arange(k, k + 4.0)[:, None]) for k in (0, 10)]
+    assert [rest.mean[0] for rest in delete_one_group(groups)] == [11.5, 1.5]
+    assert jackknife_standard_error([1.0, 3.0]) == pytest.approx(1)
+    np.testing.assert_allclose(jackknife_standard_error([[1.0, 0, 2], [3, 0, 6]]), [1, 0, 2])
+
+
+@pytest.mark.parametrize(("channels", "draws", "noise"), [(4, 300, 0.3), (12, 99, 1.5)])
+def test_the_null_is_that_of_channels_paired_at_random(channels, draws, noise):
+    """Four channels have 24 pairings: draws that equal the observed value count, all of them."""
+    rng = np.random.default_rng(6)
+    a = rng.standard_normal(channels)
+    b = noise * rng.standard_normal(channels) - a
+    b[:2] = b[1::-1]
+    found = coupling(a, b, permutations=draws, seed=7)
+    shuffled = np.random.default_rng(7).permuted(np.tile(b, (draws, 1)), axis=1)
+    null = np.array([stats.spearmanr(a, row).statistic for row in shuffled])
+    value = stats.spearmanr(a, b).statistic
+    as_far = np.sum(np.abs(null).round(9) >= abs(value).round(9))
+    assert found.value == pytest.approx(value)
+    assert value < 0
+    assert 0 < as_far < draws
+    assert found.p_value == (1 + as_far) / (1 + draws)
+    assert (found.null_low, found.null_high) == pytest.approx(
+        tuple(np.quantile(null, [0.025, 0.975]))
+    )
+    assert found.channels == channels
+
+
+def test_a_thousand_pairings_are_the_default():
+    x = np.arange(20.0)
+    assert coupling(x, x).p_value == 1 / 1001
+    assert coupling(x, x) == coupling(x, x, permutations=1000, seed=0)
+    assert coupling(x, x) != coupling(x, x, seed=1)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: delete_one_group([Moments.from_covariance([[1.0]], 0, n=2)]), "got 1"),
         (lambda: delete_one_group([]), "at least 2 Moments for a jackknife; got 0"),
         (lambda: jackknife_standard_error([1.0]), "at least 2 groups; got 1"),
         (lambda: coupling([1, 2], [1, 2, 3]), r"one length \(C,\)"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from theory import Moments, channel_axes
@@ -143,3 +146,67 @@ def test_sampling_bad_input_is_named() -> None:
         delta_information_variance(1.5, 10)
     with pytest.raises(ValueError, match="q must be 1"):
         null_maximum_information(10, 2)
+
+
+def test_the_least_sample_of_each_formula_has_a_value_in_closed_form() -> None:
+    # ψ(2) − ψ(1/2) = 1 + 2 log 2; ψ₁(1/2) − ψ₁(1) = π²/2 − π²/6
+    assert gaussian_information_bias(5, 3, 1) == pytest.approx(0.5 + np.log(2), rel=1e-14)
+    assert null_information_variance(3) == pytest.approx(np.pi**2 / 12, rel=1e-14)
+    # |r| is uniform at n = 4, and at n = 3 its tail is the arc sine's
+    assert null_information_tail(-0.5 * np.log1p(-(0.3**2)), 4) == pytest.approx(0.7, rel=1e-14)
+    third = null_information_tail(-0.5 * np.log1p(-(0.5**2)), 3)
+    assert third == pytest.approx(1 - 2 * np.arcsin(0.5) / np.pi, rel=1e-14)
+    # E −½ log(1 − max(r1, r2)²) of two uniform ones
+    assert null_maximum_information(4) == pytest.approx(0.5, rel=1e-12)
+    assert adjusted_predictability(0.5, 5, 3) == pytest.approx(-1)
+    assert delta_information_variance(1.0, 3) == pytest.approx(1 / 3)
+    assert delta_capture_variance(2.0, 1.0, 3) == pytest.approx(4 / 54)
+    assert delta_predictability_variance(0.5, 3) == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("n", [10_000, 30_000, 1_000_000, 100_000_000])
+def test_the_null_maximum_of_many_samples_is_that_of_two_chi_squares(n: int) -> None:
+    """2nI is then χ² of one degree; the larger of two has mean 1 + 2/π, up to a term in 1/n."""
+    assert null_maximum_information(n) * n == pytest.approx(0.5 + 1 / np.pi, rel=3 / n)
+
+
+@pytest.mark.parametrize(
+    ("call", "least"),
+    [
+        (lambda n: null_information_variance(n, 2), 4),
+        (lambda n: null_maximum_information(n), 4),
+        (lambda n: null_information_tail(0.1, n, 2), 4),
+        (lambda n: adjusted_predictability(0.1, n, 2), 4),
+        (lambda n: delta_information_variance(0.1, n), 3),
+        (lambda n: delta_capture_variance(0.1, 1.0, n), 3),
+        (lambda n: delta_predictability_variance(0.1, n), 3),
+    ],
+)
+def test_one_sample_fewer_is_refused(call: Callable[[int], object], least: int) -> None:
+    call(least)
+    with pytest.raises(ValueError, match=f"n must be a whole number >= .*{least}"):
+        call(least - 1)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: delta_information_variance(x, 10),
+        lambda x: delta_capture_variance(x, 0.5, 10),
+        lambda x: delta_predictability_variance(x, 10),
+        lambda x: adjusted_predictability(x, 10, 3),
+        lambda x: null_information_tail(x, 10),
+    ],
+)
+def test_arrays_are_entry_by_entry_and_tables_refused(
+    function: Callable[[ArrayLike], np.ndarray],
+) -> None:
+    values = [0.1, 0.5, 1.0]
+    np.testing.assert_array_equal(function(values), [float(function(v)) for v in values])
+    with pytest.raises(ValueError, match="0-dimensional or 1-dimensional"):
+        function([values])
+
+
+def test_one_correlation_above_one_among_others_is_named() -> None:
+    with pytest.raises(ValueError, match=r"rho must be between -1 and 1; got -1\.5"):
+        delta_information_variance([0.0, -1.5, 0.5], 10)

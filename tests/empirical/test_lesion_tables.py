@@ -1,0 +1,129 @@
+"""Which layers the lesion analysis uses, and what its tables say of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from empirical.analysis.lesions import CONTROLS, PREDICTORS, analyze_lesions
+from empirical.analysis.statistics import (
+    bootstrap_pooled,
+    interval_of,
+    partial_test,
+    stratum_of,
+)
+
+SMALL = {"permutations": 19, "draws": 20}
+SCORES = ["peer_predictability", *CONTROLS]
+
+
+def frame(sizes: dict[str, int], seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    rows = pd.DataFrame({"layer": np.repeat(list(sizes), list(sizes.values()))})
+    rows["channel"] = rows.groupby("layer").cumcount()
+    rows["kind"] = "mean"
+    for name in (*SCORES, "loss_increase"):
+        rows[name] = rng.standard_normal(len(rows))
+    return rows
+
+
+def test_eight_channels_are_enough_and_what_is_left_out_says_why() -> None:
+    rows = frame({"eight": 8, "seven": 7, "flat": 12, "dull": 12, "holes": 12})
+    rows.loc[rows["layer"] == "flat", "loss_increase"] = 1.0
+    rows.loc[rows["layer"] == "dull", "peer_predictability"] = 1.0
+    rows.loc[(rows["layer"] == "holes") & (rows["channel"] < 3), "task_information"] = np.nan
+    result = analyze_lesions(rows, **SMALL)
+    assert result.partial["layer"].tolist() == ["eight", "holes", "pooled"]
+    assert result.partial["channels"].tolist() == [8, 9, 17]
+    assert result.skipped == {
+        "seven": "7 usable channels, fewer than 8",
+        "flat": "constant damage or score",
+        "dull": "constant damage or score",
+    }
+
+
+def test_the_layers_of_each_network_are_strata_of_their_own() -> None:
+    two = pd.concat([frame({"a": 10}, seed).assign(seed=seed) for seed in (3, 4)])
+    names = analyze_lesions(two, **SMALL).depth["layer"].tolist()
+    assert names == ["a (seed 3)", "a (seed 4)"]
+    one = analyze_lesions(two[two["seed"] == 3], **SMALL)
+    assert one.depth["layer"].tolist() == ["a"]
+
+
+def test_tables_hold_the_tests_of_their_layers() -> None:
+    rows = frame({"a": 10, "b": 14})
+    result = analyze_lesions(rows, seed=5, **SMALL)
+    rng = np.random.default_rng(5)
+    layers = dict(iter(rows.groupby("layer")))
+    strata = [
+        stratum_of(n, f, "loss_increase", "peer_predictability", CONTROLS)
+        for n, f in layers.items()
+    ]
+    test = partial_test(strata, permutations=19, rng=rng)
+    interval = interval_of(bootstrap_pooled(strata, draws=20, rng=rng))
+    table = result.partial
+    for name, each, pooled in (
+        ("partial", test.correlation, test.pooled),
+        ("p", test.p_value, test.pooled_p),
+        ("p_holm", test.p_holm, test.pooled_p),
+        ("r2_gain", test.gain, test.pooled_gain),
+        ("low", [np.nan, np.nan], interval[0]),
+        ("high", [np.nan, np.nan], interval[1]),
+    ):
+        np.testing.assert_array_equal(table[name], [*each, pooled], err_msg=name)
+    for position, (name, own) in enumerate(layers.items()):
+        row = result.depth.iloc[position]
+        damage = own["loss_increase"]
+        assert (row["layer"], row["position"], row["channels"]) == (name, position, len(own))
+        assert row["mean_damage"] == pytest.approx(damage.mean())
+        assert row["mean_damage_se"] == pytest.approx(damage.sem())
+        assert row["median_damage"] == damage.median()
+        expected = own["peer_predictability"].mean()
+        assert row["mean_peer_predictability"] == pytest.approx(expected)
+        assert row["partial"] == test.correlation[position]
+        assert row["p_holm"] == test.p_holm[position]
+
+
+def test_only_the_lesions_of_one_kind_and_the_scores_asked_for_enter() -> None:
+    rows = frame({"a": 10})
+    zero = rows.assign(kind="zero", loss_increase=-rows["loss_increase"])
+    both = pd.concat([rows, zero])
+    alone = analyze_lesions(zero, kind="zero", **SMALL)
+    mixed = analyze_lesions(both, kind="zero", **SMALL)
+    pd.testing.assert_frame_equal(mixed.partial, alone.partial)
+    assert set(mixed.prediction["score"]) == set(SCORES) == set(PREDICTORS) & set(rows)
+    few = analyze_lesions(both, predictors=["input_capture"], controls=(), **SMALL)
+    assert few.prediction["score"].tolist() == ["input_capture"]
+    assert few.settings == {
+        "damage": "loss_increase",
+        "kind": "mean",
+        "tested": "peer_predictability",
+        "controls": [],
+        **SMALL,
+        "seed": 0,
+    }
+
+
+def test_the_defaults_are_2000_permutations_and_1000_resamples() -> None:
+    settings = analyze_lesions(frame({"a": 10})).settings
+    assert (settings["permutations"], settings["draws"], settings["seed"]) == (2000, 1000, 0)
+
+
+@pytest.mark.parametrize(("name", "least"), [("permutations", 19), ("draws", 20)])
+def test_too_few_draws_for_a_level_of_5_percent_are_refused(name: str, least: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a whole number >= {least}; got"):
+        analyze_lesions(frame({"a": 10}), **{**SMALL, name: least - 1})
+
+
+@pytest.mark.parametrize("column", ["layer", "channel", "kind", "input_capture"])
+def test_a_missing_column_is_named(column: str) -> None:
+    with pytest.raises(ValueError, match=f"column of frame must be one of .* got '{column}'"):
+        analyze_lesions(frame({"a": 10}).drop(columns=column), predictors=[], **SMALL)
+
+
+def test_a_frame_without_a_usable_layer_is_refused_with_its_reasons() -> None:
+    with pytest.raises(ValueError, match=r"got \{'a': '7 usable channels, fewer than 8'\}"):
+        analyze_lesions(frame({"a": 7}), **SMALL)
+    with pytest.raises(ValueError, match="kind must be one of 'mean'; got 'zero'"):
+        analyze_lesions(frame({"a": 9}), kind="zero", **SMALL)

@@ -1,0 +1,84 @@
+"""Predictors of damage against what their definitions say, resample by resample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from empirical.analysis.predictors import compare_predictors
+from empirical.analysis.statistics import (
+    bootstrap_pooled,
+    holm,
+    interval_of,
+    pooled_correlation,
+    stratum_of,
+)
+
+DRAWS = 80
+SCORES = ["weak", "strong", "copy", "against", "some"]
+
+
+def layers() -> dict[str, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    frames = {}
+    for name, n in (("narrow", 12), ("wide", 30)):
+        damage = rng.standard_normal(n)
+        frame = pd.DataFrame({"damage": damage, "none": np.nan, "constant": 1.0})
+        frame["weak"] = 0.2 * damage + rng.standard_normal(n)
+        frame["strong"] = damage + 0.5 * rng.standard_normal(n)
+        frame["copy"] = 2 * frame["strong"]
+        frame["against"] = 0.6 * rng.standard_normal(n) - damage
+        frame["some"] = frame["weak"] + 0.1 * damage
+        frames[name] = frame
+    frames["wide"].loc[3, "some"] = np.nan
+    return frames
+
+
+def compared(scores: list[str]) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    return compare_predictors(layers(), "damage", scores, DRAWS, rng).set_index("score")
+
+
+def test_every_column_is_what_its_name_says() -> None:
+    found, frames = compared(SCORES), layers()
+    replicates = {}
+    for score in SCORES:
+        used = {k: f for k, f in frames.items() if f[score].notna().all()}
+        strata = [stratum_of(k, f, "damage", score, ()) for k, f in used.items()]
+        replicates[score] = bootstrap_pooled(strata, draws=DRAWS, rng=np.random.default_rng(1))
+        row = found.loc[score]
+        assert row["correlation"] == pytest.approx(pooled_correlation(strata))
+        assert row["strength"] == abs(row["correlation"])
+        assert (row["low"], row["high"]) == pytest.approx(interval_of(replicates[score]))
+        assert row["behind"] == found["strength"].max() - row["strength"]
+    strength = {score: np.abs(values) for score, values in replicates.items()}
+    for score in SCORES:
+        behind = strength["strong"] - strength[score]
+        row = found.loc[score]
+        assert (row["behind_low"], row["behind_high"]) == pytest.approx(interval_of(behind))
+        if score not in ("strong", "copy"):
+            below = np.mean(behind <= 0)
+            assert row["p"] == max(2 * min(below, 1 - below), 2 / (DRAWS + 1))
+    assert found["strength"].is_monotonic_decreasing
+    assert found.loc["against", "correlation"] < 0
+    assert 2 / (DRAWS + 1) < found.loc["against", "p"] < 1
+    assert found.loc["weak", "p"] == 2 / (DRAWS + 1)
+
+
+def test_the_best_and_what_equals_it_are_not_behind() -> None:
+    found = compared(SCORES)
+    assert found.index[0] == "strong"
+    assert found.loc["strong", ["p", "p_holm", "behind"]].tolist() == [1, 1, 0]
+    assert found.loc["copy", "p"] == 1
+    others = found.drop(index="strong")
+    np.testing.assert_array_equal(others["p_holm"], holm(others["p"].to_numpy()))
+
+
+def test_scores_that_no_layer_knows_or_that_are_constant_are_left_out() -> None:
+    assert compared(["none", "constant", "weak"]).index.tolist() == ["weak"]
+
+
+def test_a_single_score_is_the_best() -> None:
+    found = compared(["weak"]).loc["weak"]
+    assert (found["p"], found["p_holm"], found["behind_low"], found["behind_high"]) == (1, 1, 0, 0)
