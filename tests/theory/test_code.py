@@ -168,6 +168,6 @@ def test_a_module_without_source_is_named():
 def test_what_our_stages_depend_on(module, used, not_used):
     found = set(sources(module))
     assert set(used) <= found
-    above = ["empirical.report", "empirical.figures", "empirical.commands", "empirical.runs.config"]
+    above = ["empirical.report", "empirical.commands", "empirical.runs.config"]
     for name in [*not_used, *above, "theory.shared.store", "theory.cli"]:
         assert not {m for m in found if m == name or m.startswith(f"{name}.")}, name
