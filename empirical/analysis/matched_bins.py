@@ -76,9 +76,7 @@ def _bins(controls: Sequence[Float], n: int) -> Iterator[np.ndarray]:
     per_control = int(np.clip(np.sqrt(n / 8), 2, 4))
     codes = np.zeros(n, dtype=int)
     for control in controls:
-        codes = codes * per_control + np.minimum(
-            (ranks(control) * per_control).astype(int), per_control - 1
-        )
+        codes = codes * per_control + (ranks(control) * per_control).astype(int)
     for code in np.unique(codes):
         members = np.flatnonzero(codes == code)
         if len(members) >= 2:

@@ -101,7 +101,7 @@ def paired(table: pd.DataFrame, one: Arm, other: Arm, value: str = "area") -> pd
     difference = (one.of(table, value) - other.of(table, value)).dropna()
     rows = [
         {"network": network, "one": str(one), "other": str(other)} | mean_difference(values)
-        for network, values in difference.groupby("network", sort=False)
+        for network, values in difference.groupby("network")
     ]
     return pd.DataFrame(rows)
 
@@ -127,9 +127,10 @@ def axis_against_axis(
     named = {name: axis for axis, names in axes.items() for name in names}
     chosen = table.assign(axis=table["criterion"].map(named)).dropna(subset=["axis"])
     keys = ["network", "allocation", "recovery", "seed"]
-    wide = chosen.groupby([*keys, "axis"], sort=False)["area"].mean().unstack("axis")
+    wide = chosen.groupby([*keys, "axis"])["area"].mean().unstack("axis")
+    wide = wide.reindex(columns=["local", "target"]).dropna()  # seeds that have both
     rows = []
-    for key, group in wide.groupby(keys[:3], sort=False):
+    for key, group in wide.groupby(keys[:3]):
         means = {"local": group["local"].mean(), "target": group["target"].mean()}
         compared = mean_difference(group["local"] - group["target"])
         rows.append(dict(zip(keys[:3], key, strict=True)) | means | compared)
@@ -166,8 +167,7 @@ def agreement(scores: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Entry by entry, the mean of square tables with names; over those that have the entry."""
-    names = list(dict.fromkeys(name for table in tables for name in table.index))
-    return pd.concat(tables).groupby(level=0).mean().reindex(index=names, columns=names)
+    return pd.concat(tables).groupby(level=0, sort=False).mean()
 
 
 def mean_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
@@ -181,7 +181,7 @@ def mean_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
     grouped = by_seed.groupby(keys, sort=False)
     table = grouped.agg(accuracy="mean", sd="std", seeds="size")
     if "latency_share" in pruned:
-        table["latency_share"] = pruned.groupby(keys, sort=False)["latency_share"].mean()
+        table["latency_share"] = pruned.groupby(keys)["latency_share"].mean()
     return table.reset_index()
 
 

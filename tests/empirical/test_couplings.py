@@ -6,15 +6,20 @@ from scipy import stats
 
 from empirical.analysis.couplings import (
     BETWEEN,
+    PAIRS,
+    WITHIN,
     Pair,
     layer_couplings,
     mean_couplings,
+    of_pair,
     separation_step,
+    training_couplings,
 )
 from empirical.analysis.seeds import t_interval
 from empirical.measuring.measurement import measure
+from empirical.measuring.table import AxisTable
 from empirical.report.coupling import coupling_findings
-from theory import jackknife, spearman
+from theory import coupling, jackknife, spearman
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,49 @@ def test_layer_couplings_are_spearman_with_a_jackknife_over_images(table):
     assert frame["se"][1] == pytest.approx(float(jackknife(table.groups["2"], statistic)), rel=1e-6)
 
 
+def test_every_pair_has_the_coupling_and_the_null_of_its_layer(table):
+    frame = layer_couplings(table, permutations=50, seed=3).set_index(["layer", "first", "second"])
+    assert len(frame) == 2 * len(PAIRS)
+    for name in table.layers:
+        values = table[name].as_dict()
+        for pair in PAIRS:
+            row = frame.loc[(name, pair.first, pair.second)]
+            found = coupling(values[pair.first], values[pair.second], permutations=50, seed=3)
+            assert (row["coupling"], row["channels"]) == (found.value, found.channels)
+            assert (row["null_low"], row["null_high"]) == (found.null_low, found.null_high)
+            assert (row["p_value"], row["kind"]) == (found.p_value, pair.kind)
+    pd.testing.assert_frame_equal(
+        layer_couplings(table, pairs=[BETWEEN]),
+        layer_couplings(table, pairs=[BETWEEN], permutations=1000, seed=0),
+    )
+
+
+def test_a_single_layer_is_at_the_start_and_without_replicates_has_no_error(table):
+    one = AxisTable({"0": table["0"]}, {}, {}, {}, {}, {})
+    row = layer_couplings(one, pairs=[BETWEEN], permutations=9).iloc[0]
+    assert row["depth"] == 0
+    assert np.isnan(row["se"])
+
+
+def test_training_couplings_are_in_order_of_seed_and_step_each_with_its_own_draws(table):
+    one = AxisTable({"0": table["0"]}, {}, {}, {}, {}, {})
+    frame = training_couplings({(1, 5): one, (0, 9): one, (0, 2): one}, permutations=40)
+    assert frame.columns[:2].tolist() == ["seed", "step"]
+    steps = frame[["seed", "step"]].drop_duplicates()
+    assert list(steps.itertuples(index=False, name=None)) == [(0, 2), (0, 9), (1, 5)]
+    for step, rows in frame.groupby("step"):
+        expected = layer_couplings(one, permutations=40, seed=step)
+        found = rows[expected.columns].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected)
+    few = training_couplings({(0, 1): one}, pairs=[BETWEEN])
+    pd.testing.assert_series_equal(
+        few["p_value"], layer_couplings(one, pairs=[BETWEEN], seed=1)["p_value"]
+    )
+
+
 def test_unknown_quantities_are_named(table):
+    with pytest.raises(ValueError, match="Did you mean 'task_information'"):
+        layer_couplings(table, pairs=[Pair("input_capture", "task_informatio", "between")])
     with pytest.raises(ValueError, match=r"pairs must be one of .* Did you mean 'input_capture'"):
         layer_couplings(table, pairs=[Pair("input_captur", "task_information", "between")])
 
@@ -105,6 +152,40 @@ def test_wording_follows_from_the_numbers(start, end, wording, claim):
 def test_separation_is_dated_and_only_where_there_is_one():
     assert separation_step(mean_couplings(planted(0.7, 0.1)), BETWEEN) == 4
     assert separation_step(mean_couplings(planted(0.1, 0.1)), BETWEEN) is None
+
+
+def means(values, width=0.2):
+    """A pair's means at steps 0, 10, 20 ..., listed from the last."""
+    steps = range(0, 10 * len(values), 10)
+    rows = {"first": BETWEEN.first, "second": BETWEEN.second, "null_high": width}
+    return pd.DataFrame(
+        [rows | {"step": s, "coupling": v} for s, v in zip(steps, values, strict=True)][::-1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        ([1.0, 0.9, 0.3, 0.0], 20),
+        ([1.0, 0.5, 0.4, 0.0], 10),  # half of the way counts
+        ([1.0, 0.1, 0.9, 0.2, 0.0], 30),  # it must stay there
+        ([-1.0, -0.8, 0.4, 0.9], 20),
+        ([0.3, 0.2, 0.1], None),  # just the null's width apart
+        ([0.1, 0.2, 0.4], 20),
+    ],
+)
+def test_the_separation_is_the_step_from_which_the_end_stays_nearer(values, step):
+    null = 0.2 if step is not None else abs(values[0] - values[-1])
+    assert separation_step(means(values, null), BETWEEN) == step
+
+
+def test_a_pair_in_words_and_its_rows():
+    frame = planted(0.7, 0.1)
+    for pair in (BETWEEN, WITHIN):
+        rows = of_pair(frame, pair)
+        assert len(rows) == len(frame) / 2
+        assert set(rows["kind"]) == {pair.kind}
+    assert BETWEEN.label == "input capture ~ task information"
 
 
 def test_one_seed_has_no_interval():

@@ -43,6 +43,18 @@ def test_eight_channels_are_enough_and_what_is_left_out_says_why() -> None:
     }
 
 
+def test_two_values_are_enough_and_scores_that_only_compete_may_have_holes() -> None:
+    rows = frame({"b": 10, "a": 12})
+    rows["loss_increase"] = (rows["loss_increase"] > 0).astype(float)
+    rows["peer_predictability"] = (rows["peer_predictability"] > 0).astype(float)
+    rows["hull_score"] = np.where(rows["channel"] < 3, np.nan, rows["input_capture"])
+    result = analyze_lesions(rows, **SMALL)
+    assert result.partial["layer"].tolist() == ["b", "a", "pooled"]  # as the network has them
+    assert result.partial["channels"].tolist() == [10, 12, 22]
+    assert result.skipped == {}
+    assert "hull_score" not in set(result.prediction["score"])
+
+
 def test_the_layers_of_each_network_are_strata_of_their_own() -> None:
     two = pd.concat([frame({"a": 10}, seed).assign(seed=seed) for seed in (3, 4)])
     names = analyze_lesions(two, **SMALL).depth["layer"].tolist()

@@ -45,10 +45,10 @@ def test_layers_and_their_pool_are_those_of_the_naive_twin() -> None:
     rng = np.random.default_rng(0)
     layers = {"small": layer(rng, 17), "wide": layer(rng, 50)}
     found = matched_bins(
-        layers, "damage", "tested", ["a", "b"], PERMUTATIONS, np.random.default_rng(1)
+        layers, "damage", "tested", ["a", "b"], PERMUTATIONS, np.random.default_rng(2)
     )
     assert found["layer"].tolist() == ["small", "wide", "pooled"]
-    draw, nulls, rows = np.random.default_rng(1), [], []
+    draw, nulls, rows = np.random.default_rng(2), [], []
     for frame in layers.values():
         ranked = frame.assign(rank=(stats.rankdata(frame["damage"]) - 0.5) / len(frame))
         bins = naive_bins(ranked, ["a", "b"], 2)
@@ -80,7 +80,10 @@ def test_layers_and_their_pool_are_those_of_the_naive_twin() -> None:
     assert (pooled["bins"], pooled["channels"]) == tuple(expected[["bins", "channels"]].sum())
     for name in ("damage_high", "damage_low", "effect"):
         assert pooled[name] == pytest.approx(share @ expected[name], abs=EXACT)
-    null = np.abs(share.to_numpy() @ np.array(nulls))
+    signed = share.to_numpy() @ np.array(nulls)
+    for values in (*nulls, signed):  # the lower tail is the heavier of one, at least
+        assert np.quantile(values, 0.95) < np.quantile(np.abs(values), 0.95)
+    null = np.abs(signed)
     p = (1 + np.sum(null >= abs(pooled["effect"]) - 1e-12)) / (1 + PERMUTATIONS)
     assert pooled["p"] == pooled["p_holm"] == p
     assert pooled["null_high"] == pytest.approx(np.quantile(null, 0.95), abs=EXACT)
@@ -95,7 +98,7 @@ def test_one_bin_of_five_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "channels"), [(2, 16), (2, 32), (3, 72), (4, 128), (4, 200), (4, 800)]
+    ("parts", "channels"), [(2, 16), (2, 68), (3, 72), (3, 124), (4, 128), (4, 200), (4, 800)]
 )
 def test_a_control_is_split_in_two_to_four_for_bins_of_some_eight(
     parts: int, channels: int
@@ -106,3 +109,17 @@ def test_a_control_is_split_in_two_to_four_for_bins_of_some_eight(
     frame = pd.DataFrame({"a": grid, "b": crossed, "tested": grid, "damage": grid})
     found = matched_bins({"x": frame}, "damage", "tested", ["a", "b"], 19, np.random.default_rng(3))
     assert (found["bins"][0], found["channels"][0]) == (parts**2, channels)
+
+
+@pytest.mark.parametrize(
+    ("b", "bins", "channels"),
+    [
+        ([0, 1, 6, 7, 2, 3, 8, 9], 4, 8),  # two in each of 2 x 2 classes
+        ([0, 1, 2, 3, 9, 4, 10, 11, 12, 13], 2, 8),  # four and one, one and four
+    ],
+)
+def test_two_alike_are_a_bin_and_one_alone_is_none(b: list[int], bins: int, channels: int) -> None:
+    grid = np.arange(len(b))
+    frame = pd.DataFrame({"a": grid, "b": b, "tested": grid, "damage": grid})
+    found = matched_bins({"x": frame}, "damage", "tested", ["a", "b"], 19, np.random.default_rng(4))
+    assert (found["bins"][0], found["channels"][0]) == (bins, channels)

@@ -29,6 +29,7 @@ def layers() -> dict[str, pd.DataFrame]:
         frame["strong"] = damage + 0.5 * rng.standard_normal(n)
         frame["copy"] = 2 * frame["strong"]
         frame["against"] = 0.6 * rng.standard_normal(n) - damage
+        frame["binary"] = (frame["weak"] > 0).astype(float)
         frame["some"] = frame["weak"] + 0.1 * damage
         frames[name] = frame
     frames["wide"].loc[3, "some"] = np.nan
@@ -64,6 +65,40 @@ def test_every_column_is_what_its_name_says() -> None:
     assert found.loc["against", "correlation"] < 0
     assert 2 / (DRAWS + 1) < found.loc["against", "p"] < 1
     assert found.loc["weak", "p"] == 2 / (DRAWS + 1)
+
+
+def test_a_negative_correlation_can_be_the_best() -> None:
+    found = compared(["weak", "against", "binary"])
+    assert found.index[0] == "against"
+    for score in ("weak", "binary"):
+        row = found.loc[score]
+        assert row["behind"] == found["strength"]["against"] - row["strength"] > 0
+        assert row["behind_low"] < row["behind"] < row["behind_high"]
+    assert found.loc["weak", "behind_low"] > 0
+
+
+def test_rows_are_numbered_from_the_best() -> None:
+    table = compare_predictors(
+        layers(), "damage", ["weak", "strong"], DRAWS, np.random.default_rng(1)
+    )
+    assert table["score"].to_dict() == {0: "strong", 1: "weak"}
+
+
+def test_the_best_may_be_behind_another_in_most_resamples() -> None:
+    rng = np.random.default_rng(50)
+    damage = rng.standard_normal(10)
+    scores = {name: damage + rng.standard_normal(10) for name in ("best", "other")}
+    frame = pd.DataFrame({"damage": damage, **scores})
+    rng = np.random.default_rng(2)
+    found = compare_predictors({"x": frame}, "damage", ["other", "best"], 99, rng)
+    drawn = {}
+    for name in scores:
+        one = stratum_of("x", frame, "damage", name, ())
+        drawn[name] = np.abs(bootstrap_pooled([one], draws=99, rng=np.random.default_rng(2)))
+    ahead = np.mean(drawn["best"] >= drawn["other"])
+    assert found["score"].tolist() == ["best", "other"]
+    assert 0.4 < ahead < 0.5
+    assert found["p"][1] == 2 * ahead
 
 
 def test_the_best_and_what_equals_it_are_not_behind() -> None:

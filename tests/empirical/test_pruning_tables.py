@@ -71,6 +71,38 @@ def test_areas_are_trapezoids_over_uneven_shares_and_dense_rows_stay_out() -> No
     assert len(table) == 3 * 2 * len(VALUES)
 
 
+def test_arms_without_a_share_in_common_are_refused() -> None:
+    frame = rows()
+    with pytest.raises(ValueError, match="no share in common"):
+        areas(frame[(frame["criterion"] == "l2") == (frame["share"] == 0.3)])
+
+
+def test_settings_come_in_the_order_of_the_rows_and_other_columns_may_be_unknown() -> None:
+    parts = [
+        rows().assign(network=network, allocation=allocation)
+        for network in ("z", "a")
+        for allocation in ("uniform", "global")
+    ]
+    frame = pd.concat(parts).assign(error=None, latency_share=np.nan)
+    table = areas(frame).assign(note=np.nan)
+    assert paired(table, Arm("taylor"), Arm("l2"))["network"].tolist() == ["a", "z"]
+    axes = {"local": ("peer_overlap",), "target": ("task_information",)}
+    assert len(axis_against_axis(table, axes)) == 2 * 2 * 2
+    settings = rank_stability(table)[["recovery", "allocation"]]
+    assert list(settings.itertuples(index=False, name=None)) == [
+        (recovery, allocation)
+        for allocation in ("uniform", "global")
+        for recovery in ("recalibrate", "compensate")
+    ]
+    means = mean_accuracy(frame)
+    assert means["network"].drop_duplicates().tolist() == ["z", "a"]
+    assert means["criterion"].drop_duplicates().tolist() == list(VALUES)
+    cells = headline(frame)[["network", "allocation"]].drop_duplicates()
+    assert list(cells.itertuples(index=False, name=None)) == list(
+        product(("z", "a"), ("uniform", "global"))
+    )
+
+
 def test_with_one_common_share_the_area_is_the_accuracy_there() -> None:
     table = areas(rows().query("share == 0.9"))
     np.testing.assert_allclose(
@@ -151,6 +183,15 @@ def test_an_axis_is_the_mean_of_its_criteria() -> None:
     assert found["difference"] == pytest.approx((local - target).mean())
     assert (found["low"], found["high"]) == pytest.approx(t_interval(local - target))
     assert found[["network", "allocation", "seeds"]].tolist() == ["n", "uniform", 3]
+
+
+def test_axes_are_compared_only_where_both_were_run() -> None:
+    axes = {"local": ("peer_overlap",), "target": ("task_information",)}
+    table = areas(rows(("none",)))
+    assert axis_against_axis(table[table["criterion"] != "peer_overlap"], axes).empty
+    assert axis_against_axis(table[table["criterion"] == "l2"], axes).empty
+    lost = (table["criterion"] == "task_information") & (table["seed"] == 1)
+    assert axis_against_axis(table[~lost], axes)["seeds"].tolist() == [2]
 
 
 def test_rankings_are_compared_between_every_two_networks_by_setting() -> None:

@@ -25,7 +25,7 @@ def test_the_interval_is_students_and_leaves_out_what_is_unknown() -> None:
 def test_over_seeds_averages_within_each_seed_first() -> None:
     frame = pd.DataFrame(
         {
-            "a": ["x"] * 5 + ["y"],
+            "a": ["y"] * 5 + ["x"],
             "b": 1,
             "seed": [0, 0, 0, 1, 1, 0],
             "value": [1.0, 2, 3, 5, 7, 9],
@@ -33,7 +33,7 @@ def test_over_seeds_averages_within_each_seed_first() -> None:
     )
     found = over_seeds(frame, ["a", "b"], "value")
     assert found.columns.tolist() == ["a", "b", "seeds", "value", "low", "high"]
-    assert found["a"].tolist() == ["x", "y"]
+    assert found["a"].tolist() == ["y", "x"]  # as they come
     assert found["seeds"].tolist() == [2, 1]
     assert found["value"].tolist() == [4, 9]
     assert (found["low"][0], found["high"][0]) == pytest.approx(t_interval([2, 6]))

@@ -1,15 +1,15 @@
 """Which changes of a module do its own tests notice? `python -m tests.mutation [MODULE...]`.
 
-Libraries are imported once; every mutant runs its tests in a fork, with its source changed in
-memory, so nothing on disk changes and a mutant costs little more than its tests. Fast tests come
-first, and the first failure ends a mutant. The table docs/mutation.md is written anew for the
-modules that ran; the reasons beside its survivors are written there by hand, and kept.
+Everything is imported once; every mutant runs its tests in a fork, where the module is run anew
+with one change, so nothing on disk changes and a mutant costs little more than its tests. Fast
+tests come first, and the first failure ends a mutant. The modules that ran have their sections of
+docs/mutation.md written anew; the reasons beside survivors are written there by hand, and kept.
 """
 
 from __future__ import annotations
 
 import ast
-import contextlib
+import gc
 import importlib
 import json
 import os
@@ -18,13 +18,13 @@ import resource
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
 import hypothesis
 import pytest
 
+from tests.mutation import operators
 from tests.mutation.operators import Mutant, mutants
 
 CAMPAIGN = {
@@ -32,7 +32,10 @@ CAMPAIGN = {
     "theory/rank_coupling.py": ["tests/theory/test_rank_coupling.py"],
     "theory/moments.py": ["tests/theory/test_moments.py"],
     "theory/axes.py": ["tests/theory/test_axes.py", "tests/theory/test_bias_correction.py"],
-    "empirical/analysis/statistics.py": ["tests/empirical/test_statistics.py"],
+    "empirical/analysis/statistics.py": [
+        "tests/empirical/test_statistics.py",
+        "tests/empirical/test_lesion_tables.py",
+    ],
     "empirical/analysis/matched_bins.py": ["tests/empirical/test_matched_bins.py"],
     "empirical/analysis/predictors.py": ["tests/empirical/test_predictors.py"],
     "empirical/analysis/lesions.py": ["tests/empirical/test_lesion_tables.py"],
@@ -44,8 +47,8 @@ CAMPAIGN = {
 """Module -> the tests that answer for it; its own doctests are among them."""
 
 TABLE = Path("docs/mutation.md")
-LIBRARIES = ("scipy.stats", "scipy.integrate", "pandas", "sklearn.cluster", "sklearn.metrics")
-HEAVY = ("sympy", "numba", "torchvision", "matplotlib.pyplot", "torch_pruning")
+OPTIONS = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
+HOUSE = ("theory", "sim", "empirical", "tests")
 PATIENCE = 10.0
 """A mutant that takes so many times the processor time of the unchanged tests hangs."""
 
@@ -77,8 +80,8 @@ class FastFirst:
             self.times.write_text(json.dumps(self.seconds))
 
 
-def passes(code: CodeType | None, module: Path, tests: list[str], times: Path, limit: int) -> bool:
-    """Whether the tests pass, in a fork, where the module's code is `code` (None: its own)."""
+def passes(code: CodeType, module: Path, tests: list[str], times: Path, limit: int) -> bool:
+    """Whether the tests pass, in a fork, where the module's code is `code`."""
     process = os.fork()
     if process == 0:
         result = int(pytest.ExitCode.INTERNAL_ERROR)
@@ -87,34 +90,27 @@ def passes(code: CodeType | None, module: Path, tests: list[str], times: Path, l
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-            if code is not None:
-                _serve(code, module)
-            arguments = [
-                "-x",
-                "-q",
-                "--assert=plain",
-                "-p",
-                "no:cacheprovider",
-                str(module),
-                *tests,
-            ]
-            result = pytest.main(arguments, plugins=[FastFirst(times)])
+            _serve(code, module)
+            result = pytest.main([*OPTIONS, str(module), *tests], plugins=[FastFirst(times)])
         finally:
             os._exit(result)
-    _, status = os.waitpid(process, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) >= pytest.ExitCode.INTERNAL_ERROR:
-        raise RuntimeError(f"{module}: pytest ended with {os.WEXITSTATUS(status)}.")
-    return status == 0
+    return os.waitpid(process, 0)[1] == 0
 
 
 def _serve(code: CodeType, module: Path) -> None:
-    """Import `module` as `code`, by whatever road it is imported."""
-    own = SourceFileLoader.get_code
+    """Run `module` anew as `code`, and give all who imported its names the new ones."""
+    own = vars(sys.modules[_name(str(module))])
+    before = dict(own)
+    exec(code, own)
+    for name, other in list(sys.modules.items()):
+        if name.partition(".")[0] in HOUSE:
+            shared = vars(other).keys() & before.keys()
+            for key in [key for key in shared if vars(other)[key] is before[key]]:
+                setattr(other, key, own[key])
 
-    def get_code(self: SourceFileLoader, name: str) -> CodeType | None:
-        return code if Path(self.path) == module.resolve() else own(self, name)
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+def _name(file: str) -> str:
+    return file.removesuffix(".py").replace("/", ".")
 
 
 def survivors(module: Path, tests: list[str]) -> tuple[int, list[Mutant]]:
@@ -124,14 +120,14 @@ def survivors(module: Path, tests: list[str]) -> tuple[int, list[Mutant]]:
     with tempfile.NamedTemporaryFile() as file:
         times = Path(file.name)
         before = os.times()
-        if not passes(None, module, tests, times, limit=3600):
+        if not passes(_code(tree, module), module, tests, times, limit=3600):
             raise RuntimeError(f"{module}: its tests fail before any change. Run {tests}.")
         after = os.times()
         used = after.children_user + after.children_system
         limit = int(PATIENCE * (used - before.children_user - before.children_system)) + 5
         for number, mutant in enumerate(every, 1):
             with mutant.applied():
-                code = compile(tree, str(module.resolve()), "exec")
+                code = _code(tree, module)
             if passes(code, module, tests, times, limit):
                 left.append(mutant)
                 print(f"{module}:{mutant.line} {mutant.before} -> {mutant.after}", flush=True)
@@ -139,6 +135,10 @@ def survivors(module: Path, tests: list[str]) -> tuple[int, list[Mutant]]:
                 print(f"{number} of {len(every)}, {len(left)} left", end="\r", file=sys.stderr)
     print(f"{module}: {len(every) - len(left)} of {len(every)} noticed", flush=True)
     return len(every), left
+
+
+def _code(tree: ast.Module, module: Path) -> CodeType:
+    return compile(tree, str(module.resolve()), "exec")
 
 
 def section(module: str, total: int, left: list[Mutant], reasons: dict[str, str]) -> str:
@@ -173,12 +173,12 @@ def _modules(arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 def main(arguments: list[str]) -> None:
     """Run the campaign over the named modules, all by default, and rewrite the table."""
-    for library in (*LIBRARIES, *HEAVY):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(library)
     for module, tests in list(_modules(arguments)):
+        for file in (module, *tests):
+            importlib.import_module(_name(file))
+        gc.freeze()
         total, left = survivors(Path(module), tests)
-        head = f"# Mutants\n\n{(__doc__ or '').strip()}\n\n"
+        head = f"# Mutants\n\n{(__doc__ or '').strip()}\n\n{(operators.__doc__ or '').strip()}\n\n"
         sections, reasons = _known(TABLE.read_text() if TABLE.exists() else "")
         sections[module] = section(module, total, left, reasons)
         parts = [sections[name].strip() + "\n" for name in CAMPAIGN if name in sections]

@@ -10,7 +10,7 @@ import ast
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SWAPPED: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -89,14 +89,12 @@ def _within(node: ast.AST, where: str, shown: ast.AST) -> Iterator[Mutant]:
             name = getattr(child, "name", None)
             inner = ".".join(filter(None, (where, name))) if isinstance(name, str) else where
             around = shown if _small(child) else child
-            for replacement in _replacements(node, field, child):
-                found = Mutant(
-                    where, child.lineno, _text(around), "", node, field, index, replacement
-                )
+            for replacement in _replacements(field, child):
+                line = getattr(child, "lineno", 0)
+                found = Mutant(where, line, _text(around), "", node, field, index, replacement)
                 with found.applied():
-                    itself = around is child
-                    after = _text(replacement if itself else around)
-                yield Mutant(**{**vars(found), "after": after})
+                    after = _text(replacement if around is child else around)
+                yield replace(found, after=after)
             yield from _within(child, inner, around)
 
 
@@ -127,9 +125,9 @@ def _text(node: ast.AST) -> str:
     return " ".join(ast.unparse(node).split())
 
 
-def _replacements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.AST]:
+def _replacements(field: str, node: ast.AST) -> Iterator[ast.AST]:
     """What may stand in place of `node`, each with the node's own position."""
-    for new in _statements(parent, field, node) if isinstance(node, ast.stmt) else _other(node):
+    for new in _statements(node) if isinstance(node, ast.stmt) else _other(node):
         yield ast.fix_missing_locations(ast.copy_location(new, node))
     if field == "test" and not isinstance(node, ast.Compare | ast.BoolOp | ast.UnaryOp):
         yield ast.fix_missing_locations(
@@ -137,7 +135,7 @@ def _replacements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.AS
         )
 
 
-def _statements(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.stmt]:
+def _statements(node: ast.stmt) -> Iterator[ast.AST]:
     if isinstance(node, ast.Expr | ast.AugAssign | ast.Raise | ast.Continue):
         yield ast.Pass()
     if isinstance(node, ast.AugAssign):
