@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import empirical.lesions.plan as lesion_plan
 from empirical import lesion, replace
-from empirical.lesions.execution import full_precision
+from empirical.devices import full_precision
 from empirical.models import create_model
 
 ROUNDING = {"rtol": 1e-3, "atol": 2e-5}
