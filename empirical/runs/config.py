@@ -216,7 +216,7 @@ def read_config(
     source: RunConfig | str | os.PathLike[str] | Mapping[str, Any],
     overrides: Sequence[str] = (),
 ) -> RunConfig:
-    """Read a TOML file (or what one holds, or a `RunConfig`) and apply ``section.key=value`` overrides.
+    """Read a TOML file, a mapping like one, or a `RunConfig`, and apply ``section.key=value``.
 
     Values of overrides are TOML; a bare word is a string.
 
