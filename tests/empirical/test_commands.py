@@ -39,7 +39,9 @@ def test_prune_writes_a_network_its_record_and_its_export(tmp_path):
 
 
 def test_prune_lists_its_criteria():
-    assert invoke("prune", "--criterion", "list").split() == twoaxis.criterion_names()
+    rows = invoke("prune", "--criterion", "list").splitlines()
+    assert [row.split()[0] for row in rows] == twoaxis.criterion_names()
+    assert next(row for row in rows if row.startswith("l2 ")).split()[1] == "weights"
 
 
 @pytest.mark.parametrize(

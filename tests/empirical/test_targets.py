@@ -63,7 +63,7 @@ def test_a_target_that_is_not_finite_is_named_with_its_batch():
     def broken(logits, labels):
         return logits[:, 0] / (len(labels) - 10)
 
-    with pytest.raises(ValueError, match="target must be finite; .* on batch 1"):
+    with pytest.raises(ValueError, match=r"target must be finite; .* on batch 1"):
         measure(model, [(images[:20], labels[:20]), (images[20:], labels[20:])], target=broken)
 
 
