@@ -37,8 +37,8 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    public = {name for package in _packages() for name in package.__all__}
-    return sorted({*public, "app", "main", "__version__"})
+    public = [name for package in _packages() for name in package.__all__]
+    return sorted([*public, "app", "main", "__version__"])
 
 
 def _packages() -> list[ModuleType]:
@@ -67,10 +67,9 @@ def _command_line() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # panels would double the time of --help
-        help="Which channels does a trained network still need? Theory, simulation and "
-        "measurement of the two axes of channel information.",
+        callback=_options,
+        help="The two axes of channel information: theory, simulation and measurement.",
     )
-    line.callback()(_options)
     line.command("demo")(_demo)
     line.add_typer(theory_commands, name="theory")
     line.add_typer(simulations, name="sim")
@@ -87,7 +86,10 @@ def _print_version(wanted: bool) -> None:
 
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -98,18 +100,14 @@ def _demo(
     seeds: Annotated[int, typer.Option(min=1, help="How many networks to train.")] = 3,
     small: Annotated[bool, typer.Option(help="A minimal version, to see that it works.")] = False,
 ) -> None:
-    """From formula to simulation to trained network, with a report.
-
-    About two minutes on two cores.
-    """
+    """From formula to simulation to trained network, with a report. Takes about two minutes."""
     from empirical.commands.demo import run_demo
 
     def simulation() -> Separation:
         from sim.experiments.separation import quick, separate
 
-        if not small:
-            return quick()
-        return separate(width=32, dimension=8, seeds=3, steps=500, records=6)
+        tiny = {"width": 32, "dimension": 8, "seeds": 3, "steps": 500, "records": 6}
+        return separate(**tiny) if small else quick()
 
     run_demo(out, seeds=seeds, small=small, simulation=simulation)
 

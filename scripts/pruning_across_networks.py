@@ -9,11 +9,22 @@ the report also says how stable the criteria's ranking is between them (claim C7
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from empirical.report.factorial import factorial_section
 from empirical.report.page import write_report
 from empirical.runs.pruning_stage import read_pruning
+
+
+def pruned_folders(run: Path) -> list[Path]:
+    """Return a folder per seed of the run's last configuration, if that one prunes."""
+    record = run / "run.json"
+    if not record.is_file():
+        return []
+    config = json.loads(record.read_text(encoding="utf-8"))["config"]
+    seeds = config["seeds"] if config["pruning"]["enabled"] else []
+    return [run / f"seed-{seed}" / "pruning" for seed in seeds]
 
 
 def main() -> None:
@@ -24,13 +35,13 @@ def main() -> None:
     options = parser.parse_args()
     folders = []
     for run in options.runs:
-        found = sorted(path.parent for path in run.glob("seed-*/pruning/cells.csv"))
+        found = pruned_folders(run)
+        folders += found
         if not found:
             parser.error(
-                f"{run} holds no pruned networks (seed-*/pruning/cells.csv). Start its run again "
-                "with --set pruning.enabled=true."
+                f"{run} holds no pruned networks. Start its run again with "
+                "--set pruning.enabled=true."
             )
-        folders += found
     result = read_pruning(folders)
     networks = result.rows.groupby("network")["seed"].nunique()
     section = factorial_section(result.rows, result.scores)

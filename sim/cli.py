@@ -42,7 +42,7 @@ def separate(
     threads: Threads = None,
     out: Out = None,
 ) -> None:
-    """Coupling of the axes over training, in regimes that theory has named in advance."""
+    """Coupling of the axes over training, in regimes named beforehand."""
     from sim.experiments import separate as experiment
 
     with _progress() as bar:
@@ -113,7 +113,7 @@ def lesion(
     threads: Threads = None,
     out: Out = None,
 ) -> None:
-    """Damage of lesion, peer replacement and refit, against their identities."""
+    """Damage of lesion, replacement and refit, against identities."""
     from sim.experiments import lesion as experiment
 
     with _progress() as bar:
@@ -136,7 +136,7 @@ def init(
     dimension: Annotated[int, typer.Option(min=2, help="Inputs.")] = 32,
     out: Out = None,
 ) -> None:
-    """Coupling of the axes at random initialization, against its exact laws."""
+    """Coupling of the axes at initialization, against its exact laws."""
     from sim.experiments import initial as experiment
 
     with _progress() as bar:

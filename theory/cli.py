@@ -21,14 +21,14 @@ ITEMS = {
 }
 
 app = typer.Typer(
-    help="The closed forms: each derived by sympy and checked against an independent route.",
+    help="Closed forms, each derived by sympy and checked by another route.",
     no_args_is_help=False,
 )
 
 
 @app.callback(invoke_without_command=True)
 def _default(context: typer.Context) -> None:
-    """The closed forms: each derived by sympy and checked against an independent route."""
+    """Closed forms, each derived by sympy and checked by another route."""
     if context.invoked_subcommand is None:
         list_forms()
 
@@ -56,7 +56,7 @@ def list_forms() -> None:
 
 @app.command()
 def quantities() -> None:
-    """List what is measured of each channel: axis, unit, range and one sentence."""
+    """List what is measured of each channel, in a sentence each."""
     from rich.console import Console
     from rich.table import Table
 
@@ -80,7 +80,7 @@ def quantities() -> None:
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]) -> None:
-    """Print formula, assumptions, derivation and source of one closed form."""
+    """Print one closed form: formula, derivation and source."""
     from theory.formulas import find_closed_form
     from theory.formulas._expression import plain
 
@@ -110,7 +110,10 @@ def verify(
     seed: Annotated[int, typer.Option(help="Of the random points.")] = 0,
     only: Annotated[str, typer.Option(help="One item (T1 to T6) or one name.")] = "",
 ) -> None:
-    """Run every derivation, 50-digit comparison and oracle; exit 1 if anything fails."""
+    """Run every derivation and check; exit 1 if anything fails.
+
+    Each form is compared with 50 digits, and with its oracle.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from theory.formulas import catalogue, find_closed_form

@@ -25,6 +25,7 @@ from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 from empirical.models import create_model
 from empirical.pruning.calibration import Calibration
+from empirical.pruning.criteria import REGISTRY
 from empirical.pruning.pruner import prune
 from empirical.report.coupling import coupling_section
 from empirical.report.lesion import lesion_section
@@ -171,7 +172,7 @@ def _curves(
     known = Calibration(model, measured, seed=seed)
     rows = []
     for criterion in (LOCAL, TARGET, *BASELINES):
-        for draw in range(settings.random_draws if criterion == "random" else 1):
+        for draw in range(settings.random_draws if REGISTRY[criterion].stochastic else 1):
             for share in settings.shares:
                 pruned = prune(
                     model,

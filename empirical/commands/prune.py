@@ -77,12 +77,13 @@ def prune(
     """
     from empirical.measuring.targets import target_function
     from empirical.pruning.calibration import Calibration
-    from empirical.pruning.criteria import criterion_names
+    from empirical.pruning.criteria import criterion_rows
     from empirical.pruning.pruner import prune
     from theory.shared.validation import one_of
 
     if options.criterion == "list":
-        typer.echo("\n".join(criterion_names()))
+        for row in criterion_rows():
+            typer.echo("{:<30} {:<10} {}".format(*row))
         return
     options.check()
     target_function(target)

@@ -29,6 +29,7 @@ from empirical.pruning.pruner import ALLOCATIONS, apply, choose
 from empirical.pruning.recovery import RECOVERIES
 from empirical.training.checkpoints import tensor_hash
 from empirical.training.evaluation import evaluate
+from theory.shared.code import fingerprint
 from theory.shared.store import Cells
 from theory.shared.validation import count, one_of
 
@@ -70,9 +71,13 @@ class Factorial:
     def cells(self) -> Iterator[Cell]:
         """Every cell, those of one criterion together."""
         for criterion, allocation, share in product(self.criteria, self.allocations, self.shares):
-            for draw in range(self.draws if REGISTRY[criterion].axis == "none" else 1):
+            for draw in range(self.draws if REGISTRY[criterion].stochastic else 1):
                 for recovery in self.recoveries:
                     yield Cell(criterion, allocation, recovery, share, draw)
+
+    def made_from(self) -> dict[str, Any]:
+        """Return the factors, and the code of criteria of the user's, as JSON values."""
+        return asdict(self) | {name: own_code(name) for name in self.criteria if own_code(name)}
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,12 @@ class Cell:
 
 
 DENSE = Cell("dense", "none", "none", 1.0, 0)
+
+
+def own_code(criterion: str) -> dict[str, str]:
+    """Return the fingerprint of a criterion of the user's; those of ours are in every cell's."""
+    module = REGISTRY[criterion].score.__module__ if criterion in REGISTRY else __name__
+    return {} if module.startswith("empirical.") else {"code": fingerprint(module)}
 
 
 def run_factorial(
@@ -119,7 +130,12 @@ def run_factorial(
     with _kept(known, out, network, seed, inputs) as cells:
         rows = [cells.ensure(asdict(DENSE), lambda: _dense_result(known, report))]
         for number, cell in enumerate(plan, start=1):
-            rows.append(cells.ensure(asdict(cell), partial(_run_cell, known, report, cell, clock)))
+            rows.append(
+                cells.ensure(
+                    asdict(cell) | own_code(cell.criterion),
+                    partial(_run_cell, known, report, cell, clock),
+                )
+            )
             if progress is not None:
                 progress(number, len(plan))
     names = {"network": network, "seed": seed}
@@ -153,7 +169,7 @@ def criteria_scores(
             f"{criterion}|{group}": np.asarray(value)
             for criterion in dict.fromkeys(criteria)
             for group, value in cells.ensure(
-                {"scores": criterion}, partial(scores, criterion)
+                {"scores": criterion} | own_code(criterion), partial(scores, criterion)
             ).items()
         }
 

@@ -28,6 +28,7 @@ def mean_over_images(
     Examples
     --------
     >>> import torch
+    >>> from empirical.reading.batches import batches
     >>> model, labels = nn.Sequential(nn.Identity()), torch.tensor([0, 1])
     >>> loader = [(torch.tensor([[1.0], [2.0]]), labels), (torch.tensor([[6.0], [9.0]]), labels)]
     >>> stream = batches(loader)

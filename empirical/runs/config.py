@@ -213,9 +213,10 @@ class RunConfig(Section):
 
 
 def read_config(
-    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
+    source: RunConfig | str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Sequence[str] = (),
 ) -> RunConfig:
-    """Read a TOML file (or a mapping of the same form) and apply ``section.key=value`` overrides.
+    """Read a TOML file, a mapping like one, or a `RunConfig`, and apply ``section.key=value``.
 
     Values of overrides are TOML; a bare word is a string.
 
@@ -227,6 +228,8 @@ def read_config(
         If it is no TOML, or a section, key or value is unknown or out of range: a line for each,
         which names the nearest.
     """
+    if isinstance(source, RunConfig):
+        source = source.to_dict()
     settings = dict(source) if isinstance(source, Mapping) else _read_toml(Path(source))
     for override in overrides:
         settings = overridden(settings, override)

@@ -76,7 +76,7 @@ def run(
         For a missing file or folder, an unknown key, or a folder that holds a training with other
         settings.
     """
-    settings = config if isinstance(config, RunConfig) else read_config(config, overrides)
+    settings = read_config(config, overrides)
     with distributed.process_group(chosen_device(settings.device)) as device:
         stages = RunStages(settings, Path(out), device, download, cache, progress or _silent)
         stages.all_seeds()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -265,7 +264,7 @@ class RunStages(RunPaths):
         artifacts = (folder / "cells.csv", folder / "scores.npz")
         self._ensure(
             artifacts,
-            {**inputs, "seed": seed, "factorial": asdict(Factorial(**options.factors()))},
+            {**inputs, "seed": seed, "factorial": Factorial(**options.factors()).made_from()},
             partial(
                 prune_network,
                 artifacts,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +21,10 @@ from empirical.analysis.pruning import (
     paired,
     rank_stability,
 )
+from empirical.pruning import comparison
 from empirical.pruning.calibration import Calibration
-from empirical.pruning.comparison import Factorial, criteria_scores, run_factorial
+from empirical.pruning.comparison import Cell, Factorial, criteria_scores, run_factorial
+from empirical.pruning.criterion import REGISTRY, Criterion
 from empirical.report.factorial import (
     accuracy_curves,
     agreement_map,
@@ -95,6 +99,31 @@ def test_other_weights_and_other_inputs_are_computed_anew(
     options = {"network": "plain", "seed": 0, "factorial": one}
     run_factorial(known, batches(3, 6), tmp_path, inputs={"images": "others"}, **options)
     assert len((tmp_path / "plain-0.jsonl").read_text().splitlines()) == 6
+
+
+def test_a_criterion_of_the_users_is_computed_anew_when_its_code_changes(
+    tmp_path: Path, known: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_criteria.py").write_text("def last(known, group): return range(group.units)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = import_module("own_criteria")
+    monkeypatch.setitem(REGISTRY, "last", Criterion("last", module.last, "none", "here"))
+    computed: list[str] = []
+    one = comparison._run_cell
+
+    def count(known: Calibration, report: object, cell: Cell, *rest: Any) -> dict[str, Any]:
+        computed.append(cell.criterion)
+        return one(known, report, cell, *rest)
+
+    monkeypatch.setattr(comparison, "_run_cell", count)
+    both = Factorial(("last", "l2"), ("uniform",), ("none",), (0.5,))
+    first = both.made_from()
+    run(known, tmp_path, both)
+    monkeypatch.setattr(comparison, "fingerprint", lambda module: f"another {module}")
+    run(known, tmp_path, both)
+    assert computed == ["last", "l2", "last"]
+    assert first != both.made_from()
+    assert first["criteria"] == both.made_from()["criteria"] == ("last", "l2")
 
 
 def test_scores_are_computed_once_for_each_criterion(

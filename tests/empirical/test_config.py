@@ -16,6 +16,12 @@ from empirical.runs.config_text import to_toml
 SMALL = {"seeds": [0, 1], "device": "cpu", "training": {"epochs": 1, "batch_size": 64}}
 
 
+def test_a_configuration_can_be_overridden_as_its_file_can():
+    config = read_config(SMALL)
+    assert read_config(config) == config
+    assert read_config(config, ["seeds=[5]"]).seeds == (5,)
+
+
 def test_overrides_are_read_as_toml():
     overrides = ["model.width=0.5", "model.name=resnet18", "seeds=[3]", 'data.source="a b"']
     config = read_config(SMALL, overrides)

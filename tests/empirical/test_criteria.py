@@ -26,6 +26,7 @@ from empirical.pruning.criteria_information import COMBINATIONS, axis_scores
 from empirical.pruning.criteria_maps import average_rank, channel_independence
 from empirical.pruning.criterion import REGISTRY, Axis, Criterion, Knowledge, ranks
 from empirical.pruning.pruner import choose
+from empirical.reading.batches import batches as checked
 from tests.empirical.pruning_networks import batches, plain
 from theory import Moments, channel_axes
 
@@ -107,9 +108,10 @@ def test_taylor_and_hessian_from_gradients_by_autograd() -> None:
 def test_squared_gradients_average_over_images_not_batches() -> None:
     model, calibration = chain()
     (images, labels), *_ = calibration.loader
-    whole = loss_gradients(model, [(images, labels)], 64, "square")
-    split = loss_gradients(
-        model, [(images[:5], labels[:5]), (images[5:], labels[5:])], 64, "square"
+    parts = [(images[:5], labels[:5]), (images[5:], labels[5:])]
+    whole, split = (
+        loss_gradients(model, checked(loader), 64, "square")
+        for loader in ([(images, labels)], parts)
     )
     for key, value in whole.items():
         torch.testing.assert_close(split[key], value)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import empirical.lesions.plan as lesion_plan
 from empirical import lesion, replace
-from empirical.lesions.execution import float32_products
+from empirical.devices import full_precision
 from empirical.models import create_model
 
 ROUNDING = {"rtol": 1e-3, "atol": 2e-5}
@@ -324,7 +324,7 @@ def test_reduced_precision_is_off_inside_and_restored_after_an_exception() -> No
     seen = []
 
     def fail() -> None:
-        with float32_products():
+        with full_precision():
             seen.append(products.allow_tf32)
             raise ZeroDivisionError
 

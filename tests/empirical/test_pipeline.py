@@ -19,7 +19,6 @@ from empirical.runs.chapters import read_accuracy, read_tables, run_couplings
 from empirical.runs.config import read_config
 from empirical.runs.pipeline import run
 from empirical.runs.steps import RunStages
-from theory.shared.store import is_current, stage
 
 SMALL = {
     "seeds": [0, 1],
@@ -205,7 +204,9 @@ def test_pruning_joins_the_report_continues_and_takes_more_factors(
     more = {**settings, "pruning": {**PRUNING, "recoveries": ["reconstruct"], "shares": [0.5]}}
     run(more, out=tmp_path)
     assert {cell.recovery for cell in cells[49:]} == {"reconstruct"}
-    assert len(pd.read_csv(tmp_path / "seed-0" / "pruning" / "cells.csv")) == 31
+    assert len(pd.read_csv(tmp_path / "seed-0" / "pruning" / "cells.csv")) == 1 + 6
+    run(settings, out=tmp_path)
+    assert len(cells) == 49 + 2 * 6  # those of the first factors were kept
     script = [sys.executable, str(pytestconfig.rootpath / "scripts/pruning_across_networks.py")]
     options = {"capture_output": True, "text": True}
     read = subprocess.run([*script, str(tmp_path), "--out", str(tmp_path / "all")], **options)
@@ -226,23 +227,7 @@ def test_data_that_does_not_fit_stops_before_training(tmp_path):
         run(SMALL, out=tmp_path, overrides=["model.name=vgg16"])
 
 
-# --- stages and devices -----------------------------------------------------------------------
-
-
-def test_a_stage_that_failed_is_not_taken_for_done(tmp_path):
-    artifact = tmp_path / "a.txt"
-
-    def fail():
-        artifact.write_text("half")
-        raise RuntimeError("stopped")
-
-    with pytest.raises(RuntimeError, match="stopped"):
-        stage(artifact, {"x": 1}, fail)
-    assert not is_current(artifact, {"x": 1})
-    assert stage(artifact, {"x": 1}, lambda: artifact.write_text("whole") and None)
-    assert is_current(artifact, {"x": 1})
-    (tmp_path / "a.txt.made-from.json").write_text("{")
-    assert not is_current(artifact, {"x": 1})
+# --- devices -----------------------------------------------------------------------
 
 
 def test_short_memory_halves_the_batch_and_says_so():

@@ -14,6 +14,7 @@ from empirical import Calibration, prune
 from empirical.pruning.allocation import best_units, by_sensitivity, floors
 from empirical.pruning.channel_graph import trace_channels
 from empirical.pruning.sensitivity import SHARES, loss_by_share
+from empirical.reading.batches import batches as checked
 from tests.empirical.pruning_networks import batches, plain
 
 FLOAT32 = 1e-5
@@ -47,7 +48,7 @@ def test_loss_by_share_of_the_shortest_filters_silenced() -> None:
     """By hand: columns of the reading layer at zero, on the first images only."""
     model, loader = hidden(), data(60, 60, 60)
     graph = trace_channels(model, loader[0][0][:1])
-    found = loss_by_share(model, graph, loader, images=100)["0"]
+    found = loss_by_share(model, graph, checked(loader), images=100)["0"]
     images, labels = (torch.cat(part)[:100] for part in zip(*loader, strict=True))
 
     def loss(kept: int) -> float:
@@ -68,14 +69,18 @@ def test_sensitivity_reads_512_images_unless_told_otherwise() -> None:
     model = hidden()
     graph = trace_channels(model, data(1)[0][0])
     loader = data(512, 100)
-    assert loss_by_share(model, graph, loader) == loss_by_share(model, graph, loader[:1])
-    assert loss_by_share(model, graph, loader) != loss_by_share(model, graph, loader, images=511)
+    assert loss_by_share(model, graph, checked(loader)) == loss_by_share(
+        model, graph, checked(loader[:1])
+    )
+    assert loss_by_share(model, graph, checked(loader)) != loss_by_share(
+        model, graph, checked(loader), images=511
+    )
 
 
 def test_the_mode_of_every_module_stays() -> None:
     model = nn.Sequential(*hidden()[:2], nn.Dropout(), hidden()[2]).train()
     model[2].eval()
-    loss_by_share(model, trace_channels(model, data(1)[0][0]), data(20))
+    loss_by_share(model, trace_channels(model, data(1)[0][0]), checked(data(20)))
     assert [m.training for m in model] == [True, True, False, True]
     assert model.training
 
@@ -91,7 +96,7 @@ def test_a_sensitivity_allocation_keeps_each_groups_best_units(criterion: str) -
     graph = known.graph
     counts = by_sensitivity(
         graph,
-        loss_by_share(model, graph, known.loader),
+        loss_by_share(model, graph, known.batches()),
         round(0.4 * graph.macs()),
         floors(graph, 0.05),
     )

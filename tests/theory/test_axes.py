@@ -135,6 +135,7 @@ def test_copies_and_dead_channels_are_listed_and_nothing_is_infinite():
     np.testing.assert_allclose(axes.conditional_task_information[[0, 2]], 0)
     assert axes.hull_size[0] == axes.hull_size[2] == 1
     assert np.isnan(axes.peer_predictability[4])
+    assert np.isnan(axes.hull_score[4])
     assert axes.signal_power[4] == axes.peer_overlap[4] == axes.task_information[4] == 0
     # The others are what they are without the copy and without the dead channel.
     alone = channel_axes(Moments.from_samples(y[:, [0, 1, 3, 5]], t))
@@ -264,11 +265,14 @@ GOOD = Moments.from_samples(np.random.default_rng(0).standard_normal((20, 3)), n
     [
         ({"noise": "medium"}, "noise must be 'median', .* got 'medium'"),
         ({"noise": "quantile:1.5"}, "0 < p < 1"),
+        ({"noise": "quantile:0"}, "0 < p < 1"),
+        ({"noise": "quantile:1"}, "0 < p < 1"),
         ({"noise": -1.0}, "noise must be > 0 and finite; got -1.0"),
         ({"ridge": -0.1}, "ridge must be >= 0 and finite; got -0.1"),
         ({"peers": 0}, "peers must be a whole number >= 1; got 0"),
         ({"top": 2.5}, "top must be a whole number >= 1; got 2.5"),
         ({"weights": np.ones((2, 5))}, "weights must have 3 rows"),
+        ({"weights": 5.0}, r"weights must have 3 rows.* got shape \(\)"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):
@@ -288,6 +292,27 @@ def test_arguments_out_of_range(arguments, message):
 def test_layers_that_cannot_be_measured(moments, message):
     with pytest.raises(ValueError, match=message):
         channel_axes(moments)
+
+
+def test_three_samples_of_two_channels_are_enough():
+    axes = channel_axes(Moments.from_samples([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]], np.arange(3.0)))
+    np.testing.assert_allclose(axes.peer_predictability, 0.25)
+
+
+def test_a_filter_of_norm_zero_has_no_rayleigh_quotient():
+    axes = channel_axes(GOOD, weights=[[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]])
+    expected = axes.signal_power / [25.0, np.nan, 1.0]
+    np.testing.assert_allclose(axes.rayleigh_quotient, expected)
+
+
+def test_the_hull_is_chosen_at_the_ridge_of_the_predictability():
+    moments = random_layer(8, c=18, q=1)
+    d = np.sqrt(np.diagonal(moments.cov)[:18])
+    r = moments.cov[:18, :18] / np.outer(d, d)
+    axes = channel_axes(moments, ridge=1.0)
+    sizes = [compact_hull(r, axes.peer_predictability, ridge=k).size for k in (1.0, 0.0)]
+    np.testing.assert_array_equal(axes.hull_size, sizes[0])
+    assert (sizes[0] != sizes[1]).any()
 
 
 def test_bias_correction_needs_samples():

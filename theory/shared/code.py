@@ -126,6 +126,9 @@ def _is_text(line: ast.stmt) -> bool:
 def _used(tree: ast.Module, name: str, file: Path) -> Iterator[str]:
     """The modules that a module imports or names, wherever in it."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    if package == name and "__getattr__" in ast.unparse(tree):
+        # A package that binds lazily, used as a whole: any of its modules may be meant.
+        yield from (f"{name}.{module.stem}" for module in file.parent.glob("*.py"))
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -138,12 +141,8 @@ def _used(tree: ast.Module, name: str, file: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 yield from _binding(_absolute(node, package), alias.name)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if _MODULE.fullmatch(node.value):
-                yield node.value.partition(":")[0]
-        elif isinstance(node, ast.FunctionDef) and node.name == "__getattr__" and package == name:
-            # A package that binds lazily, used as a whole: any of its modules may be meant.
-            yield from (f"{name}.{module.stem}" for module in file.parent.glob("*.py"))
+        elif isinstance(node, ast.Constant) and _MODULE.fullmatch(str(node.value)):
+            yield str(node.value).partition(":")[0]
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
@@ -161,10 +160,4 @@ def _binding(module: str, name: str) -> Iterable[str]:
         if isinstance(node, ast.ImportFrom) and name in {a.asname or a.name for a in node.names}:
             original = next(a.name for a in node.names if name == (a.asname or a.name))
             return _binding(_absolute(node, module), original)
-        if isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and key.value == name:
-                    place = ast.unparse(value).strip("'")
-                    known = [p for p in (f"{module}.{place}", place) if _file(p)]
-                    return known[:1] or [module]
     return [module]

@@ -1,0 +1,79 @@
+"""The commands on one network: what they write, and what they refuse before anything is read."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import twoaxis
+from empirical.commands.source import NetworkSource
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(twoaxis.app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_prune_writes_a_network_its_record_and_its_export(tmp_path):
+    options = "--model small_convnet --images 60 --macs 0.6 --criterion l2 --recovery recalibrate"
+    output = invoke("prune", *options.split(), "--export", "torch", "--out", str(tmp_path))
+    assert "l2, uniform, recalibrate" in output
+    names = ["channels.csv", "prune.json", "pruned.pt2", "pruned.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for name in names:
+        assert name in output.replace("\n", "")
+    record = json.loads((tmp_path / "prune.json").read_text())
+    assert (record["model"], record["images"], record["seed"]) == ("small_convnet", 60, 0)
+    assert record["report"]["requested"] == 0.6
+    assert [found["images"] for found in record["accuracy"]] == [599, 599]
+    channels = pd.read_csv(tmp_path / "channels.csv")
+    assert (channels["after"] < channels["before"]).any()
+    kept = twoaxis.load_pruned(tmp_path / "pruned.safetensors").model
+    exported = torch.export.load(tmp_path / "pruned.pt2").module()
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(kept.eval()(images), exported(images))
+
+
+def test_prune_lists_its_criteria():
+    rows = invoke("prune", "--criterion", "list").splitlines()
+    assert [row.split()[0] for row in rows] == twoaxis.criterion_names()
+    assert next(row for row in rows if row.startswith("l2 ")).split()[1] == "weights"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("prune --criterion l3", "criterion must be one of .*Did you mean 'l2'"),
+        ("prune --allocation globe", "allocation must be one of .*Did you mean 'global'"),
+        ("prune --recovery merged", "recovery must be one of .*Did you mean 'merge'"),
+        ("prune --export onxx", "--export must be one of .*Did you mean 'onnx'"),
+        ("prune --target margin", "target must be one of .*Did you mean 'logit_margin'"),
+        ("measure --target margin", "target must be one of .*Did you mean 'logit_margin'"),
+        ("lesion --kind meen", "--kind must be one of .*Did you mean 'mean'"),
+        ("lesion --peers hulls", "--peers must be one of .*Did you mean 'hull'"),
+    ],
+)
+def test_unknown_names_are_refused_before_an_image_is_read(arguments, message, monkeypatch):
+    monkeypatch.setattr("empirical.data.loading.load_data", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
+        CliRunner().invoke(twoaxis.app, arguments.split(), catch_exceptions=False)
+
+
+def test_a_source_is_normalized_as_asked_and_draws_by_its_seed():
+    opened = NetworkSource(model="small_convnet", mean="0.25", std="0.5", seed=3).open()
+    assert opened.train.mean == opened.test.mean == (0.25,)
+    assert opened.train.std == opened.test.std == (0.5,)
+    assert not opened.network.training
+    one, again = (opened.drawn(opened.train, 40).images for _ in range(2))
+    assert len(one) == 40
+    assert torch.equal(one, again)
+    other = NetworkSource(model="small_convnet", seed=4).open()
+    assert not torch.equal(one, other.drawn(other.train, 40).images)
+    assert len(opened.drawn(opened.test, 10**6)) == len(opened.test)
+    assert other.train.mean != (0.25,)
+    assert opened.spec is not None
+    assert opened.spec.name == opened.name == "small_convnet"
