@@ -33,11 +33,13 @@ class Precision:
     coefficients : (C, r) it times the loadings G; where the layer is singular, one solution X
         of R X = G, whose rows are unique for the channels that are not collinear.
     collinear : (C,) True where the peers determine the channel up to rounding.
+    basis : (rank,) channels of which all others are exact functions.
     """
 
     diagonal: Float
     coefficients: Float
     collinear: NDArray[np.bool_]
+    basis: NDArray[np.intp]
 
     def predictability(self, ridge: float) -> Float:
         """(C,) E_i, the share of each channel's variance that its peers explain."""
@@ -51,7 +53,8 @@ def precision(correlation: Float, loadings: Float, ridge: float) -> Precision:
     inverse = well_conditioned_inverse(matrix)
     if inverse is None:
         return _of_singular(matrix, loadings)
-    return Precision(np.diagonal(inverse).copy(), inverse @ loadings, np.zeros(c, dtype=bool))
+    none = np.zeros(c, dtype=bool)
+    return Precision(np.diagonal(inverse).copy(), inverse @ loadings, none, np.arange(c))
 
 
 def well_conditioned_inverse(matrix: Float) -> Float | None:
@@ -116,4 +119,4 @@ def _of_singular(matrix: Float, loadings: Float) -> Precision:
     diagonal[entered] = (root**2).sum(axis=0)
     diagonal[collinear] = np.inf
     coefficients[entered] = root.T @ (root @ loadings[entered])
-    return Precision(diagonal, coefficients, collinear)
+    return Precision(diagonal, coefficients, collinear, np.sort(entered).astype(np.intp))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from theory._correction import correct
 from theory._precision import Precision, precision
+from theory.few_samples import ENOUGH, PeerEstimates, estimate_peers
 from theory.hull import compact_hull
 from theory.moments import Moments
 from theory.pairs import nearest_peers, overlap, pairwise_excess
 from theory.quantity import TARGET_AXIS, ChannelAxes
-from theory.sampling import gaussian_information_bias
-from theory.shared.validation import Float, count, finite_array, positive
+from theory.shared.validation import Float, count, finite_array, one_of, positive
 from theory.standardize import COPY_TOLERANCE, Standardized, standardize
 
 
@@ -27,6 +28,9 @@ def channel_axes(
     bias_correction: bool = False,
     weights: ArrayLike | None = None,
     hull: bool = True,
+    groups: Sequence[Moments] | PeerEstimates | None = None,
+    samples_per_image: float = 1.0,
+    estimate: str | None = None,
 ) -> ChannelAxes:
     """Turn the moments of a layer into every quantity of the two axes.
 
@@ -44,6 +48,14 @@ def channel_axes(
         `moments.n`.
     weights : (C, ...) filters, flattened per channel, for the Rayleigh quotient.
     hull : False skips the compact hull, whose two quantities are then NaN.
+    groups : moments of groups of images, of which `moments` are the sum (or what
+        `theory.estimate_peers` made of them).
+    samples_per_image : positions of one image, which may be alike.
+    estimate : of E_i, `peer_information`, `hull_score` and `conditional_task_information`, which
+        regress on all peers: "plug_in", biased by about C/n; "corrected" for degrees of freedom as
+        with `bias_correction`; "in_out", from variances inside and outside of groups, right from
+        few samples. None takes "in_out" where there are groups and no ridge, else "plug_in", and
+        "corrected" with `bias_correction`. Where samples are too few for any, NaN.
 
     Raises
     ------
@@ -62,6 +74,7 @@ def channel_axes(
     True
     """
     _check(moments, ridge, peers, top, bias_correction)
+    how = _how(estimate, groups, ridge, bias_correction)
     c = moments.n_channels
     layer = standardize(moments)
     if layer.live.size == 0:
@@ -69,10 +82,21 @@ def channel_axes(
             "moments have no live channel: every variance is 0. Check that the layer is reached."
         )
     noise_power = reference_noise(layer.power[layer.live], noise)
-    local, inverse = _local_axis(layer, ridge, hull)
+    inverse = precision(layer.correlation, layer.loadings, ridge)
+    estimates = _estimates(groups, samples_per_image) if groups is not None else None
+    predictability = inverse.predictability(ridge)
+    if how == "in_out" and estimates is not None:
+        predictability = estimates.predictability[layer.live]
+    elif moments.n is not None and moments.n - 1 < layer.live.size and ridge == 0:
+        # every channel fits every other: what peers explain cannot be seen
+        predictability = np.full(layer.live.size, np.nan)
+    local = _local_axis(layer, predictability, ridge, hull)
     target = _target_axis(layer, inverse, peers, top) if moments.n_targets else {}
-    if bias_correction:
-        _correct(local, target, moments, layer)
+    if target and how == "in_out" and estimates is not None:
+        target["conditional_task_information"] = estimates.conditional[layer.live]
+    n = _independent(moments, estimates, samples_per_image)
+    if bias_correction or how == "corrected":
+        correct(local, target, n, layer, inverse, everything=bias_correction, how=how)
     quantities = {
         "signal_power": layer.power,
         "rayleigh_quotient": layer.power / _squared_norms(weights, c),
@@ -83,9 +107,11 @@ def channel_axes(
         quantities[name][layer.live] = values
     if not target:
         quantities |= {name: np.full(c, np.nan) for name in TARGET_AXIS}
-    affected = _affected(layer, inverse, quantities, bool(target))
+    affected = _affected(layer, inverse, quantities, bool(target), n)
     return ChannelAxes(**quantities, affected=affected, noise_power=noise_power, n=moments.n)
 
+
+ESTIMATES = ("plug_in", "corrected", "in_out")
 
 _NAN_WHEN_DEAD = ("peer_predictability", "hull_score")
 
@@ -142,11 +168,9 @@ def _squared_norms(weights: ArrayLike | None, c: int) -> Float:
 
 
 def _local_axis(
-    layer: Standardized, ridge: float, hull: bool
-) -> tuple[dict[str, Float], Precision]:
+    layer: Standardized, predictability: Float, ridge: float, hull: bool
+) -> dict[str, Float]:
     peers_in_layer = layer.power.size - 1
-    inverse = precision(layer.correlation, layer.loadings, ridge)
-    predictability = inverse.predictability(ridge)
     with np.errstate(divide="ignore"):
         information = np.where(
             predictability < 1 - COPY_TOLERANCE, -0.5 * np.log1p(-predictability), np.nan
@@ -159,10 +183,11 @@ def _local_axis(
         "hull_score": np.full_like(predictability, np.nan),
     }
     if hull:
-        size = compact_hull(layer.correlation, predictability, ridge=ridge).size
+        aim = np.clip(np.nan_to_num(predictability), 0.0, 1.0)
+        size = compact_hull(layer.correlation, aim, ridge=ridge).size
         values["hull_size"] = size.astype(np.float64)
         values["hull_score"] = predictability / np.maximum(1, size)
-    return values, inverse
+    return values
 
 
 def _target_axis(layer: Standardized, inverse: Precision, peers: int, top: int) -> dict[str, Float]:
@@ -204,49 +229,67 @@ def _target_axis(layer: Standardized, inverse: Precision, peers: int, top: int) 
     }
 
 
+def _how(
+    estimate: str | None,
+    groups: Sequence[Moments] | PeerEstimates | None,
+    ridge: float,
+    bias_correction: bool,
+) -> str:
+    """Which estimate of the full-peer quantities is asked for."""
+    if estimate is None:
+        if bias_correction:
+            return "corrected"
+        return "in_out" if groups is not None and ridge == 0 else "plug_in"
+    one_of("estimate", estimate, ESTIMATES)
+    if estimate == "in_out" and (groups is None or ridge > 0):
+        raise ValueError(
+            f"estimate='in_out' needs moments of groups of images and no ridge; got "
+            f"{'no groups' if groups is None else f'ridge={ridge!r}'}. Pass groups=..., or "
+            "estimate='plug_in'."
+        )
+    return estimate
+
+
+def _estimates(
+    groups: Sequence[Moments] | PeerEstimates, samples_per_image: float
+) -> PeerEstimates:
+    if isinstance(groups, PeerEstimates):
+        return groups
+    return estimate_peers(groups, samples_per_image=samples_per_image)
+
+
+def _independent(
+    moments: Moments, estimates: PeerEstimates | None, samples_per_image: float
+) -> float | None:
+    """Number of independent samples that the moments are worth, None of a population."""
+    if moments.n is None or estimates is None:
+        return moments.n
+    return estimates.effective_samples if samples_per_image > 1 else float(moments.n)
+
+
 def _affected(
-    layer: Standardized, inverse: Precision, quantities: Mapping[str, Float], has_target: bool
+    layer: Standardized,
+    inverse: Precision,
+    quantities: Mapping[str, Float],
+    has_target: bool,
+    n: float | None,
 ) -> dict[str, tuple[int, ...]]:
     def listed(mask: NDArray[np.bool_]) -> tuple[int, ...]:
         return tuple(int(i) for i in layer.live[mask])
 
     dead = np.ones(layer.power.size, dtype=bool)
     dead[layer.live] = False
+    unknown = np.isnan(quantities["peer_predictability"][layer.live])
+    few = n is not None and n < ENOUGH * layer.live.size
     found = {
         "dead": tuple(int(i) for i in np.flatnonzero(dead)),
         "copies": listed(np.isnan(quantities["peer_overlap"][layer.live])),
-        "collinear": listed(inverse.collinear),
+        "collinear": listed(inverse.collinear & ~unknown),
+        "few_samples": listed(unknown | few),
     }
     if has_target:
         names = ("task_information", "target_excess", "conditional_task_information")
         undefined = np.isnan(np.stack([quantities[name][layer.live] for name in names]))
+        undefined[2] &= ~unknown
         found["target_determined"] = listed(np.any(undefined, axis=0))
     return {kind: channels for kind, channels in found.items() if channels}
-
-
-def _correct(
-    local: dict[str, Float], target: dict[str, Float], moments: Moments, layer: Standardized
-) -> None:
-    """Subtract from each information its exact plug-in bias for jointly Gaussian variables.
-
-    Conditioning on m variables costs m degrees of freedom: I(A; B | C) from n samples is biased
-    like I(A; B) from n - m.
-    """
-    n, r = int(moments.n or 0), layer.loadings.shape[1]
-    others = layer.live.size - 1
-    if others:
-        pair = gaussian_information_bias(n, 1, 1)
-        local["peer_overlap"] -= pair * others / (layer.power.size - 1)
-        local["peer_information"] -= gaussian_information_bias(n, 1, others)
-        adjusted = 1 - (1 - local["peer_predictability"]) * (n - 1) / (n - 1 - others)
-        local["hull_score"] = adjusted / np.maximum(1, local["hull_size"])
-        local["peer_predictability"] = adjusted
-    if target:
-        alone = gaussian_information_bias(n, 1, r)
-        target["task_information"] -= alone
-        target["conditional_task_information"] -= gaussian_information_bias(n - others, 1, r)
-        if others:
-            target["task_redundancy"] -= alone
-            target["target_excess"] -= gaussian_information_bias(n - 1, 1, r)
-        else:  # all of it is unique
-            target["task_unique"] -= alone

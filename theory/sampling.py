@@ -189,3 +189,45 @@ def _correlation(name: str, value: ArrayLike) -> Float:
     if rho.size and float(np.abs(rho).max()) > 1:
         raise ValueError(f"{name} must be between -1 and 1; got {rho.flat[np.abs(rho).argmax()]}.")
     return rho
+
+
+def likeness_of(design_effect: float, samples_per_image: float) -> float:
+    """ρ of equally correlated samples of one image whose design effect is this, 1 + (m - 1) ρ².
+
+    >>> likeness_of(1 + 15 * 0.25, 16)
+    0.5
+    """
+    if samples_per_image <= 1:
+        return 0.0
+    return float(np.sqrt(np.clip((design_effect - 1) / (samples_per_image - 1), 0.0, 1.0)))
+
+
+def in_out_product(ratio: float, likeness: float, samples_per_image: float) -> float:
+    """E inside · E outside / σ⁴ of a regression on all peers, in the limit of many channels.
+
+    Parameters
+    ----------
+    ratio : channels / samples
+    likeness : ρ, correlation of any two samples of one image
+    samples_per_image : m
+
+    The sample covariance is then that of a Wishart matrix with weights d: 1 + (m - 1) ρ for a share
+    1/m of its terms and 1 - ρ for the rest. Its resolvent at zero has the mean m₁ that solves
+    1/m₁ = E[d / (1 + γ d m₁)], γ the ratio, and the product of 1/m₁ (inside) and m₂/m₁² (outside)
+    is 1 / (m₁ (1 - γ m₁² E[d² / (1 + γ d m₁)²])); 1 for independent samples, ρ = 0.
+
+    Source: Silverstein and Bai, J. Multivariate Anal. 54 (1995), the equation of the resolvent.
+
+    >>> round(in_out_product(0.4, 0.0, 16), 12), round(in_out_product(0.4, 0.5, 16), 3)
+    (1.0, 0.621)
+    """
+    d = np.array([1 + (samples_per_image - 1) * likeness, 1 - likeness])
+    share = np.array([1 / samples_per_image, 1 - 1 / samples_per_image])
+
+    def gap(log_mean: float) -> float:
+        mean = np.exp(log_mean)
+        return float(1 / mean - share @ (d / (1 + ratio * d * mean)))
+
+    mean = float(np.exp(scipy.optimize.brentq(gap, -2.0, 60.0, xtol=1e-13)))
+    spread = ratio * mean**2 * float(share @ ((d / (1 + ratio * d * mean)) ** 2))
+    return float(1 / (mean * (1 - spread)))

@@ -13,9 +13,10 @@ from empirical.measuring.targets import first_component
 from empirical.reading.groups import Groups
 from empirical.reading.workers import workers
 from theory import QUANTITIES, ChannelAxes, Moments, channel_axes, merge
+from theory.few_samples import PeerEstimates, estimate_peers
 from theory.shared.validation import Float
 
-OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull")
+OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull", "estimate")
 """The settings of a measurement that `theory.channel_axes` takes."""
 
 
@@ -39,9 +40,12 @@ def tabulate(
     """
     if settings["standard_errors"]:
         _check_groups(groups, settings)
-    evaluate = _Evaluation({name: settings[name] for name in OPTIONS}, squared_norms)
+    evaluate = _Evaluation(settings, squared_norms)
     with workers() as pool:
         moments = dict(zip(groups, pool.map(Groups.total, groups.values()), strict=True))
+        evaluate.peers.update(
+            zip(groups, pool.map(evaluate.of_peers, groups.values()), strict=True)
+        )
         axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
         replicates: dict[str, dict[str, Float]] = {}
         if settings["standard_errors"]:
@@ -77,20 +81,49 @@ def _check_groups(groups: Mapping[str, Groups], settings: Mapping[str, Any]) -> 
 class _Evaluation:
     """Evaluate `theory.channel_axes` with the settings of a measurement."""
 
-    def __init__(self, options: Mapping[str, Any], squared_norms: Mapping[str, Float]) -> None:
-        self._options = options
+    def __init__(self, settings: Mapping[str, Any], squared_norms: Mapping[str, Float]) -> None:
+        self._options = {name: settings[name] for name in OPTIONS}
+        self._images = settings["n_images"]
+        self._grouped = settings["groups"] > 1 and settings["ridge"] == 0
+        self.peers: dict[str, PeerEstimates | None] = {}
         # a one-entry filter of the same norm: channel_axes reads nothing but norms
         self._weights = {name: np.sqrt(norms)[:, None] for name, norms in squared_norms.items()}
 
-    def __call__(self, layer: str, moments: Moments) -> ChannelAxes:
+    def of_peers(self, groups: Groups) -> PeerEstimates | None:
+        """Estimate what regresses on all peers inside and outside of groups, where there are any.
+
+        A layer whose moments `channel_axes` refuses has none: it then says why.
+        """
+        total = groups.total()
+        if not self._grouped or len(groups) < 2 or total.n is None or not _has_variance(total):
+            return None
+        return estimate_peers(list(groups), samples_per_image=total.n / self._images)
+
+    def __call__(
+        self, layer: str, moments: Moments, peers: PeerEstimates | None = None
+    ) -> ChannelAxes:
+        known = peers or self.peers.get(layer)
         try:
-            return channel_axes(moments, weights=self._weights.get(layer), **self._options)
+            return channel_axes(
+                moments,
+                weights=self._weights.get(layer),
+                groups=known,
+                samples_per_image=(moments.n or 1) / self._images,
+                **self._options,
+            )
         except ValueError as error:
             raise ValueError(f"layer {layer!r}: {error}") from error
 
     def without(self, layer: str, groups: Groups, index: int) -> ChannelAxes:
         """Quantities of all samples that are not in one group."""
-        return self(layer, groups.without(index))
+        known = self.peers.get(layer)
+        return self(layer, groups.without(index), known.without(index) if known else None)
+
+
+def _has_variance(moments: Moments) -> bool:
+    power = np.diagonal(moments.cov)
+    c = moments.n_channels
+    return bool(power[:c].any() and (power[c:].any() or not moments.n_targets))
 
 
 def _stacked(draws: Sequence[ChannelAxes]) -> dict[str, Float]:

@@ -59,6 +59,7 @@ def measure(
     peers: int = 50,
     top: int = 10,
     bias_correction: bool = False,
+    estimate: str | None = None,
     hull: bool = True,
     standard_errors: bool = True,
     null: int = 0,
@@ -92,7 +93,7 @@ def measure(
     groups : images are split into this many groups, image i into group i modulo `groups`, for
         the delete-one-group jackknife: positions of one image are not independent. None means 10,
         or 1 without standard errors
-    noise, ridge, peers, top, bias_correction, hull : see `theory.channel_axes`
+    noise, ridge, peers, top, bias_correction, estimate, hull : see `theory.channel_axes`
     standard_errors : False skips the jackknife
     null : number of permutations of the targets between images, for the null of the target axis
     seed : of the positions and of the permutations
@@ -137,6 +138,7 @@ def measure(
         "peers": peers,
         "top": top,
         "bias_correction": bias_correction,
+        "estimate": estimate,
         "hull": hull,
         "null": count("null", null, least=0),
     }
