@@ -31,7 +31,11 @@ CAMPAIGN = {
     "theory/sampling.py": ["tests/theory/test_sampling.py"],
     "theory/rank_coupling.py": ["tests/theory/test_rank_coupling.py"],
     "theory/moments.py": ["tests/theory/test_moments.py"],
-    "theory/axes.py": ["tests/theory/test_axes.py", "tests/theory/test_bias_correction.py"],
+    "theory/axes.py": [
+        "tests/theory/test_axes.py",
+        "tests/theory/test_axes_limits.py",
+        "tests/theory/test_bias_correction.py",
+    ],
     "empirical/analysis/statistics.py": [
         "tests/empirical/test_statistics.py",
         "tests/empirical/test_lesion_tables.py",
