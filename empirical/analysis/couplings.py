@@ -64,7 +64,7 @@ def layer_couplings(
     for name in (name for pair in pairs for name in pair.names):
         one_of("pairs", name, QUANTITIES)
     rows = []
-    depth = np.linspace(0, 1, len(table.layers)) if len(table.layers) > 1 else [0.0]
+    depth = np.linspace(0, 1, len(table.layers))
     for where, name in zip(depth, table.layers, strict=True):
         values = table[name].as_dict()
         for pair in pairs:
@@ -99,8 +99,7 @@ def training_couplings(
         )
         for (seed, step), table in sorted(tables.items())
     ]
-    joined = pd.concat(frames, ignore_index=True)
-    return joined.set_index(["seed", "step"]).reset_index()
+    return pd.concat(frames).set_index(["seed", "step"]).reset_index()
 
 
 def mean_couplings(couplings: pd.DataFrame) -> pd.DataFrame:

@@ -107,7 +107,7 @@ def _chance_agreement(
 def _ranks(values: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> NDArray[np.float64]:
     """(..., C, features) ranks scaled to [0, 1]: informations are skewed, and scales differ."""
     chosen = np.stack([values[name] for name in names], axis=-1)
-    ranks = rankdata(chosen, axis=-2, nan_policy="propagate")
+    ranks = rankdata(chosen, axis=-2)
     return np.asarray(ranks / chosen.shape[-2])
 
 

@@ -134,6 +134,25 @@ def test_means_pool_layers_then_seeds_and_the_null_shrinks_with_both():
     assert start["null_high"] == pytest.approx(0.4 / np.sqrt(12))
 
 
+def test_each_mean_has_the_null_of_its_own_pair_in_the_order_of_the_rows():
+    frame = planted(0.7, 0.1)
+    wide = frame["second"].eq("task_information")
+    frame.loc[wide, ["null_low", "null_high"]] = -0.1, 0.3
+    frame["second"] = frame["second"].where(~wide, "target_excess")
+    means = mean_couplings(frame).query("step == 0")
+    assert means["second"].tolist() == ["target_excess", "peer_overlap"]
+    assert means["null_high"].tolist() == pytest.approx([0.2 / 12**0.5, 0.4 / 12**0.5])
+    assert means["null_low"].tolist() == pytest.approx([-0.2 / 12**0.5, -0.4 / 12**0.5])
+
+
+def test_a_separation_is_beyond_the_null_of_the_start():
+    table = means([1.0, 0.2, 0.0])
+    table.loc[table["step"] > 0, "null_high"] = 2.0
+    assert separation_step(table, BETWEEN) == 10
+    table["null_high"] = np.where(table["step"] > 0, 0.1, 2.0)
+    assert separation_step(table, BETWEEN) is None
+
+
 @pytest.mark.parametrize(
     ("start", "end", "wording", "claim"),
     [

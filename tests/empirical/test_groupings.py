@@ -57,7 +57,7 @@ def features(table, names):
 
 def test_a_row_is_what_its_columns_say():
     groups = np.repeat([0.0, 1.0, 2.0], CHANNELS // 3)
-    table = table_of(groups, np.roll(groups, 7))
+    table = table_of(groups, np.roll(groups > 1, 7) * 1.0)
     row = layer_groupings(table, permutations=60, seed=4).iloc[0]
     parts, rng = {}, np.random.default_rng(4)
     for axis, names in (("local", LOCAL_FEATURES), ("target", TARGET_FEATURES)):
@@ -83,6 +83,17 @@ def test_a_row_is_what_its_columns_say():
     assert row["null_high"] == pytest.approx(np.quantile(null, 0.975))
     assert row["p_value"] == pytest.approx((1 + np.sum(null >= between - 1e-9)) / 61)
     assert (row["layer"], row["channels"]) == ("layer", CHANNELS)
+
+
+def test_four_channels_pair_up_alike_by_chance_once_in_three():
+    groups = np.array([0.0, 0.0, 1.0, 1.0])
+    values = {name: groups + 0.01 * np.arange(4) for name in QUANTITIES}
+    axes = ChannelAxes(**values, affected={}, noise_power=1.0, n=100)
+    table = AxisTable({"layer": axes}, {}, {}, {}, {}, {})
+    row = layer_groupings(table, most=2, permutations=999).iloc[0]
+    assert row["rand_between"] == 1
+    # draws that agree as much count; their share deviates by 0.015
+    assert row["p_value"] == pytest.approx(1 / 3, abs=0.06)
 
 
 def test_draws_that_agree_as_much_count_against_a_finding():
