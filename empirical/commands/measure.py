@@ -33,7 +33,10 @@ def measure(
         typer.Option(help="Of what regresses on all peers: in_out (default), corrected, plug_in."),
     ] = None,
 ) -> None:
-    """Measure both axes of every channel of one network."""
+    """Measure both axes of every channel of one network.
+
+    `twoaxis theory quantities` says what each column of axes.csv means.
+    """
     from rich.console import Console
 
     from empirical.data.images import image_loader
