@@ -3,9 +3,13 @@
 Channels and target are jointly Gaussian with known quantities. Each data set gives bias-corrected
 estimates, an interval from the delta-method variance at the estimate (normal quantile), and one
 from a jackknife over 10 groups (Student quantile with 9 degrees of freedom). Printed: the share of
-intervals that hold the truth. The last line is one JSON object.
+intervals that hold the truth.
 
-    python benchmarks/interval_coverage.py [--sets 2000] [--n 400]
+Then E_i from few images: bias of the plug-in estimate and of the one that is taken by default, and
+coverage of its intervals, over images, positions per image and how alike they are, for pairs of
+channels with E = 0 or .5. The last line is one JSON object.
+
+    python benchmarks/interval_coverage.py [--sets 2000] [--n 400] [--few 40]
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import product
 
 import numpy as np
 from scipy import stats
@@ -22,7 +27,9 @@ from theory import (
     channel_axes,
     delta_information_variance,
     delta_predictability_variance,
+    estimate_peers,
     jackknife,
+    jackknife_standard_error,
     merge,
 )
 
@@ -63,10 +70,61 @@ def delta_variances(values: np.ndarray, n: int) -> np.ndarray:
     return np.array(result)
 
 
+def few_images(sets: int, channels: int = 64) -> list[dict[str, float]]:
+    """One row per setting of images, positions, likeness and truth."""
+    rows, rng = [], np.random.default_rng(1)
+    columns = {"images": 7, "positions": 9, "alike": 6, "E": 4, "plug-in": 8, "bias": 7, "held": 6}
+    print("\n" + " ".join(f"{name:>{width}}" for name, width in columns.items()))
+    for per_channel, (positions, alike), truth in product(
+        (1, 2, 4, 8), ((1, 0.0), (16, 0.0), (16, 0.5), (16, 0.9)), (0.0, 0.5)
+    ):
+        images = per_channel * channels
+        found, plug_in, held, listed = [], [], [], 0
+        for _ in range(sets):
+            z = np.sqrt(alike) * rng.standard_normal((images, 1, channels))
+            z = z + np.sqrt(1 - alike) * rng.standard_normal((images, positions, channels))
+            y = z.copy()
+            y[..., 1::2] = np.sqrt(truth) * z[..., ::2] + np.sqrt(1 - truth) * z[..., 1::2]
+            groups = [y[g::GROUPS].reshape(-1, channels) for g in range(GROUPS)]
+            parts = [Moments.from_samples(group) for group in groups]
+            known = estimate_peers(parts, samples_per_image=positions)
+            options = {"samples_per_image": positions, "hull": False}
+            axes = channel_axes(merge(parts), groups=known, **options)
+            plain = channel_axes(merge(parts), hull=False).peer_predictability
+            without = [
+                channel_axes(
+                    merge(parts[:g] + parts[g + 1 :]), groups=known.without(g), **options
+                ).peer_predictability
+                for g in range(GROUPS)
+            ]
+            error = jackknife_standard_error(np.stack(without))
+            found.append(axes.peer_predictability)
+            plug_in.append(plain)
+            held.append(np.abs(found[-1] - truth) <= stats.t.ppf(0.975, GROUPS - 1) * error)
+            listed += "few_samples" in axes.affected
+        row = {
+            "images_per_channel": per_channel,
+            "positions": positions,
+            "alike": alike,
+            "truth": truth,
+            "plug_in_bias": float(np.mean(plug_in) - truth),
+            "bias": float(np.mean(found) - truth),
+            "coverage": float(np.mean(held)),
+            "listed": listed / sets,
+        }
+        rows.append({key: round(value, 4) for key, value in row.items()})
+        print(
+            f"{images:7d} {positions:9d} {alike:6.1f} {truth:4.1f} {row['plug_in_bias']:8.3f} "
+            f"{row['bias']:7.3f} {row['coverage']:6.3f}{' listed' if row['listed'] > 0.5 else ''}"
+        )
+    return rows
+
+
 def main() -> None:
     """Simulate, count, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=2000, help="data sets per sample size")
+    parser.add_argument("--few", type=int, default=40, help="data sets per setting of few images")
     parser.add_argument("--n", type=int, nargs="+", default=[200, 400, 1000])
     options = parser.parse_args()
     truth = estimates(Moments.from_covariance(COVARIANCE), corrected=False)
@@ -104,6 +162,7 @@ def main() -> None:
         "within_92_97": bool(min(shares) >= 0.92 and max(shares) <= 0.97),
         "seconds": round(time.perf_counter() - begin, 1),
         "rows": report,
+        "few_images": few_images(options.few),
     }
     print(json.dumps(summary))
 

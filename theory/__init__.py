@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         output_coupling,
     )
     from theory.dynamics import FixedReadoutFlow, fixed_readout_flow, separation_time
+    from theory.few_samples import PeerEstimates, estimate_peers
     from theory.formulas import catalogue, find_closed_form
     from theory.formulas.closed_form import ClosedForm
     from theory.hull import Hull, compact_hull
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     )
     from theory.moments import Moments, merge
     from theory.nonparametric import copula_moments, nearest_neighbor_information
-    from theory.peer_regression import PeerRegression, regress_on_peers
+    from theory.peer_regression import PeerRegression, recovered_outside, regress_on_peers
     from theory.quantity import (
         LOCAL_AXIS,
         QUANTITIES,
@@ -72,6 +73,7 @@ __all__ = [
     "Hull",
     "LesionDamage",
     "Moments",
+    "PeerEstimates",
     "PeerRegression",
     "Quantity",
     "TrainedReadoutPath",
@@ -88,6 +90,7 @@ __all__ = [
     "delta_capture_variance",
     "delta_information_variance",
     "delta_predictability_variance",
+    "estimate_peers",
     "expected_output_coupling",
     "find_closed_form",
     "fixed_readout_flow",
@@ -110,6 +113,7 @@ __all__ = [
     "output_coupling",
     "quantities",
     "readout_error",
+    "recovered_outside",
     "regress_on_peers",
     "separation_time",
     "set_lesion_damage",

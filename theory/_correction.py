@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from theory._precision import Precision
+from theory.few_samples import LEAST_SPARE
 from theory.sampling import gaussian_information_bias
 from theory.shared.validation import Float
 from theory.standardize import Standardized
@@ -27,7 +28,7 @@ def correct(
     """
     samples, r = int(n or 0), layer.loadings.shape[1]
     others = inverse.basis.size - 1
-    enough = samples - 1 - others > r + 1
+    enough = samples - 1 - others >= max(LEAST_SPARE, r + 2)
     if how == "corrected":
         adjusted = np.full(layer.live.size, np.nan)
         if enough:

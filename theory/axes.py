@@ -54,8 +54,9 @@ def channel_axes(
     estimate : of E_i, `peer_information`, `hull_score` and `conditional_task_information`, which
         regress on all peers: "plug_in", biased by about C/n; "corrected" for degrees of freedom as
         with `bias_correction`; "in_out", from variances inside and outside of groups, right from
-        few samples. None takes "in_out" where there are groups and no ridge, else "plug_in", and
-        "corrected" with `bias_correction`. Where samples are too few for any, NaN.
+        few samples also where those of an image are alike. None takes "in_out" where there are
+        groups, several samples per image and no ridge, "corrected" with one sample per image or
+        with `bias_correction`, and "plug_in" otherwise. Where samples are too few for any, NaN.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def channel_axes(
     True
     """
     _check(moments, ridge, peers, top, bias_correction)
-    how = _how(estimate, groups, ridge, bias_correction)
+    how = _how(estimate, groups, samples_per_image, ridge, bias_correction)
     c = moments.n_channels
     layer = standardize(moments)
     if layer.live.size == 0:
@@ -232,14 +233,20 @@ def _target_axis(layer: Standardized, inverse: Precision, peers: int, top: int) 
 def _how(
     estimate: str | None,
     groups: Sequence[Moments] | PeerEstimates | None,
+    samples_per_image: float,
     ridge: float,
     bias_correction: bool,
 ) -> str:
-    """Which estimate of the full-peer quantities is asked for."""
+    """Which estimate of the full-peer quantities is asked for, or the best that can be had.
+
+    Of independent samples the degrees of freedom are known, and inside alone scatters less.
+    """
     if estimate is None:
         if bias_correction:
             return "corrected"
-        return "in_out" if groups is not None and ridge == 0 else "plug_in"
+        if groups is None or ridge > 0:
+            return "plug_in"
+        return "in_out" if samples_per_image > 1 else "corrected"
     one_of("estimate", estimate, ESTIMATES)
     if estimate == "in_out" and (groups is None or ridge > 0):
         raise ValueError(

@@ -200,15 +200,22 @@ def _in_out(
         inside[row] = 1 / diagonal
         held_out = group.about(others) / group.n
         outside[row] = np.einsum("ij,ij->i", inverse @ held_out, inverse) / diagonal**2
-    product = in_out_product(size / (total * (1 - 1 / len(groups))), likeness, samples_per_image)
+    used = total * (1 - 1 / len(groups))
+    product = in_out_product(size / used, likeness, samples_per_image)
     if product < LEAST_PRODUCT:
         return None
+    product *= _finite_product(used, size - 1)
     left_out = np.array([np.delete(outside, g, axis=0).mean(0) for g in range(len(groups))])
     return _Variances(
         np.sqrt(inside.mean(0) * outside.mean(0) / product),
         np.sqrt(inside * left_out / product),
         outside.mean(0),
     )
+
+
+def _finite_product(n: float, p: int) -> float:
+    """Inside times outside over σ⁴ of n independent samples; catalogue entry "in_out_product"."""
+    return (n - 1 - p) * (n + 1) * (n - 2) / (n * (n - 1) * (n - p - 2))
 
 
 def design_effect(groups: Sequence[_Scatter]) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from theory._precision import precision, well_conditioned_inverse
 from theory.hull import compact_hull
-from theory.moments import Moments
+from theory.moments import Moments, merge
 from theory.shared.validation import Float, count, one_of, positive
 from theory.standardize import Standardized, standardize
 
@@ -81,6 +83,41 @@ def regress_on_peers(
             slopes[i, members] = np.linalg.lstsq(own, right, rcond=1e-12)[0]
     sizes = np.array([members.size for members in sets], dtype=np.intp)
     return _in_original_units(moments, layer, slopes, sizes)
+
+
+def recovered_outside(parts: Sequence[Moments], *, seed: int = 0, **options: Any) -> Float:
+    """(C,) share of each channel's variance that such regressions recover on other samples.
+
+    Each group of images is left out in turn, and its samples are foretold by a regression fitted on
+    the others. Less than what the regression recovers on its own samples, and below 0 where it does
+    harm.
+
+    Parameters
+    ----------
+    parts : moments of each group of images, at least two
+    seed : of random peers, the same for every group
+    options : of `regress_on_peers`
+
+    >>> rng = np.random.default_rng(0)
+    >>> parts = [Moments.from_samples(rng.standard_normal((8, 20))) for _ in range(5)]
+    >>> bool((recovered_outside(parts) < 0).all())  # independent channels, few samples
+    True
+    """
+    used = [part for part in parts if part.n]
+    if len(used) < 2:
+        raise ValueError(f"parts must hold at least 2 groups of samples; got {len(used)}.")
+    total, left = merge(used), np.zeros(used[0].n_channels)
+    for index, part in enumerate(used):
+        others = merge(used[:index] + used[index + 1 :])
+        fit = regress_on_peers(others, rng=np.random.default_rng(seed), **options)
+        c, n = part.n_channels, int(part.n or 0)
+        shift = part.mean[:c] - others.mean[:c]
+        second = part.cov[:c, :c] * (n - 1) + n * np.outer(shift, shift)
+        residual = np.eye(c) - fit.coefficients
+        left += np.einsum("ij,ij->i", residual @ second, residual)
+    power = np.diagonal(total.cov)[: left.size] * int(total.n or 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(power > 0, 1 - left / power, np.nan))
 
 
 def _peer_sets(

@@ -28,17 +28,28 @@ def measure(
         list[str] | None, typer.Option(help="Measure this layer only; may be repeated.")
     ] = None,
     positions: Annotated[int, typer.Option(min=1, help="Random positions of each image.")] = 16,
+    estimate: Annotated[
+        str | None,
+        typer.Option(help="Of what regresses on all peers: in_out (default), corrected, plug_in."),
+    ] = None,
 ) -> None:
-    """Measure both axes of every channel of one network."""
+    """Measure both axes of every channel of one network.
+
+    `twoaxis theory quantities` says what each column of axes.csv means.
+    """
     from rich.console import Console
 
     from empirical.data.images import image_loader
     from empirical.devices import halving_batches
     from empirical.measuring.measurement import measure
     from empirical.measuring.targets import target_function
+    from theory.axes import ESTIMATES
     from theory.shared.files import write_table
+    from theory.shared.validation import one_of
 
     target_function(target)
+    if estimate is not None:
+        one_of("--estimate", estimate, ESTIMATES)
     opened = source.open()
     chosen = opened.drawn(opened.train, images)
     table = halving_batches(
@@ -48,6 +59,7 @@ def measure(
             target=target,
             layers=layer or None,
             positions=positions,
+            estimate=estimate,
             seed=source.seed,
             device=opened.device,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -17,8 +17,11 @@ from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITHOUT_TARGET, channel_readings
 from empirical.reading.recorder import Recorder
 from empirical.reading.sums import Sums
-from theory.moments import Moments
+from theory.moments import Moments, merge
 from theory.shared.validation import Float, count
+
+GROUPS = 10
+"""Of images: what a regression recovers is foretold from the groups that it was not fitted on."""
 
 POSITIONS = 16
 """Random positions per image, as in `measure`."""
@@ -34,10 +37,13 @@ class LayerMoments:
         Layer name -> `Moments`; targets, where it has them, are not used here.
     images
         Digests of the images, or None where they are not known.
+    groups
+        Layer name -> `Moments` of each group of images, where they are kept.
     """
 
     moments: Mapping[str, Moments]
     images: frozenset[bytes] | None = None
+    groups: Mapping[str, Sequence[Moments]] = field(default_factory=dict)
 
     def of(self, layer: Layer) -> tuple[Float, Float]:
         """Return (C,) means and (C, C) covariance of a layer's channels.
@@ -93,7 +99,8 @@ def calibrate(
                 f"calibration must be measured at point {point!r}; got one measured at "
                 f"{measured_at!r}. Call measure(..., point={point!r})."
             )
-        return LayerMoments(source.moments, getattr(source, "image_digests", None) or None)
+        digests = getattr(source, "image_digests", None) or None
+        return LayerMoments(source.moments, digests, getattr(source, "groups", {}))
     if not isinstance(source, Iterable):
         raise TypeError(
             "calibration must be the result of measure(), a mapping of layer name to Moments, or a "
@@ -113,15 +120,16 @@ def _from_loader(
     """One pass in evaluation mode; every layer at random positions of each image."""
     device = device_of(model)
     found, _ = taps(layers, point, strict=True)
-    sums = {tap.layer.name: Sums(WITHOUT_TARGET, device=device) for tap in found}
+    sums = {tap.layer.name: Sums(WITHOUT_TARGET, groups=GROUPS, device=device) for tap in found}
     recorder = Recorder(
         [(reading, [sums[reading.name]]) for reading in channel_readings(found, {})],
-        Sampler(positions, seed=seed, device=device),
+        Sampler(positions, groups=GROUPS, seed=seed, device=device),
     )
     seen: set[bytes] = set()
     with evaluating(model), recorder.reading(model):
         for batch in batches(loader, device):
             seen.update(batch.digests())
             recorder.run(model, batch)
-    moments = {name: total.moments()[0] for name, total in sums.items()}
-    return LayerMoments(moments, frozenset(seen))
+    groups = {name: total.moments() for name, total in sums.items()}
+    moments = {name: merge(parts) for name, parts in groups.items()}
+    return LayerMoments(moments, frozenset(seen), groups)

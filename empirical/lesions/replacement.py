@@ -30,7 +30,7 @@ from empirical.lesions.plan import METHODS, plan_runs
 from empirical.lesions.replacement_table import ReplacementTable
 from empirical.lesions.scores import Loss, cross_entropy
 from empirical.reading.layers import Layer, find_layers
-from theory.peer_regression import PEERS, regress_on_peers
+from theory.peer_regression import PEERS, recovered_outside, regress_on_peers
 from theory.shared.validation import Float, count, one_of, positive
 
 
@@ -119,14 +119,20 @@ def replace(
         notes.append((nothing, nothing.astype(np.intp), 0))
         for kind in wanted:
             for draw in range(repeats if kind == "random" else 1):
+                options: dict[str, Any] = {"peers": kind, "size": size, "ridge": ridge}
+                sets = int(rng.integers(2**32))
                 fit = regress_on_peers(
-                    known.moments[layer.name], peers=kind, size=size, ridge=ridge, rng=rng
+                    known.moments[layer.name], rng=np.random.default_rng(sets), **options
                 )
+                parts = known.groups.get(layer.name, ())
+                foretold = fit.recovered
+                if len(parts) > 1:
+                    foretold = recovered_outside(parts, seed=sets, **options)
                 change = FromPeers(
                     torch.from_numpy(fit.coefficients), torch.from_numpy(fit.intercepts)
                 )
                 jobs.append(Job(layer, kind, point, change, chosen))
-                notes.append((fit.recovered, fit.n_peers, draw))
+                notes.append((foretold, fit.n_peers, draw))
     plan = plan_runs(model, example, jobs, method, memory)
     table = run_jobs(model, loader, jobs, plan, loss, known.images, progress)
     rows = [job.channels[:, 0].numpy() for job in jobs]

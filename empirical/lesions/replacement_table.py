@@ -22,8 +22,9 @@ class ReplacementTable(LesionTable):
 
     Parameters
     ----------
-    predicted : (R,) share of the channel's variance that the peers supply, on calibration data:
-        T5's prediction of the recovered fraction. E_i for all peers without ridge. 0 for "mean".
+    predicted : (R,) share of the channel's variance that the regression recovers, T5's prediction
+        of the recovered fraction: on samples that it was not fitted on where calibration keeps
+        groups of images, otherwise on its own (E_i for all peers without ridge). 0 for "mean".
     n_peers : (R,)
     draw : (R,) number of the random draw; 0 elsewhere
     """

@@ -12,8 +12,15 @@ from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
 from empirical.reading.groups import Groups
 from empirical.reading.workers import workers
-from theory import QUANTITIES, ChannelAxes, Moments, channel_axes, merge
-from theory.few_samples import PeerEstimates, estimate_peers
+from theory import (
+    QUANTITIES,
+    ChannelAxes,
+    Moments,
+    PeerEstimates,
+    channel_axes,
+    estimate_peers,
+    merge,
+)
 from theory.shared.validation import Float
 
 OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull", "estimate")
@@ -44,7 +51,7 @@ def tabulate(
     with workers() as pool:
         moments = dict(zip(groups, pool.map(Groups.total, groups.values()), strict=True))
         evaluate.peers.update(
-            zip(groups, pool.map(evaluate.of_peers, groups.values()), strict=True)
+            zip(groups, pool.map(evaluate.of_peers, groups, groups.values()), strict=True)
         )
         axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
         replicates: dict[str, dict[str, Float]] = {}
@@ -85,11 +92,12 @@ class _Evaluation:
         self._options = {name: settings[name] for name in OPTIONS}
         self._images = settings["n_images"]
         self._grouped = settings["groups"] > 1 and settings["ridge"] == 0
+        self._positions: dict[str, float] = {}
         self.peers: dict[str, PeerEstimates | None] = {}
         # a one-entry filter of the same norm: channel_axes reads nothing but norms
         self._weights = {name: np.sqrt(norms)[:, None] for name, norms in squared_norms.items()}
 
-    def of_peers(self, groups: Groups) -> PeerEstimates | None:
+    def of_peers(self, layer: str, groups: Groups) -> PeerEstimates | None:
         """Estimate what regresses on all peers inside and outside of groups, where there are any.
 
         A layer whose moments `channel_axes` refuses has none: it then says why.
@@ -97,7 +105,8 @@ class _Evaluation:
         total = groups.total()
         if not self._grouped or len(groups) < 2 or total.n is None or not _has_variance(total):
             return None
-        return estimate_peers(list(groups), samples_per_image=total.n / self._images)
+        self._positions[layer] = total.n / self._images
+        return estimate_peers(list(groups), samples_per_image=self._positions[layer])
 
     def __call__(
         self, layer: str, moments: Moments, peers: PeerEstimates | None = None
@@ -108,7 +117,7 @@ class _Evaluation:
                 moments,
                 weights=self._weights.get(layer),
                 groups=known,
-                samples_per_image=(moments.n or 1) / self._images,
+                samples_per_image=self._positions.get(layer, 1.0),
                 **self._options,
             )
         except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +38,9 @@ from empirical.reading.readings import WITH_TARGET, channel_readings
 from empirical.reading.recorder import Recorder
 from empirical.reading.sums import Sums
 from theory.shared.validation import count, one_of
+
+SAMPLES_PER_CHANNEL = 10
+"""Below it a layer is warned of."""
 
 GROUPS = 10
 """Groups of images, unless told otherwise."""
@@ -178,10 +182,28 @@ def measure(
             recorder.run(model, batch)
             advance()
     settings["n_images"] = recorder.n_images
-    return replace(
-        _evaluate(tapped, wide, sums, per_image, settings, skipped),
-        image_digests=frozenset(digests),
-    )
+    table = _evaluate(tapped, wide, sums, per_image, settings, skipped)
+    _warn_of_few(table)
+    return replace(table, image_digests=frozenset(digests))
+
+
+def _warn_of_few(table: AxisTable) -> None:
+    """Name the layers with few samples per channel, and how many images would do."""
+    per_channel = {
+        name: (axes.n or 0) / len(axes.signal_power) for name, axes in table.axes.items()
+    }
+    few = {name: share for name, share in per_channel.items() if share < SAMPLES_PER_CHANNEL}
+    if few:
+        images = table.settings["n_images"]
+        wanted = int(np.ceil(images * SAMPLES_PER_CHANNEL / min(few.values())))
+        warnings.warn(
+            f"layers have fewer than {SAMPLES_PER_CHANNEL} samples per channel: "
+            f"{', '.join(map(repr, few))}. What their peers explain is uncertain, and NaN where "
+            f"there are hardly more samples than channels; about {wanted} images (here {images}) "
+            "would do.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _evaluate(

@@ -21,7 +21,13 @@ from empirical.analysis.couplings import (
 from empirical.analysis.seeds import t_interval
 from empirical.measuring.table import AxisTable
 from empirical.report.page import Section
-from empirical.report.wording import bounded, quantity_label, verdict, with_interval
+from empirical.report.wording import (
+    bounded,
+    quantities_table,
+    quantity_label,
+    verdict,
+    with_interval,
+)
 from theory.shared.findings import Finding
 from theory.shared.style import label, mark, sheet, styled
 
@@ -66,8 +72,16 @@ def coupling_section(
                 "paired at random.",
             ),
         },
-        tables={"couplings": couplings, "coupling_means": means, "coupling_endpoints": endpoints},
-        shown={"coupling_endpoints": "Mean coupling before and after training"},
+        tables={
+            "couplings": couplings,
+            "coupling_means": means,
+            "coupling_endpoints": endpoints,
+            "quantities": quantities_table(),
+        },
+        shown={
+            "coupling_endpoints": "Mean coupling before and after training",
+            "quantities": "What is measured of each channel",
+        },
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-UNITS: Mapping[str, str] = {"peer_predictability": "share of variance"}
-"""Quantity -> unit, where it is not nats."""
+from theory import quantities
 
 
 def words(name: object) -> str:
@@ -21,15 +20,31 @@ def words(name: object) -> str:
 
 
 def unit(name: str) -> str:
-    """The unit of a quantity."""
-    return UNITS.get(name, "nats")
+    """The unit of a quantity, as its field says."""
+    return quantities()[name].unit
+
+
+def quantities_table() -> pd.DataFrame:
+    """One row per quantity: axis, unit, range, what more of it means, and one sentence."""
+    rows = [
+        {
+            "quantity": words(name),
+            "axis": about.axis,
+            "unit": about.unit,
+            "range": about.range,
+            "more of it": about.direction,
+            "what it is": about.sentence,
+        }
+        for name, about in quantities().items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def quantity_label(name: str) -> str:
     """A quantity with its unit, for the axis of a figure.
 
     >>> quantity_label("input_capture"), quantity_label("peer_predictability")
-    ('input capture (nats)', 'peer predictability (share of variance)')
+    ('input capture (nats)', 'peer predictability (share)')
     """
     return f"{words(name)} ({unit(name)})"
 

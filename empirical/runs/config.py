@@ -108,6 +108,8 @@ class MeasureConfig(Section):
     """How many of the largest excesses over those peers are averaged."""
     bias_correction: bool = False
     """Whether the exact plug-in bias is subtracted from every information."""
+    estimate: Literal["plug_in", "corrected", "in_out"] | None = None
+    """Of what regresses on all peers; by default in_out, from inside and outside of groups."""
     hull: bool = False
     """Whether each channel's compact hull of peers is searched, which takes longer."""
     batch_size: Count = 250

@@ -199,7 +199,7 @@ def test_calibration_keeps_the_moments_of_one_group_and_the_numbers_of_ten(
     known: Calibration,
 ) -> None:
     assert known.table.settings["groups"] == 1
-    table = measure(known.model, known.loader, layers=["0", "3"])
+    table = measure(known.model, known.loader, layers=["0", "3"], estimate="plug_in")
     for name, axes in table.axes.items():
         for quantity in ("task_information", "peer_predictability", "conditional_task_information"):
             expected = pytest.approx(getattr(axes, quantity), rel=EXACT)

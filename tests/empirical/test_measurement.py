@@ -103,7 +103,8 @@ def test_every_quantity_of_a_resnet18_equals_a_plain_script_that_stores_everythi
 
 def test_hull_and_sampled_run_of_a_small_net_equal_the_plain_script():
     model, (images, labels) = small_net(), random_data(50)
-    table = measure(model, in_batches(images, labels, 20), positions=10_000, groups=5)
+    options = {"positions": 10_000, "groups": 5, "estimate": "plug_in"}
+    table = measure(model, in_batches(images, labels, 20), **options)
     assert table.layers == ["0", "3", "8"]
     assert table.norms == {"0": "1", "3": "4", "8": None}
     for name, expected in plain_measurement(model, images, labels, table.layers):
@@ -228,7 +229,7 @@ def test_depthwise_and_grouped_convolutions():
         nn.Linear(4 * 36, 5),
     )
     images, labels = random_data(40)
-    table = measure(model, [(images, labels)], positions=100, groups=5)
+    table = measure(model, [(images, labels)], positions=100, groups=5, estimate="plug_in")
     assert table.layers == ["0", "1", "2"]
     for name, expected in plain_measurement(model, images, labels, table.layers):
         assert_equal_axes(table[name], expected, 1e-8)

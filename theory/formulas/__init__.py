@@ -18,6 +18,7 @@ SUBJECTS = (
     "dynamics",
     "lesions",
     "estimation",
+    "few_samples",
 )
 """Files of this folder, in the order in which the catalogue lists them."""
 
