@@ -28,13 +28,17 @@ from tests.mutation import operators
 from tests.mutation.operators import Mutant, mutants
 
 CAMPAIGN = {
-    "theory/sampling.py": ["tests/theory/test_sampling.py"],
+    "theory/sampling.py": [
+        "tests/theory/test_sampling.py",
+        "tests/theory/test_few_samples.py",
+    ],
     "theory/rank_coupling.py": ["tests/theory/test_rank_coupling.py"],
     "theory/moments.py": ["tests/theory/test_moments.py"],
     "theory/axes.py": [
         "tests/theory/test_axes.py",
         "tests/theory/test_axes_limits.py",
         "tests/theory/test_bias_correction.py",
+        "tests/theory/test_few_samples.py",
     ],
     "empirical/analysis/statistics.py": [
         "tests/empirical/test_statistics.py",
