@@ -9,6 +9,7 @@ import pandas as pd
 
 from empirical.analysis.couplings import training_couplings
 from empirical.analysis.lesions import analyze_lesions
+from empirical.data.tables import read_table
 from empirical.measuring.table import AxisTable
 from empirical.report.coupling import coupling_section
 from empirical.report.factorial import factorial_section
@@ -124,7 +125,7 @@ def _gradients(stages: RunStages) -> pd.DataFrame:
     ends = dict.fromkeys((stages.steps[0], stages.steps[-1]))
     return pd.concat(
         [
-            pd.read_csv(stages.gradients_path(seed, step)).assign(seed=seed, step=step)
+            read_table(stages.gradients_path(seed, step)).assign(seed=seed, step=step)
             for seed in stages.config.seeds
             for step in ends
         ],
@@ -135,7 +136,7 @@ def _gradients(stages: RunStages) -> pd.DataFrame:
 def _over_seeds(stages: RunStages, name: str) -> pd.DataFrame:
     return pd.concat(
         [
-            pd.read_csv(stages.robustness_folder(seed) / name).assign(seed=seed)
+            read_table(stages.robustness_folder(seed) / name).assign(seed=seed)
             for seed in stages.config.seeds
         ],
         ignore_index=True,
