@@ -10,7 +10,7 @@ import base64
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from empirical.analysis.missing import NoDataError
 from empirical.data.tables import read_table
 from theory.shared.files import write_bytes, write_json, write_table, write_text
 from theory.shared.findings import Finding
@@ -48,15 +49,18 @@ class Section:
     note: str = ""
 
 
-def without_data(title: str, reason: str) -> Section:
-    """Return a chapter that has nothing to show, and says why.
+def chapter(title: str, make: Callable[[], Section]) -> Section:
+    """Return what `make` returns; where it finds no data, a chapter that says what is missing.
 
-    Parameters
-    ----------
-    title : heading.
-    reason : a sentence that names what is missing and how to get it.
+    >>> def nothing() -> Section:
+    ...     raise NoDataError("no layer has 8 channels.")
+    >>> chapter("What explains damage?", nothing).note
+    'Nothing to report: no layer has 8 channels.'
     """
-    return Section(title, note=f"This chapter has no data: {reason}")
+    try:
+        return make()
+    except NoDataError as reason:
+        return Section(title, note=f"Nothing to report: {reason}")
 
 
 class _Chapter(BaseModel):

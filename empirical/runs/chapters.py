@@ -17,7 +17,7 @@ from empirical.report.gradients import gradients_section
 from empirical.report.grouping import grouping_section
 from empirical.report.lesion import lesion_section
 from empirical.report.lesion_analysis import lesion_analysis_section
-from empirical.report.page import Section
+from empirical.report.page import Section, chapter
 from empirical.report.robustness import robustness_section
 from empirical.report.training import training_section
 from empirical.runs.steps import SCALAR_TARGETS, RunStages
@@ -69,11 +69,18 @@ def run_sections(
         )
         sections += [
             lesion_section(lesions, recovered),
-            lesion_analysis_section(analyze_lesions(lesions), shuffled=analyze_lesions(shuffled)),
+            chapter(
+                "Does peer support explain lesion damage beyond the other axes?",
+                lambda: lesion_analysis_section(
+                    analyze_lesions(lesions), shuffled=analyze_lesions(shuffled)
+                ),
+            ),
         ]
     if stages.config.pruning.enabled:
         pruned = stages.pruning()
-        sections.append(factorial_section(pruned.rows, pruned.scores))
+        sections.append(
+            chapter("Which channels can go?", lambda: factorial_section(pruned.rows, pruned.scores))
+        )
     return sections
 
 
