@@ -16,6 +16,7 @@ from empirical.report.factorial import factorial_section
 from empirical.report.gradients import gradients_section
 from empirical.report.grouping import grouping_section
 from empirical.report.lesion import lesion_section
+from empirical.report.lesion_analysis import TITLE as EXPLAINED
 from empirical.report.lesion_analysis import lesion_analysis_section
 from empirical.report.page import Section, chapter
 from empirical.report.robustness import robustness_section
@@ -70,7 +71,7 @@ def run_sections(
         sections += [
             lesion_section(lesions, recovered),
             chapter(
-                "Does peer support explain lesion damage beyond the other axes?",
+                EXPLAINED,
                 lambda: lesion_analysis_section(
                     analyze_lesions(lesions), shuffled=analyze_lesions(shuffled)
                 ),
