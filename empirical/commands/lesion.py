@@ -127,7 +127,8 @@ class LesionExperiment:
 
         from empirical.analysis.lesions import analyze_lesions
         from empirical.lesions.lesioning import lesion
-        from empirical.report.lesion_analysis import lesion_analysis_section
+        from empirical.report.lesion_analysis import TITLE, lesion_analysis_section
+        from empirical.report.page import chapter
         from theory.shared.files import write_table
 
         seed, permutations = self.opened.source.seed, self.options.permutations
@@ -143,11 +144,15 @@ class LesionExperiment:
         write_table(self.out / "lesions.csv", frame)
         replacement, pairs = self._replacement(), self._pairs()
         control = damages.shuffled(np.random.default_rng(seed)).to_frame()
-        found, shuffled = (
-            analyze_lesions(rows, permutations=permutations, seed=seed)
-            for rows in (frame, control.merge(scores, on=["layer", "channel"]))
-        )
-        chapters = [lesion_analysis_section(found, pairs, shuffled), *replacement]
+
+        def explained() -> Section:
+            found, shuffled = (
+                analyze_lesions(rows, permutations=permutations, seed=seed)
+                for rows in (frame, control.merge(scores, on=["layer", "channel"]))
+            )
+            return lesion_analysis_section(found, pairs, shuffled)
+
+        chapters = [chapter(TITLE, explained), *replacement]
         return chapters, float(damages.dense["accuracy"].mean())
 
     def _replacement(self) -> list[Section]:

@@ -12,16 +12,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from empirical.models import ModelSpec
 from theory.shared.files import write_bytes
+from theory.shared.foreign import parse_json
 
+T = TypeVar("T")
 _HEADER = "twoaxis"
 _FORMAT = 1
 
@@ -132,19 +135,32 @@ def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
     return _info(file, header)
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, CheckpointInfo]:
+def load_model(
+    path: str | os.PathLike[str], spec: ModelSpec | None = None
+) -> tuple[nn.Module, CheckpointInfo]:
     """Build the network that a checkpoint describes, load its weights, and return both.
 
     The network is in evaluation mode.
+
+    Parameters
+    ----------
+    path
+        The file.
+    spec
+        How to build the network, whatever the file says. Needed where it names another one than
+        those of `empirical.models`: reading a file never runs code that the file has chosen.
     """
     tensors, header = read_tensors(path)
     info = _info(Path(path), header)
-    if info.spec is None:
+    if spec is not None:
+        model = spec.build()
+    elif info.spec is not None:
+        model = info.spec.build_for(os.fspath(path))
+    else:
         raise ValueError(
             f"checkpoint {os.fspath(path)!r} does not say which network it belongs to. Build the "
             "network yourself and use load_weights(model, path)."
         )
-    model = info.spec.build()
     _load_into(model, tensors, path)
     return model.eval(), info
 
@@ -190,7 +206,7 @@ def _parsed(file: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
             f"checkpoint {str(file)!r} was not written by twoaxis: its header does not name a "
             "network. Pass the network with --model; its weights are then loaded from the file."
         )
-    header: dict[str, Any] = json.loads(metadata[_HEADER])
+    header = parse_json(metadata[_HEADER], f"header of checkpoint {str(file)!r}")
     if header.get("format") != _FORMAT:
         raise ValueError(
             f"checkpoint {str(file)!r} has format {header.get('format')!r}; this version reads "
@@ -204,11 +220,20 @@ def _info(file: Path, header: dict[str, Any]) -> CheckpointInfo:
         raise ValueError(
             f"{str(file)!r} is a training state, not a checkpoint; give step-*.safetensors."
         )
-    values = dict(header["info"])
-    values["spec"] = None if values["spec"] is None else ModelSpec(**values["spec"])
-    for name in ("class_names", "mean", "std"):
-        values[name] = tuple(values[name])
-    return CheckpointInfo(**values)
+    return from_header(CheckpointInfo, header["info"], file)
+
+
+def from_header(kind: type[T], stored: object, file: str | os.PathLike[str]) -> T:
+    """Return what a file's header says as a `kind`, every field present and of its type."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(stored), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its content"
+        raise ValueError(
+            f"header of {os.fspath(file)!r} is malformed: {where}: {first['msg']}. Write the file "
+            "again with this version."
+        ) from error
 
 
 def _corrupt(file: Path, error: Exception) -> ValueError:

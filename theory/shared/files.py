@@ -5,19 +5,26 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 CSV_DIGITS = "%.10g"
 """Ten digits: more than any estimate has, and free of the last bits that differ by platform."""
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""What a spreadsheet would compute instead of show; quotes before it are ours."""
+
 
 class Table(Protocol):
     """What a pandas DataFrame can do: theory does not import pandas."""
 
+    def map(self, func: Callable[[Any], Any]) -> Table: ...  # noqa: D102
+    def rename(self, *, columns: Callable[[Any], Any]) -> Table: ...  # noqa: D102
     def to_csv(self, *, index: bool, float_format: str, lineterminator: str) -> str: ...  # noqa: D102
 
 
@@ -65,5 +72,36 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
 
 
 def write_table(path: str | os.PathLike[str], table: Table) -> None:
-    """Write a table as CSV, atomically."""
-    write_text(path, table.to_csv(index=False, float_format=CSV_DIGITS, lineterminator="\n"))
+    """Write a table as CSV, atomically: `CSV_DIGITS` of every float, and no formulas.
+
+    Text that a spreadsheet would compute (it begins with = + - @ and is no number) gets a quote in
+    front; `unquoted` takes it away.
+    """
+    plain = table.rename(columns=_cell).map(_cell)
+    write_text(path, plain.to_csv(index=False, float_format=CSV_DIGITS, lineterminator="\n"))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if _FORMULA.match(value) and not _is_number(value) else value
+    # to_csv formats columns of floats alone, not floats among other values
+    fraction = isinstance(value, Real) and not isinstance(value, Integral)
+    return float(CSV_DIGITS % value) if fraction else value
+
+
+def unquoted(value: Any) -> Any:
+    """Return the text of a cell that `write_table` wrote; what is no text stays.
+
+    >>> unquoted("'-peer_overlap"), unquoted("'tis"), unquoted(-1.5)
+    ('-peer_overlap', "'tis", -1.5)
+    """
+    quoted = isinstance(value, str) and value.startswith("'") and _FORMULA.match(value)
+    return value[1:] if quoted else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
