@@ -138,7 +138,7 @@ def measure(
         "top": top,
         "bias_correction": bias_correction,
         "hull": hull,
-        "null": count("null", null, least=0),
+        "null": count("null", null, least=0, most=1_000_000),
     }
     one_of("precision", precision, PRECISIONS)
     stream = batches(loader, place, first_image=settings["first_image"])

@@ -102,9 +102,11 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
 def positive(name: str, value: float, *, zero: bool = False, most: float = np.inf) -> float:
     """Return `value` if it is a finite number above zero (or at zero, where `zero` allows it)."""
     number = _number(value)
-    if not (0 < number < np.inf or (zero and number == 0)) or number > most:
-        bound = "and finite" if np.isinf(most) else f"and at most {most:g}"
-        raise ValueError(f"{name} must be {'>= 0' if zero else '> 0'} {bound}; got {shown(value)}.")
+    if not (0 < number < np.inf or (zero and number == 0)):
+        bound = ">= 0" if zero else "> 0"
+        raise ValueError(f"{name} must be {bound} and finite; got {shown(value)}.")
+    if number > most:
+        raise ValueError(f"{name} must be at most {most:g}; got {shown(value)}. Lower it.")
     return number
 
 
