@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import lapack
 
 from theory.shared.validation import Float, finite_array, symmetric_psd
 
@@ -62,7 +61,7 @@ def spectrum(
     given = finite_array("sigma", sigma, ndim=(1, 2))
     values, matrix = given, None
     if given.ndim == 2:
-        matrix = _covariance(given)
+        matrix = symmetric_psd("sigma", given)
     elif given.size == 0 or given.min() < 0:
         raise ValueError(
             f"sigma must hold eigenvalues >= 0; got {given.min(initial=0.0):.3g} among "
@@ -87,23 +86,6 @@ def spectrum(
         values = np.where(values > RANK_TOLERANCE * values[-1], values, 0.0)
         return Spectrum(values, None, vectors.T @ cross)
     return Spectrum(values, matrix, cross)
-
-
-def _covariance(given: Float) -> Float:
-    """Σ as `symmetric_psd` returns it.
-
-    A Cholesky factor decides where it can, in a tenth of the time of eigenvalues, by the same
-    tolerance.
-    """
-    if (
-        given.shape[0] == given.shape[1]
-        and np.abs(given - given.T).max() <= 1e-8 * np.abs(given).max()
-    ):
-        matrix = (given + given.T) / 2
-        shifted = matrix + 1e-8 * np.abs(matrix).max() * np.eye(len(matrix))
-        if lapack.dpotrf(shifted, overwrite_a=1)[1] == 0:
-            return np.asarray(matrix, dtype=np.float64)
-    return symmetric_psd("sigma", given)
 
 
 def log_grid_integral(integrand: Callable[[Float], Float], rank: int) -> float:

@@ -53,6 +53,10 @@ def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> floa
     ψ(k) + ψ(n) − ⟨ψ(n_x + 1) + ψ(n_y + 1)⟩, n_x and n_y the neighbours strictly nearer in X and
     in Y than the k-th joint one, in the maximum norm. Columns are standardized first.
 
+    Where values repeat, as a rectifier's zeros do, several neighbours are as far as the k-th one.
+    Such a sample counts all up to that distance, itself among them, jointly, in X and in Y, and
+    contributes ψ(k̃) + ψ(n) − ψ(ñ_x) − ψ(ñ_y).
+
     Parameters
     ----------
     x : (n,) or (n, p).
@@ -64,7 +68,8 @@ def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> floa
     ValueError
         row counts differ, n <= k, or a constant column.
 
-    Source: Kraskov, Stögbauer and Grassberger (2004), arXiv:cond-mat/0305641, equation 8.
+    Source: Kraskov, Stögbauer and Grassberger (2004), arXiv:cond-mat/0305641, equation 8; Gao,
+    Kannan, Oh and Viswanath (2017), arXiv:1709.06212, for distributions with atoms.
 
     >>> rng = np.random.default_rng(0)
     >>> a, e = rng.standard_normal((2, 2000))
@@ -79,16 +84,21 @@ def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> floa
             f"and k = {neighbours}."
         )
     joint = np.hstack([first, second])
-    distances = np.asarray(cKDTree(joint).query(joint, k=neighbours + 1, p=np.inf)[0])
-    radius = distances[:, -1]
-    inside = np.nextafter(radius, 0)
-    near = [
-        cKDTree(part).query_ball_point(part, inside, p=np.inf, return_length=True)
-        for part in (first, second)
-    ]
+    tree = cKDTree(joint)
+    radius = np.asarray(tree.query(joint, k=neighbours + 1, p=np.inf)[0])[:, -1]
     # The point itself is among those counted, which makes the counts n_x + 1 and n_y + 1.
-    mean = np.mean(scipy.special.digamma(near[0]) + scipy.special.digamma(near[1]))
-    return float(scipy.special.digamma(neighbours) + scipy.special.digamma(n) - mean)
+    reached = _counts(tree, joint, radius)
+    tied = reached > neighbours + 1
+    inside = np.where(tied, radius, np.nextafter(radius, 0))
+    alone = [_counts(cKDTree(part), part, inside) for part in (first, second)]
+    psi = scipy.special.digamma
+    mean = np.mean(psi(np.where(tied, reached, neighbours)) - psi(alone[0]) - psi(alone[1]))
+    return float(psi(n) + mean)
+
+
+def _counts(tree: cKDTree, points: Float, radius: Float) -> Float:
+    found = tree.query_ball_point(points, radius, p=np.inf, return_length=True)
+    return np.asarray(found, dtype=np.float64)
 
 
 def _standardized(name: str, value: ArrayLike) -> Float:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from theory.shared.validation import count
+from theory.shared.validation import count, positive
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class ImageSet:
                 f"mean and std must have one value per channel ({self.channels}); "
                 f"got {self.mean} and {self.std}."
             )
+        for value in self.std:
+            positive("std", value)
         wrong = (self.labels < 0) | (self.labels >= self.classes)
         if wrong.any():
             first = int(wrong.nonzero()[0, 0])

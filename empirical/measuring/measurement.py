@@ -144,7 +144,7 @@ def measure(
         "bias_correction": bias_correction,
         "estimate": estimate,
         "hull": hull,
-        "null": count("null", null, least=0),
+        "null": count("null", null, least=0, most=1_000_000),
     }
     one_of("precision", precision, PRECISIONS)
     stream = batches(loader, place, first_image=settings["first_image"])
