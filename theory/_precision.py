@@ -54,11 +54,19 @@ def precision(correlation: Float, loadings: Float, ridge: float) -> Precision:
     if inverse is None:
         return _of_singular(matrix, loadings)
     diagonal, norms = np.diagonal(inverse).copy(), _row_norms(inverse)
-    return Precision(diagonal, inverse @ loadings, norms, np.zeros(c, dtype=bool))
+    return Precision(diagonal, _solved(inverse, matrix, loadings), norms, np.zeros(c, dtype=bool))
+
+
+def _solved(inverse: Float, matrix: Float, right: Float) -> Float:
+    """The X of matrix X = right, refined once: it then solves a matrix that differs by rounding."""
+    x: Float = inverse @ right
+    x += inverse @ (right - matrix @ x)
+    return x
 
 
 def _row_norms(matrix: Float) -> Float:
-    return np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+    norms: Float = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+    return norms
 
 
 def well_conditioned_inverse(matrix: Float) -> Float | None:
@@ -119,9 +127,11 @@ def _of_singular(matrix: Float, loadings: Float) -> Precision:
     collinear = np.zeros(c, dtype=bool)
     collinear[others] = True
     collinear[entered] = np.sqrt((functions**2).sum(axis=1)) > INVOLVED
+    inverse = root.T @ root
     diagonal, coefficients, norms = np.full(c, np.inf), np.zeros_like(loadings), np.zeros(c)
-    diagonal[entered] = (root**2).sum(axis=0)
+    diagonal[entered] = np.diagonal(inverse)
     diagonal[collinear] = np.inf
-    coefficients[entered] = root.T @ (root @ loadings[entered])
-    norms[entered] = _row_norms(root.T @ root)
+    norms[entered] = _row_norms(inverse)
+    own = matrix[np.ix_(entered, entered)]
+    coefficients[entered] = _solved(inverse, own, loadings[entered])
     return Precision(diagonal, coefficients, norms, collinear)
