@@ -57,11 +57,20 @@ def precision(correlation: Float, loadings: Float, ridge: float) -> Precision:
         return _of_singular(matrix, loadings)
     none, everyone = np.zeros(c, dtype=bool), np.arange(c)
     diagonal, norms = np.diagonal(inverse).copy(), _row_norms(inverse)
-    return Precision(diagonal, inverse @ loadings, norms, none, everyone)
+    solved, none = _solved(inverse, matrix, loadings), np.zeros(c, dtype=bool)
+    return Precision(diagonal, solved, norms, none, np.arange(c))
+
+
+def _solved(inverse: Float, matrix: Float, right: Float) -> Float:
+    """The X of matrix X = right, refined once: it then solves a matrix that differs by rounding."""
+    x: Float = inverse @ right
+    x += inverse @ (right - matrix @ x)
+    return x
 
 
 def _row_norms(matrix: Float) -> Float:
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", matrix, matrix)))
+    norms: Float = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+    return norms
 
 
 def well_conditioned_inverse(matrix: Float) -> Float | None:
@@ -122,9 +131,12 @@ def _of_singular(matrix: Float, loadings: Float) -> Precision:
     collinear = np.zeros(c, dtype=bool)
     collinear[others] = True
     collinear[entered] = np.sqrt((functions**2).sum(axis=1)) > INVOLVED
+    inverse = root.T @ root
     diagonal, coefficients, norms = np.full(c, np.inf), np.zeros_like(loadings), np.zeros(c)
-    diagonal[entered] = (root**2).sum(axis=0)
+    diagonal[entered] = np.diagonal(inverse)
     diagonal[collinear] = np.inf
-    coefficients[entered] = root.T @ (root @ loadings[entered])
-    norms[entered] = _row_norms(root.T @ root)
-    return Precision(diagonal, coefficients, norms, collinear, np.sort(entered).astype(np.intp))
+    norms[entered] = _row_norms(inverse)
+    own = matrix[np.ix_(entered, entered)]
+    coefficients[entered] = _solved(inverse, own, loadings[entered])
+    basis = np.sort(entered).astype(np.intp)
+    return Precision(diagonal, coefficients, norms, collinear, basis)

@@ -24,8 +24,9 @@ def real_array(name: str, value: Any) -> Float:
         value = value.detach().cpu()
         value = (value if value.is_complex() else value.double()).numpy()
     if np.ma.is_masked(value):
+        masked = int(np.ma.getmaskarray(value).sum())
         raise ValueError(
-            f"{name} must have no masked entries; got {np.ma.count_masked(value)} of them. "
+            f"{name} must have no masked entries; got {masked} of them. "
             "Drop those samples, or fill them."
         )
     try:
@@ -112,8 +113,9 @@ def positive(name: str, value: float, *, zero: bool = False, most: float = np.in
 
 def count(name: str, value: int, *, least: int = 1, most: int | None = None) -> int:
     """Return `value` as an int if it is a whole number from `least` to `most`."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if whole or _number(value).is_integer():
+    given: Any = value
+    whole = isinstance(given, Integral) and not isinstance(given, bool)
+    if whole or _number(given).is_integer():
         number = int(value)
         if number >= least and (most is None or number <= most):
             return number
@@ -121,9 +123,9 @@ def count(name: str, value: int, *, least: int = 1, most: int | None = None) -> 
     raise ValueError(f"{name} must be a whole number {bound}; got {shown(value)}.")
 
 
-def _number(value: object) -> float:
+def _number(value: Any) -> float:
     """Return a real number as a float, and NaN for anything else, truth values among it."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return np.nan
     try:
         return float(value)
