@@ -14,7 +14,7 @@ from operator import add
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.shared.validation import Float, count, finite_array, symmetric_psd
+from theory.shared.validation import Float, count, finite_array, indices, instance, symmetric_psd
 
 BLOCK = 256
 """Rows of a symmetric product that are computed at once."""
@@ -195,11 +195,7 @@ class Moments:
 
     def select(self, channels: ArrayLike) -> Moments:
         """The moments of some channels, in the given order, with all targets."""
-        index = np.asarray(channels, dtype=np.intp).ravel()
-        if index.size == 0 or index.min() < 0 or index.max() >= self.n_channels:
-            raise ValueError(
-                f"channels must be indices from 0 to {self.n_channels - 1}; got {channels!r}."
-            )
+        index = indices("channels", channels, self.n_channels)
         keep = np.concatenate([index, np.arange(self.n_channels, self.mean.size)])
         return Moments(self.mean[keep], self.cov[np.ix_(keep, keep)], self.n_targets, self.n)
 
@@ -212,7 +208,10 @@ def merge(parts: Iterable[Moments]) -> Moments:
     ValueError
         no parts.
     """
+    instance("parts", parts, Iterable, "Pass a list of Moments.")
     groups = list(parts)
+    for group in groups:
+        instance("parts", group, Moments, "Build each with Moments.from_samples.")
     if not groups:
         raise ValueError("parts must hold at least one Moments; got none.")
     return reduce(add, groups)

@@ -6,7 +6,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.moments import Moments
-from theory.shared.validation import Float, finite_array, one_of
+from theory.shared.validation import (
+    Float,
+    count,
+    finite_array,
+    instance,
+    one_of,
+    positive,
+    symmetric_psd,
+)
 
 
 def oas_intensity(cov: ArrayLike, n: int) -> float:
@@ -24,7 +32,8 @@ def oas_intensity(cov: ArrayLike, n: int) -> float:
     >>> oas_intensity(np.eye(3), 10)
     1.0
     """
-    s = finite_array("cov", cov, ndim=2)
+    s = symmetric_psd("cov", cov)
+    count("n", n)
     p = s.shape[0]
     square, trace2 = float(np.sum(s * s)), float(np.trace(s)) ** 2
     spread = (n + 1 - 2 / p) * (square - trace2 / p)
@@ -57,17 +66,19 @@ def shrink(moments: Moments, method: str = "oas", amount: float | None = None) -
            [0.25, 1.  ]])
     """
     one_of("method", method, ("none", "ridge", "oas"))
+    instance("moments", moments, Moments, "Build one with Moments.from_samples.")
     if (amount is None) == (method == "ridge"):
-        raise ValueError(f"amount goes with method='ridge' only; got {amount!r} with {method!r}.")
+        raise ValueError(
+            f"amount goes with method='ridge' only, and must; got {amount!r}, {method!r}."
+        )
     deviation = np.sqrt(np.diagonal(moments.cov))
     safe = np.where(deviation > 0, deviation, 1.0)
     correlation = moments.cov / np.outer(safe, safe)
     if method == "none":
         return moments
     if method == "ridge":
-        if amount is None or not amount >= 0:
-            raise ValueError(f"amount must be >= 0; got {amount!r}.")
-        intensity = amount / (1 + amount)
+        ridge = positive("amount", amount or 0.0, zero=True)
+        intensity = ridge / (1 + ridge)
     else:
         if moments.n is None:
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 Float = NDArray[np.float64]
 
 
-def finite_array(name: str, value: ArrayLike, *, ndim: int | Sequence[int]) -> Float:
+def finite_array(name: str, value: ArrayLike | None, *, ndim: int | Sequence[int]) -> Float:
     """Return `value` as float64, or say which argument has a wrong shape or a non-finite entry."""
-    array = np.asarray(value, dtype=np.float64)
+    array = real_array(name, value)
     allowed = (ndim,) if isinstance(ndim, int) else tuple(ndim)
     if array.ndim not in allowed:
         wanted = " or ".join(f"{d}-dimensional" for d in allowed)
@@ -26,6 +27,29 @@ def finite_array(name: str, value: ArrayLike, *, ndim: int | Sequence[int]) -> F
             f"({array[first]}). Remove or impute them."
         )
     return array
+
+
+def real_array(name: str, value: ArrayLike | None) -> Float:
+    """Return `value` as float64, NaN and all, or say that it does not hold real numbers."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, or a tensor in a graph
+        raise TypeError(
+            f"{name} must be an array of real numbers; got {_shown(value)} ({error}). Pass a NumPy "
+            "array, or a list with rows of one length."
+        ) from error
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} must be an array of real numbers; got {_shown(value)} of dtype {array.dtype}. "
+            "Pass floats."
+        )
+    return np.asarray(array, dtype=np.float64)
+
+
+def columns(name: str, value: ArrayLike | None) -> Float:
+    """Return a finite vector or matrix as a matrix, a vector as its one column."""
+    array = finite_array(name, value, ndim=(1, 2))
+    return array[:, None] if array.ndim == 1 else array
 
 
 def symmetric_psd(name: str, value: ArrayLike) -> Float:
@@ -50,6 +74,16 @@ def symmetric_psd(name: str, value: ArrayLike) -> Float:
     return matrix
 
 
+def indices(name: str, value: ArrayLike, size: int, *, distinct: bool = False) -> NDArray[np.intp]:
+    """Return `value` as a vector of at least one index from 0 to `size` - 1."""
+    array = real_array(name, value).ravel()
+    inside = array.size > 0 and array.min() >= 0 and array.max() < size
+    if not inside or (array % 1).any() or (distinct and np.unique(array).size < array.size):
+        wanted = f"distinct indices below {size}" if distinct else f"indices from 0 to {size - 1}"
+        raise ValueError(f"{name} must be {wanted}; got {array.tolist()}.")
+    return array.astype(np.intp)
+
+
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     """Return `value`, or say which values are allowed and which of them is nearest."""
     choices = list(allowed)
@@ -62,15 +96,65 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
 
 def positive(name: str, value: float, *, zero: bool = False) -> float:
     """Return `value` if it is a finite number above zero (or at zero, where `zero` allows it)."""
-    number = float(value)
+    wanted = f"{'>= 0' if zero else '> 0'} and finite"
+    number = _number(name, value, wanted)
     if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
-        raise ValueError(f"{name} must be {'>= 0' if zero else '> 0'} and finite; got {value!r}.")
+        raise ValueError(f"{name} must be {wanted}; got {value!r}.")
     return number
 
 
-def count(name: str, value: int, *, least: int = 1) -> int:
-    """Return `value` as an int if it is a whole number of at least `least`."""
-    number = int(value)
-    if number != value or number < least:
-        raise ValueError(f"{name} must be a whole number >= {least}; got {value!r}.")
+def within(name: str, value: float, interval: str) -> float:
+    """Return `value` if it is a number in `interval`, written as "[0, 1)".
+
+    >>> within("share", 0.5, "(0, 1]")
+    0.5
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    wanted = f"between {low:g} and {high:g}, in {interval}"
+    number = _number(name, value, wanted)
+    above = low <= number if interval[0] == "[" else low < number
+    below = number <= high if interval[-1] == "]" else number < high
+    if not (above and below):
+        raise ValueError(f"{name} must be {wanted}; got {value!r}.")
     return number
+
+
+def count(name: str, value: int, *, least: int = 1, most: int | None = None) -> int:
+    """Return `value` as an int if it is a whole number from `least` to `most`."""
+    wanted = f"a whole number >= {least}"
+    if most is not None:
+        wanted = f"a whole number from {least} to {most:,}"
+    number = _number(name, value, wanted)
+    if not np.isfinite(number) or number != int(value) or int(value) < least:
+        raise ValueError(f"{name} must be {wanted}; got {value!r}.")
+    if most is not None and int(value) > most:
+        raise ValueError(f"{name} must be {wanted}, to fit into memory; got {value!r}.")
+    return int(value)
+
+
+def instance(name: str, value: object, kind: type | tuple[type, ...], remedy: str) -> None:
+    """Refuse a `value` that is of none of the kinds, and say how to get one that is."""
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(each.__name__ for each in kinds)
+        raise TypeError(f"{name} must be a {wanted}; got {_shown(value)}. {remedy}")
+
+
+def _number(name: str, value: Any, wanted: str) -> float:
+    """Return a real number as float: text, truth values and arrays are none."""
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value) != 0:
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be {wanted}; got {_shown(value)}.") from None
+
+
+def _shown(value: object) -> str:
+    """Text and truth values as they are; of everything else the kind, and an array's shape."""
+    if value is None or isinstance(value, (bool, str, bytes, int, float, complex)):
+        return repr(value)
+    shape = getattr(value, "shape", None)
+    if isinstance(value, (list, tuple)):
+        return f"the {type(value).__name__} {str(value)[:60]}"
+    return type(value).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
