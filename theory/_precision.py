@@ -55,7 +55,6 @@ def precision(correlation: Float, loadings: Float, ridge: float) -> Precision:
     inverse = well_conditioned_inverse(matrix)
     if inverse is None:
         return _of_singular(matrix, loadings)
-    none, everyone = np.zeros(c, dtype=bool), np.arange(c)
     diagonal, norms = np.diagonal(inverse).copy(), _row_norms(inverse)
     solved, none = _solved(inverse, matrix, loadings), np.zeros(c, dtype=bool)
     return Precision(diagonal, solved, norms, none, np.arange(c))

@@ -15,7 +15,15 @@ from theory.hull import compact_hull
 from theory.moments import Moments
 from theory.pairs import nearest_peers, overlap, pairwise_excess
 from theory.quantity import TARGET_AXIS, ChannelAxes
-from theory.shared.validation import Float, count, finite_array, one_of, positive
+from theory.shared.validation import (
+    Float,
+    count,
+    finite_array,
+    instance,
+    one_of,
+    positive,
+    real_array,
+)
 from theory.standardize import COPY_TOLERANCE, Standardized, standardize
 
 LARGEST_RIDGE = 1e6
@@ -143,6 +151,7 @@ def reference_noise(power: Float, noise: str | float) -> float:
 
 
 def _check(moments: Moments, ridge: float, peers: int, top: int, bias_correction: bool) -> None:
+    instance("moments", moments, Moments, "Build one with Moments.from_samples.")
     if moments.n_channels < 2:
         raise ValueError(
             f"moments must have at least 2 channels; got {moments.n_channels}. "
@@ -155,7 +164,7 @@ def _check(moments: Moments, ridge: float, peers: int, top: int, bias_correction
     if bias_correction and moments.n is None:
         raise ValueError(
             "bias_correction needs a sample count; these moments are a population (n=None), "
-            "which has no sampling bias."
+            "which has no sampling bias. Pass False, not True."
         )
     positive("ridge", ridge, zero=True, most=LARGEST_RIDGE)
     count("peers", peers)
@@ -165,7 +174,7 @@ def _check(moments: Moments, ridge: float, peers: int, top: int, bias_correction
 def _squared_norms(weights: ArrayLike | None, c: int) -> Float:
     if weights is None:
         return np.full(c, np.nan)
-    array = np.asarray(weights, dtype=np.float64)
+    array = real_array("weights", weights)
     if array.ndim < 1 or array.shape[0] != c:
         raise ValueError(f"weights must have {c} rows, one per channel; got shape {array.shape}.")
     rows = finite_array("weights", array.reshape(c, -1), ndim=2)

@@ -14,7 +14,14 @@ from operator import add
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.shared.validation import Float, count, finite_array, shown, symmetric_psd
+from theory.shared.validation import (
+    Float,
+    count,
+    finite_array,
+    instance,
+    shown,
+    symmetric_psd,
+)
 
 BLOCK = 256
 """Rows of a symmetric product that are computed at once."""
@@ -263,7 +270,10 @@ def merge(parts: Iterable[Moments]) -> Moments:
     ValueError
         no parts.
     """
+    instance("parts", parts, Iterable, "Pass a list of Moments.")
     groups = list(parts)
+    for group in groups:
+        instance("parts", group, Moments, "Build each with Moments.from_samples.")
     if not groups:
         raise ValueError("parts must hold at least one Moments; got none.")
     return reduce(add, groups)

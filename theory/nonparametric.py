@@ -21,7 +21,10 @@ def normal_scores(samples: ArrayLike) -> Float:
     >>> normal_scores([3.0, 1.0, 2.0]).round(3)
     array([ 0.674, -0.674,  0.   ])
     """
-    x = finite_array("samples", samples, ndim=(1, 2))
+    return _scores(finite_array("samples", samples, ndim=(1, 2)))
+
+
+def _scores(x: Float) -> Float:
     ranks = scipy.stats.rankdata(x, axis=0)
     return np.asarray(scipy.special.ndtri(ranks / (x.shape[0] + 1)), dtype=np.float64)
 
@@ -44,7 +47,10 @@ def copula_moments(y: ArrayLike, t: ArrayLike | None = None) -> Moments:
     >>> bool(np.allclose(copula_moments(x**3).cov, copula_moments(x).cov))
     True
     """
-    return Moments.from_samples(normal_scores(y), None if t is None else normal_scores(t))
+    channels = _scores(finite_array("y", y, ndim=2))
+    return Moments.from_samples(
+        channels, None if t is None else _scores(finite_array("t", t, ndim=(1, 2)))
+    )
 
 
 def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> float:
@@ -106,5 +112,8 @@ def _standardized(name: str, value: ArrayLike) -> Float:
     array = array.reshape(array.shape[0], -1)
     deviation = array.std(axis=0)
     if np.any(deviation == 0):
-        raise ValueError(f"{name} has a constant column, {int(np.argmin(deviation))}; remove it.")
+        column = int(np.argmin(deviation))
+        raise ValueError(
+            f"{name} has a constant column, {column}, all of it {array[0, column]}. Remove it."
+        )
     return np.asarray((array - array.mean(axis=0)) / deviation, dtype=np.float64)

@@ -6,7 +6,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.moments import Moments, trusted_moments
-from theory.shared.validation import Float, count, finite_array, one_of, positive
+from theory.shared.validation import (
+    Float,
+    count,
+    finite_array,
+    instance,
+    one_of,
+    positive,
+    symmetric_psd,
+)
 from theory.standardize import live_channels
 
 
@@ -25,9 +33,9 @@ def oas_intensity(cov: ArrayLike, n: int) -> float:
     >>> oas_intensity(np.eye(3), 10)
     1.0
     """
-    s = finite_array("cov", cov, ndim=2)
-    p = s.shape[0]
+    s = symmetric_psd("cov", cov)
     count("n", n)
+    p = s.shape[0]
     largest = float(np.abs(s).max(initial=0.0))
     if s.shape != (p, p) or largest == 0:
         raise ValueError(
@@ -67,8 +75,11 @@ def shrink(moments: Moments, method: str = "oas", amount: float | None = None) -
            [0.25, 1.  ]])
     """
     one_of("method", method, ("none", "ridge", "oas"))
+    instance("moments", moments, Moments, "Build one with Moments.from_samples.")
     if (amount is None) == (method == "ridge"):
-        raise ValueError(f"amount goes with method='ridge' only; got {amount!r} with {method!r}.")
+        raise ValueError(
+            f"amount goes with method='ridge' only, and must; got {amount!r}, {method!r}."
+        )
     if method == "none":
         return moments
     live = np.concatenate(

@@ -20,7 +20,7 @@ NOT_A_NUMBER = [
 @pytest.mark.parametrize("value", NOT_A_NUMBER, ids=repr)
 @pytest.mark.parametrize("check", [count, positive])
 def test_what_is_no_number_is_refused_by_name(check, value):
-    with pytest.raises(ValueError, match=r"^width must be .*; got "):
+    with pytest.raises((TypeError, ValueError), match=r"^width must be .*; got "):
         check("width", value)
 
 
@@ -29,10 +29,13 @@ def test_numbers_of_every_type_are_numbers():
         assert count("n", three) == positive("n", three) == 3
         assert type(count("n", three)) is int
     assert count("n", 10**400) == 10**400
-    for value, message in ((10**12, "from 1 to 100; got 1000000000000"), (2.5, "got 2.5")):
-        with pytest.raises(ValueError, match=message):
+    for value, message in (
+        (10**12, "from 1 to 100, to fit into memory; got 1000000000000"),
+        (2.5, "got 2.5"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
             count("null", value, most=100)
-    with pytest.raises(ValueError, match="n must be > 0 and finite; got 1000000.*\\.\\.\\."):
+    with pytest.raises(ValueError, match=r"n must be > 0 and finite; got 1000000"):
         positive("n", 10**400)
 
 
@@ -56,18 +59,21 @@ def test_arrays_of_every_real_type_are_their_numbers(value):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.ones((2, 2)) * 1j, "y must hold real numbers; got .* of type complex128"),
-        (torch.ones(2, 2, dtype=torch.complex64), "y must hold real numbers; .* complex64"),
+        (np.ones((2, 2)) * 1j, "y must be an array of real numbers; got .* of dtype complex128"),
+        (
+            torch.ones(2, 2, dtype=torch.complex64),
+            "y must be an array of real numbers; .* complex64",
+        ),
         (np.ma.masked_array(np.ones((2, 2)), mask=np.eye(2)), "no masked entries; got 2 of them"),
-        (np.array([[Fraction(1), 2]], dtype=object), "of type object. Convert it to float64"),
-        ([["1", "2"]], "y must hold real numbers"),
+        (np.array([[Fraction(1), 2]], dtype=object), "of dtype object. Pass floats"),
+        ([["1", "2"]], "y must be an array of real numbers"),
         ([[1.0], [1.0, 2.0]], "y must be an array of real numbers"),
-        (None, "y must hold real numbers; got None"),
+        (None, "y must be an array of real numbers; got None"),
         ([[np.longdouble("1e400")]], "y must be finite; 1 entries are not"),
     ],
 )
 def test_arrays_that_are_not_real_are_refused(value, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         Moments.from_samples(value)
 
 
@@ -83,7 +89,7 @@ def test_scales_whose_squares_double_precision_does_not_hold(scale):
 
 @pytest.mark.parametrize("variance", [1e-310, 1e-290, 1e290, 1e308])
 def test_variances_that_double_precision_does_not_divide_by(variance):
-    with pytest.raises(ValueError, match="variances between .*; channel 1 has .* Divide"):
+    with pytest.raises(ValueError, match=r"variances between .*; channel 1 has .* Divide"):
         channel_axes(Moments.from_covariance(np.diag([1.0, variance, 1.0])))
     with pytest.raises(ValueError, match="target 0 has"):
         channel_axes(Moments.from_covariance(np.diag([1.0, 1.0, variance])))
@@ -117,7 +123,7 @@ def test_a_constant_channel_is_dead_at_any_scale(offset):
     ],
 )
 def test_moments_built_directly_are_checked(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         Moments(*arguments)
 
 

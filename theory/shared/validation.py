@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -32,23 +32,20 @@ def real_array(name: str, value: Any) -> Float:
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} must be an array of real numbers; got {error}.") from None
+        raise TypeError(
+            f"{name} must be an array of real numbers; got {shown(value)} ({error}). Pass a NumPy "
+            "array, or a list with rows of one length."
+        ) from None
     if array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name} must hold real numbers; got {shown(value)} of type {array.dtype}. "
-            "Convert it to float64."
+        raise TypeError(
+            f"{name} must be an array of real numbers; got {shown(value)} of dtype {array.dtype}. "
+            "Pass floats."
         )
     with np.errstate(over="ignore"):  # what a wider float overflows to is found as not finite
         return np.asarray(array, dtype=np.float64)
 
 
-def shown(value: object) -> str:
-    """Return `value` in one short line, for a message."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def finite_array(name: str, value: ArrayLike, *, ndim: int | Sequence[int]) -> Float:
+def finite_array(name: str, value: ArrayLike | None, *, ndim: int | Sequence[int]) -> Float:
     """Return `value` as float64, or say which argument has a wrong shape or a non-finite entry."""
     array = real_array(name, value)
     allowed = (ndim,) if isinstance(ndim, int) else tuple(ndim)
@@ -63,6 +60,12 @@ def finite_array(name: str, value: ArrayLike, *, ndim: int | Sequence[int]) -> F
             f"({array[first]}). Remove or impute them."
         )
     return array
+
+
+def columns(name: str, value: ArrayLike | None) -> Float:
+    """Return a finite vector or matrix as a matrix, a vector as its one column."""
+    array = finite_array(name, value, ndim=(1, 2))
+    return array[:, None] if array.ndim == 1 else array
 
 
 def symmetric_psd(name: str, value: ArrayLike) -> Float:
@@ -90,6 +93,16 @@ def symmetric_psd(name: str, value: ArrayLike) -> Float:
     return matrix
 
 
+def indices(name: str, value: ArrayLike, size: int, *, distinct: bool = False) -> NDArray[np.intp]:
+    """Return `value` as a vector of at least one index from 0 to `size` - 1."""
+    array = real_array(name, value).ravel()
+    inside = array.size > 0 and array.min() >= 0 and array.max() < size
+    if not inside or (array % 1).any() or (distinct and np.unique(array).size < array.size):
+        wanted = f"distinct indices below {size}" if distinct else f"indices from 0 to {size - 1}"
+        raise ValueError(f"{name} must be {wanted}; got {array.tolist()}.")
+    return array.astype(np.intp)
+
+
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     """Return `value`, or say which values are allowed and which of them is nearest."""
     choices = list(allowed)
@@ -102,32 +115,69 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
 
 def positive(name: str, value: float, *, zero: bool = False, most: float = np.inf) -> float:
     """Return `value` if it is a finite number above zero (or at zero, where `zero` allows it)."""
-    number = _number(value)
-    if not (0 < number < np.inf or (zero and number == 0)):
-        bound = ">= 0" if zero else "> 0"
-        raise ValueError(f"{name} must be {bound} and finite; got {shown(value)}.")
+    wanted = f"{'>= 0' if zero else '> 0'} and finite"
+    number = _number(name, value, wanted)
+    if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
+        raise ValueError(f"{name} must be {wanted}; got {shown(value)}.")
     if number > most:
         raise ValueError(f"{name} must be at most {most:g}; got {shown(value)}. Lower it.")
     return number
 
 
+def within(name: str, value: float, interval: str) -> float:
+    """Return `value` if it is a number in `interval`, written as "[0, 1)".
+
+    >>> within("share", 0.5, "(0, 1]")
+    0.5
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    wanted = f"between {low:g} and {high:g}, in {interval}"
+    number = _number(name, value, wanted)
+    above = low <= number if interval[0] == "[" else low < number
+    below = number <= high if interval[-1] == "]" else number < high
+    if not (above and below):
+        raise ValueError(f"{name} must be {wanted}; got {value!r}.")
+    return number
+
+
 def count(name: str, value: int, *, least: int = 1, most: int | None = None) -> int:
     """Return `value` as an int if it is a whole number from `least` to `most`."""
-    given: Any = value
-    whole = isinstance(given, Integral) and not isinstance(given, bool)
-    if whole or _number(given).is_integer():
-        number = int(value)
-        if number >= least and (most is None or number <= most):
-            return number
-    bound = f">= {least}" if most is None else f"from {least} to {most}"
-    raise ValueError(f"{name} must be a whole number {bound}; got {shown(value)}.")
+    wanted = f"a whole number >= {least}"
+    if most is not None:
+        wanted = f"a whole number from {least} to {most:,}"
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    number = value if whole else _number(name, value, wanted)
+    if abs(number) == np.inf or number != number // 1 or number < least:
+        raise ValueError(f"{name} must be {wanted}; got {shown(value)}.")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be {wanted}, to fit into memory; got {shown(value)}.")
+    return int(value)
 
 
-def _number(value: Any) -> float:
-    """Return a real number as a float, and NaN for anything else, truth values among it."""
+def instance(name: str, value: object, kind: type | tuple[type, ...], remedy: str) -> None:
+    """Refuse a `value` that is of none of the kinds, and say how to get one that is."""
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(each.__name__ for each in kinds)
+        raise TypeError(f"{name} must be a {wanted}; got {shown(value)}. {remedy}")
+
+
+def _number(name: str, value: Any, wanted: str) -> float:
+    """Return a real number as float: text, truth values and arrays are none."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        return np.nan
+        raise TypeError(f"{name} must be {wanted}; got {shown(value)}.")
     try:
         return float(value)
     except OverflowError:
-        return np.inf
+        return float(np.inf)
+
+
+def shown(value: object) -> str:
+    """Text and truth values as they are; of everything else the kind, and an array's shape."""
+    if value is None or isinstance(value, (bool, str, bytes, int, float, complex)):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    shape = getattr(value, "shape", None)
+    if isinstance(value, (list, tuple)):
+        return f"the {type(value).__name__} {str(value)[:60]}"
+    return type(value).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
