@@ -32,7 +32,7 @@ def test_numbers_of_every_type_are_numbers():
     for value, message in ((10**12, "from 1 to 100; got 1000000000000"), (2.5, "got 2.5")):
         with pytest.raises(ValueError, match=message):
             count("null", value, most=100)
-    with pytest.raises(ValueError, match="n must be > 0 and finite; got 1000000.*\\.\\.\\."):
+    with pytest.raises(ValueError, match=r"n must be > 0 and finite; got 10{20,}"):
         positive("n", 10**400)
 
 
@@ -83,7 +83,7 @@ def test_scales_whose_squares_double_precision_does_not_hold(scale):
 
 @pytest.mark.parametrize("variance", [1e-310, 1e-290, 1e290, 1e308])
 def test_variances_that_double_precision_does_not_divide_by(variance):
-    with pytest.raises(ValueError, match="variances between .*; channel 1 has .* Divide"):
+    with pytest.raises(ValueError, match=r"variances between .*; channel 1 has .* Divide"):
         channel_axes(Moments.from_covariance(np.diag([1.0, variance, 1.0])))
     with pytest.raises(ValueError, match="target 0 has"):
         channel_axes(Moments.from_covariance(np.diag([1.0, 1.0, variance])))
