@@ -21,20 +21,20 @@ SMALLEST = 1e-6
 
 
 def conditional_information(
-    loadings: Float, inverse: Precision
+    loadings: Float, inverse: Precision, target_rounding: float = 0.0
 ) -> tuple[Float, NDArray[np.bool_], NDArray[np.bool_]]:
     """(C,) I(T; Y_i | Y_-i) in nats; for whom T is determined; and who is undecided.
 
     I = ½ log(1 + v), v = b S⁻¹ bᵀ / P_ii, P = (R + rI)⁻¹, b the row i of X = PG and S = I - GᵀX
     the share of the white targets that no channel explains. Disturbing R by ε disturbs S by XᵀεX,
     P_ii by P_i ε P_i and b by P_i ε X: so S is known up to ε(1 + ‖X‖)², and where that is all
-    there is of it, in any direction, T is determined.
+    there is of it, in any direction, T is determined. What `standardize` says of the targets adds.
     """
     x = inverse.coefficients
     unexplained = np.eye(loadings.shape[1]) - loadings.T @ x
     values, vectors = np.linalg.eigh((unexplained + unexplained.T) / 2)
     x = x @ vectors
-    error = ROUNDING * (1 + np.linalg.norm(x, axis=0)) ** 2
+    error = ROUNDING * (1 + np.linalg.norm(x, axis=0)) ** 2 + target_rounding
     none = np.zeros(len(x), dtype=bool)
     if np.any(values <= error):
         return np.where(inverse.collinear, 0.0, np.nan), ~inverse.collinear, none

@@ -210,15 +210,21 @@ def _target_axis(layer: Standardized, inverse: Precision, peers: int, top: int) 
     """Target axis of the live channels; infinite informations are NaN."""
     explained = (layer.loadings**2).sum(axis=1)
     information = np.full_like(explained, np.nan)
-    open_ = explained < 1 - COPY_TOLERANCE
+    open_ = explained < 1 - max(COPY_TOLERANCE, layer.target_rounding)
     information[open_] = -0.5 * np.log1p(-explained[open_])
-    conditional = conditional_information(layer.loadings, inverse)[0]
+    conditional = conditional_information(layer.loadings, inverse, layer.target_rounding)[0]
     nearest, chosen = nearest_peers(layer.correlation, peers)
     if nearest.shape[1] == 0:  # the only live channel of its layer
         zeros = np.zeros_like(explained)
         excess, redundancy = zeros, zeros
     else:
-        pairs = pairwise_excess(layer.correlation, layer.loadings, explained, nearest)
+        pairs = pairwise_excess(
+            layer.correlation,
+            layer.loadings,
+            np.where(open_, explained, 1.0),
+            nearest,
+            layer.target_rounding,
+        )
         pairs[~chosen] = -np.inf
         largest = min(top, peers, pairs.shape[1])
         excess = np.partition(pairs, pairs.shape[1] - largest, axis=1)[:, -largest:].mean(axis=1)
@@ -300,7 +306,9 @@ def _affected(
         "few_samples": listed(unknown | few),
     }
     if has_target:
-        _, determined, undecided = conditional_information(layer.loadings, inverse)
+        _, determined, undecided = conditional_information(
+            layer.loadings, inverse, layer.target_rounding
+        )
         determined, undecided = determined & ~unknown, undecided & ~unknown
         for name in ("task_information", "target_excess"):
             determined = determined | np.isnan(quantities[name][layer.live])

@@ -61,7 +61,11 @@ def nearest_peers(correlation: Float, peers: int) -> tuple[NDArray[np.intp], NDA
 
 
 def pairwise_excess(
-    correlation: Float, loadings: Float, explained: Float, peers: NDArray[np.intp]
+    correlation: Float,
+    loadings: Float,
+    explained: Float,
+    peers: NDArray[np.intp],
+    target_rounding: float = 0.0,
 ) -> Float:
     """(C, m) excess S_ij = I(T; Y_i, Y_j) - max(I(T; Y_i), I(T; Y_j)) in nats.
 
@@ -79,6 +83,7 @@ def pairwise_excess(
     loadings : (C, r) G.
     explained : (C,) h, the share of the target's variance that each channel explains.
     peers : (C, m) peers of each channel.
+    target_rounding : of `Standardized`.
     """
     r = np.take_along_axis(correlation, peers, axis=1)
     own, other = explained[:, None], explained[peers]
@@ -99,7 +104,8 @@ def pairwise_excess(
         numerator[close] = _from_vectors(r, loadings, explained, peers, close)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(copies, 0.0, np.maximum(numerator, 0.0) / denominator)
-        determined = ~copies & (share >= 1 - ROUNDING * (1 / unshared + 1 / unexplained))
+        rounding = ROUNDING / unshared + (ROUNDING + target_rounding) / unexplained
+        determined = ~copies & (share >= 1 - rounding)
     share[determined | (unexplained <= COPY_TOLERANCE)] = np.nan
     result: Float = -0.5 * np.log1p(-share)
     return result

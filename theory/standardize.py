@@ -36,12 +36,15 @@ class Standardized:
     live : (L,) indices of the channels whose variance is not zero up to rounding.
     correlation : (L, L) R.
     loadings : (L, r) G, correlation of each live channel with the r white targets.
+    target_rounding : what rounding makes of a share of the targets: the more, the less independent
+        they are.
     """
 
     power: Float
     live: np.ndarray[tuple[int], np.dtype[np.intp]]
     correlation: Float
     loadings: Float
+    target_rounding: float
 
 
 def standardize(moments: Moments) -> Standardized:
@@ -56,8 +59,12 @@ def standardize(moments: Moments) -> Standardized:
     correlation = block * scale[:, None]
     correlation *= scale
     np.fill_diagonal(correlation, 1.0)
-    loadings = (moments.cov[live, c:] * scale[:, None]) @ whitening(moments.cov[c:, c:])
-    return Standardized(power, live, correlation, loadings)
+    white = whitening(moments.cov[c:, c:])
+    loadings = (moments.cov[live, c:] * scale[:, None]) @ white
+    # 1 / the smallest eigenvalue kept
+    amplified = (white * white * np.diagonal(moments.cov)[c:, None]).sum(axis=0).max(initial=0.0)
+    rounding = 32 * np.finfo(np.float64).eps * float(amplified)
+    return Standardized(power, live, correlation, loadings, rounding)
 
 
 def live_channels(moments: Moments) -> np.ndarray[tuple[int], np.dtype[np.intp]]:

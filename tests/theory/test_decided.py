@@ -55,6 +55,17 @@ def test_as_many_channels_as_degrees_of_freedom_determine_any_target():
         assert again.affected == axes.affected
 
 
+def test_targets_that_are_nearly_one_are_known_up_to_their_own_rounding():
+    """Three samples: each of two channels' rank 2 spans whatever three targets say."""
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        y, t = rng.standard_normal((3, 3)), rng.standard_normal((3, 1)) + np.zeros((3, 2))
+        t[:, 1] += 10.0 ** rng.uniform(-5, -2) * rng.standard_normal(3)
+        axes = channel_axes(Moments.from_samples(y, t))
+        assert np.isnan(axes.task_information).all()
+        assert axes.affected["target_determined"] == (0, 1, 2)
+
+
 def test_redundancy_and_unique_of_a_channel_that_determines_the_target():
     """min(I, ∞) = I: its peers have what they have, and nothing that it lacks."""
     cov = np.array([[1, 0.3, 0.5, 1], [0.3, 1, 0, 0.3], [0.5, 0, 1, 0.5], [1, 0.3, 0.5, 1]])
@@ -108,7 +119,8 @@ def test_the_excess_of_near_copies_for_several_targets(apart):
             return (logdet(channels) + logdet([2, 3]) - logdet([*channels, 2, 3])) / 2
 
         exact = float(information([0, 1]) - max(information([0]), information([1])))
-    np.testing.assert_allclose(found, exact, rtol=1e-15 / apart**2)
+    # R carries a few roundings, and 1 - R² is apart²
+    np.testing.assert_allclose(found, exact, rtol=16 * np.finfo(float).eps / apart**2)
 
 
 @pytest.mark.parametrize(

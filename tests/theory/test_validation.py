@@ -35,7 +35,7 @@ def test_numbers_of_every_type_are_numbers():
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             count("null", value, most=100)
-    with pytest.raises(ValueError, match=r"n must be > 0 and finite; got 1000000"):
+    with pytest.raises(ValueError, match=r"n must be > 0 and finite; got 10{20,}"):
         positive("n", 10**400)
 
 
