@@ -56,6 +56,7 @@ def measure(
     write_table(out / "axes.csv", table.to_frame())
     table.save(out / "axes.npz")
     console = Console()
+    console.print(opened.accuracy_line(chosen), soft_wrap=True)
     console.print(summary_table(table))
     console.print(f"Tables: {out.resolve()}/axes.csv, axes.npz", soft_wrap=True)
 
