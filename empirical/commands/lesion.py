@@ -97,7 +97,7 @@ def lesion(
         )
         write_table(out / "axes.csv", table.to_frame())
         held_out = opened.drawn(opened.test, options.images)
-        line = opened.accuracy_line(held_out)
+        typer.echo(opened.accuracy_line(held_out))
         experiment = LesionExperiment(opened, held_out, table, options, out, progress)
         sections, accuracy = experiment.sections()
         write_report(
@@ -109,7 +109,6 @@ def lesion(
             f"{accuracy:.1%}; {opened.weights}.",
             sections,
         )
-    typer.echo(line)
     print_findings(sections, out / "report.html")
 
 

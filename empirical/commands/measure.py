@@ -41,6 +41,7 @@ def measure(
     target_function(target)
     opened = source.open()
     chosen = opened.drawn(opened.train, images)
+    typer.echo(opened.accuracy_line(chosen))
     table = halving_batches(
         lambda size: measure(
             opened.network,
@@ -56,7 +57,6 @@ def measure(
     write_table(out / "axes.csv", table.to_frame())
     table.save(out / "axes.npz")
     console = Console()
-    console.print(opened.accuracy_line(chosen), soft_wrap=True)
     console.print(summary_table(table))
     console.print(f"Tables: {out.resolve()}/axes.csv, axes.npz", soft_wrap=True)
 
