@@ -22,7 +22,6 @@ from theory.shared.validation import (
     instance,
     one_of,
     positive,
-    real_array,
 )
 from theory.standardize import COPY_TOLERANCE, Standardized, standardize
 
@@ -174,10 +173,10 @@ def _check(moments: Moments, ridge: float, peers: int, top: int, bias_correction
 def _squared_norms(weights: ArrayLike | None, c: int) -> Float:
     if weights is None:
         return np.full(c, np.nan)
-    array = real_array("weights", weights)
+    array = finite_array("weights", weights, ndim=range(6))
     if array.ndim < 1 or array.shape[0] != c:
         raise ValueError(f"weights must have {c} rows, one per channel; got shape {array.shape}.")
-    rows = finite_array("weights", array.reshape(c, -1), ndim=2)
+    rows = array.reshape(c, -1)
     norms: Float = (rows * rows).sum(axis=1)
     norms[norms == 0] = np.nan
     return norms

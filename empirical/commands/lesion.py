@@ -62,8 +62,9 @@ class LesionOptions:
         """Refuse unknown names, with the nearest, before anything is read."""
         from empirical.lesions.lesioning import KINDS
         from theory.peer_regression import PEERS
-        from theory.shared.validation import one_of
+        from theory.shared.validation import one_of, positive
 
+        positive("--memory", self.memory)
         for kind in self.kinds:
             one_of("--kind", kind, KINDS)
         for name in self.peer_sets:
@@ -96,6 +97,7 @@ def lesion(
         )
         write_table(out / "axes.csv", table.to_frame())
         held_out = opened.drawn(opened.test, options.images)
+        typer.echo(opened.accuracy_line(held_out))
         experiment = LesionExperiment(opened, held_out, table, options, out, progress)
         sections, accuracy = experiment.sections()
         write_report(
@@ -104,7 +106,7 @@ def lesion(
             f"{opened.name} on {opened.test.name}: every channel of {len(table.layers)} layers, "
             f"one at a time, on {len(held_out)} test images; scores from {len(calibration)} "
             f"training images. Accuracy of the intact network on these test images: "
-            f"{accuracy:.1%}.",
+            f"{accuracy:.1%}; {opened.weights}.",
             sections,
         )
     print_findings(sections, out / "report.html")

@@ -52,6 +52,7 @@ def measure(
         one_of("--estimate", estimate, ESTIMATES)
     opened = source.open()
     chosen = opened.drawn(opened.train, images)
+    typer.echo(opened.accuracy_line(chosen))
     table = halving_batches(
         lambda size: measure(
             opened.network,

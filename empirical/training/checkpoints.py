@@ -21,6 +21,8 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from empirical.models import ModelSpec
+from empirical.reading.networks import opened
+from empirical.training.foreign import fitted, read_state_dict
 from theory.shared.files import write_bytes
 from theory.shared.foreign import parse_json
 
@@ -165,10 +167,22 @@ def load_model(
     return model.eval(), info
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+def load_weights(model: nn.Module, path: str | os.PathLike[str], *, key: str | None = None) -> None:
     """Load weights into `model`: a checkpoint of ours, any safetensors, or a torch state dict.
 
-    A ``.pt`` or ``.pth`` file is read with ``weights_only=True``: tensors, never code.
+    A ``.pt`` or ``.pth`` file is read with ``weights_only=True``: tensors, never code. It may be a
+    state dict or hold one in an entry, as training scripts, Lightning and SWA save it; prefixes of
+    names that wrappers add are taken off.
+
+    Parameters
+    ----------
+    model
+        The network; what it is wrapped in (torch.compile, DataParallel) does not matter.
+    path
+        The file.
+    key
+        Which entry of a torch file holds the state dict. None takes the usual one, such as
+        "state_dict", "model_state_dict", "model" or "net", or the only one.
 
     Raises
     ------
@@ -176,18 +190,23 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         If there is no such file.
     ValueError
         If the file is corrupt, holds something else, or belongs to another architecture; the
-        message names the first weights that differ.
+        message lists the entries found, or names the first weights that differ.
     """
-    file = _existing(path)
-    if file.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        tensors = _read_torch(file)
+    file, model = _existing(path), opened(model)
+    if file.suffix in (".pt", ".pth", ".bin", ".ckpt", ".tar"):
+        tensors = read_state_dict(file, key)
+    elif key is not None:
+        raise ValueError(
+            f"key must be left out for {str(file)!r}: a safetensors file has no entries; got "
+            f"{key!r}."
+        )
     else:
         try:
             with safe_open(file, framework="pt", device="cpu") as source:
                 tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise _corrupt(file, error) from error
-    _load_into(model, _without_prefix(tensors), file)
+    _load_into(model, fitted(tensors, model.state_dict()), file)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -241,35 +260,6 @@ def _corrupt(file: Path, error: Exception) -> ValueError:
         f"checkpoint {str(file)!r} is not a complete safetensors file ({error}). Copy or train it "
         "again."
     )
-
-
-def _read_torch(file: Path) -> dict[str, Tensor]:
-    from pickle import UnpicklingError
-
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"checkpoint {str(file)!r} holds more than tensors, or is damaged; it was not loaded, "
-            "since loading it could run code. Save model.state_dict() alone."
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(
-            f"checkpoint {str(file)!r} must hold a state dict, a mapping from names to tensors; "
-            f"got {type(content).__name__}. Save model.state_dict()."
-        )
-    return content
-
-
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # What DistributedDataParallel and torch.compile put in front of every name.
-    for prefix in ("module.", "_orig_mod."):
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
 
 
 def _load_into(
