@@ -116,7 +116,7 @@ def main() -> None:
     """Run the command line; an error of the user is one line that names the remedy."""
     try:
         _command_line()()
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         typer.echo(f"twoaxis: {error}", err=True)
         sys.exit(2)
 

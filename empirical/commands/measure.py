@@ -39,7 +39,7 @@ def measure(
     from theory.shared.files import write_table
 
     target_function(target)
-    opened = source.open()
+    opened = source.open((images, images))
     chosen = opened.drawn(opened.train, images)
     table = halving_batches(
         lambda size: measure(
