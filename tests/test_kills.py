@@ -7,8 +7,8 @@ import sys
 import pytest
 
 KILLS = {
-    "train": 20, "lesions": 20, "pruning": 20, "measure": 11, "lesion": 11, "prune": 10,
-    "sweep": 10,
+    "train": 20, "lesions": 20, "pruning": 20,
+    "measure": 11, "lesion": 11, "prune": 10, "sweep": 10,
 }  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def lesion(
 
     options.check()
     with progress_bar() as progress:
-        opened = source.open()
+        opened = source.open((options.calibration_images, options.images))
         calibration = opened.drawn(opened.train, options.calibration_images)
         table = measure(
             opened.network,

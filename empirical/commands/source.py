@@ -64,8 +64,11 @@ class NetworkSource:
     download: Annotated[bool, DOWNLOAD] = False
     cache: Annotated[Path | None, CACHE] = None
 
-    def open(self) -> OpenNetwork:
+    def open(self, images: tuple[int | None, int | None] = (None, None)) -> OpenNetwork:
         """Read the images, build the network, and load its weights.
+
+        `images` are how many training and test images of a folder are needed, None for all: no
+        others are decoded.
 
         Raises
         ------
@@ -85,6 +88,8 @@ class NetworkSource:
             image_size=self.image_size,
             download=self.download,
             cache=self.cache or DEFAULT_CACHE,
+            images=images,
+            draw=self.seed,
         )
         network, info = self._network(train)
         if (statistics := self._statistics(info)) is not None:

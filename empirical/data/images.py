@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -106,6 +107,7 @@ class ImageSet:
     def subset(self, indices: Sequence[int] | Tensor, *, name: str | None = None) -> ImageSet:
         """Return the images at `indices`, in that order, with the same statistics."""
         chosen = _checked_indices(indices, len(self))
+        check_memory(len(chosen) * self.images[:1].nbytes, f"{len(chosen)} images of {self.name}")
         return ImageSet(
             name or self.name,
             self.images[chosen],
@@ -168,6 +170,32 @@ def image_loader(
     if indices is not None:
         chosen = _checked_indices(indices, len(image_set))
     return ImageLoader(image_set, chosen, size)
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Refuse what does not fit, instead of being killed for it half-way.
+
+    Raises
+    ------
+    MemoryError
+        `what` takes `needed` bytes, and fewer are free.
+    """
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(
+            f"{what} take {gib(needed)} of memory, and {gib(free)} are free. Use fewer images or a "
+            "smaller image_size, or name a cache folder with room for them: images are then read "
+            "from there, in order."
+        )
+
+
+def gib(size: int) -> str:
+    """Return a number of bytes for people.
+
+    >>> gib(3 * 2**29)
+    '1.50 GiB'
+    """
+    return f"{size / 2**30:.2f} GiB"
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -5,10 +5,10 @@ One file holds a checkpoint, so it is complete or absent. Reading one never exec
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,16 +89,7 @@ def write_tensors(
         for name, value in tensors.items()
     }
     metadata = {_HEADER: json.dumps({"format": _FORMAT, **header})}
-    try:
-        write_bytes(path, serialize(owned, metadata))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise OSError(
-            error.errno,
-            f"no space left to write {os.fspath(path)!r}. What was written before is complete: "
-            "free some space and start again to resume",
-        ) from error
+    write_bytes(path, serialize(owned, metadata))
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -226,10 +217,10 @@ def _parsed(file: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
             "network. Pass the network with --model; its weights are then loaded from the file."
         )
     header = parse_json(metadata[_HEADER], f"header of checkpoint {str(file)!r}")
-    if header.get("format") != _FORMAT:
+    if (found := header.get("format")) != _FORMAT:
         raise ValueError(
-            f"checkpoint {str(file)!r} has format {header.get('format')!r}; this version reads "
-            f"format {_FORMAT}. Write it again with this version."
+            f"checkpoint {str(file)!r} has format {reprlib.repr(found)}; this version reads format "
+            f"{_FORMAT}. Write it again with this version."
         )
     return header
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -16,7 +17,7 @@ from typing import IO, Any, Protocol
 CSV_DIGITS = "%.10g"
 """Ten digits: more than any estimate has, and free of the last bits that differ by platform."""
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile(r"'*[=+\-@\t\n]")
 """What a spreadsheet would compute instead of show; quotes before it are ours."""
 
 
@@ -32,19 +33,41 @@ class Table(Protocol):
 def atomic(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` that replaces it when the block ends without an error."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     options: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    with _said(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".part"
+        )
     try:
-        with os.fdopen(handle, mode, **options) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, target)
+        with _said(target):
+            with os.fdopen(handle, mode, **options) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _said(target: Path) -> Iterator[None]:
+    """Say which file could not be written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = (
+                f"no space left to write {str(target)!r}. What was written before is complete: "
+                "free some space and start again to resume"
+            )
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = f"{str(target)!r} cannot be written. Choose another folder, or allow it"
+        else:
+            raise
+        raise OSError(error.errno, remedy) from error
 
 
 def remove_leftovers(*paths: Path) -> None:
@@ -75,7 +98,7 @@ def write_table(path: str | os.PathLike[str], table: Table) -> None:
     """Write a table as CSV, atomically: `CSV_DIGITS` of every float, and no formulas.
 
     Text that a spreadsheet would compute (it begins with = + - @ and is no number) gets a quote in
-    front; `unquoted` takes it away.
+    front; `unquoted` takes it away. Lines of a text end in a line feed alone.
     """
     plain = table.rename(columns=_cell).map(_cell)
     write_text(path, plain.to_csv(index=False, float_format=CSV_DIGITS, lineterminator="\n"))
@@ -83,7 +106,8 @@ def write_table(path: str | os.PathLike[str], table: Table) -> None:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return f"'{value}" if _FORMULA.match(value) and not _is_number(value) else value
+        text = value.replace("\r\n", "\n").replace("\r", "\n")  # csv leaves a bare \r unquoted
+        return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
     # to_csv formats columns of floats alone, not floats among other values
     fraction = isinstance(value, Real) and not isinstance(value, Integral)
     return float(CSV_DIGITS % value) if fraction else value
