@@ -59,8 +59,8 @@ def test_targets_that_are_nearly_one_are_known_up_to_their_own_rounding():
     """Three samples: each of two channels' rank 2 spans whatever three targets say."""
     rng = np.random.default_rng(3)
     for _ in range(200):
-        y, t = rng.standard_normal((3, 3)), rng.standard_normal((3, 1)) + np.zeros((3, 2))
-        t[:, 1] += 10.0 ** rng.uniform(-5, -2) * rng.standard_normal(3)
+        y, apart = rng.standard_normal((3, 3)), 10.0 ** rng.uniform(-4, -2)
+        t = np.array([[1, 1 + apart], [-1, apart - 1], [0, -2 * apart]])
         axes = channel_axes(Moments.from_samples(y, t))
         assert np.isnan(axes.task_information).all()
         assert axes.affected["target_determined"] == (0, 1, 2)
