@@ -57,8 +57,8 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
                 norm.reset_running_stats()
                 norm.momentum = None  # cumulative average: every batch has the same weight
                 norm.train()
-            for batch in batches:
-                model(batch.images)
+            for images, _ in batches:
+                model(images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
