@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from theory.shared.validation import count
+from theory.shared.validation import count, real_array
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,12 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def _checked_indices(indices: Sequence[int] | Tensor, n_images: int) -> Tensor:
+    whole = real_array("indices", indices) % 1 == 0
+    if not whole.all():
+        raise ValueError(
+            f"indices must be whole numbers; {int((~whole).sum())} are not. Pass 0 .. "
+            f"{n_images - 1}."
+        )
     chosen = torch.as_tensor(indices, dtype=torch.int64)
     if len(chosen) and (int(chosen.min()) < 0 or int(chosen.max()) >= n_images):
         raise ValueError(

@@ -17,7 +17,7 @@ from empirical.lesions.scores import Loss, cross_entropy
 from empirical.lesions.table import LesionTable
 from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
-from theory.shared.validation import count, one_of
+from theory.shared.validation import count, one_of, positive
 
 KINDS = ("mean", "zero", "resample")
 EXAMPLES = 4
@@ -82,6 +82,8 @@ def lesion(
     """
     wanted = _kinds(kinds)
     one_of("method", method, METHODS)
+    positive("memory", memory)
+    count("seed", seed, least=0)
     example = example_images(model, loader)
     found = find_layers(model, example, names_of(layers, channels))
     known = LayerMoments({})

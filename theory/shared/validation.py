@@ -123,7 +123,7 @@ def count(name: str, value: int, *, least: int = 1, most: int | None = None) -> 
     """Return `value` as an int if it is a whole number from `least` to `most`."""
     wanted = f"a whole number >= {least}"
     if most is not None:
-        wanted = f"a whole number from {least} to {most:,}"
+        wanted += f" and <= {most:,}"
     number = _number(name, value, wanted)
     if not np.isfinite(number) or number != int(value) or int(value) < least:
         raise ValueError(f"{name} must be {wanted}; got {value!r}.")
