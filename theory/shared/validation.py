@@ -110,7 +110,7 @@ def within(name: str, value: float, interval: str) -> float:
     0.5
     """
     low, high = (float(end) for end in interval[1:-1].split(","))
-    wanted = f"between {low:g} and {high:g}, in {interval}"
+    wanted = f"in {interval}"
     number = _number(name, value, wanted)
     above = low <= number if interval[0] == "[" else low < number
     below = number <= high if interval[-1] == "]" else number < high
