@@ -22,7 +22,6 @@ from theory.shared.validation import (
     positive,
     real_array,
     symmetric_psd,
-    within,
 )
 
 
@@ -230,7 +229,8 @@ def separation_time(flow: FixedReadoutFlow, fraction: float = 0.5) -> float:
     0.693
     """
     instance("flow", flow, FixedReadoutFlow, "Build one with fixed_readout_flow.")
-    within("fraction", fraction, "(0, 1)")
+    if not 0 < positive("fraction", fraction, zero=True) < 1:
+        raise ValueError(f"fraction must be between 0 and 1; got {fraction!r}.")
     rates = flow._rates()
     moving = rates[rates > 0]
     begin = flow.coupling(0.0)

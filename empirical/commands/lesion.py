@@ -62,9 +62,9 @@ class LesionOptions:
         """Refuse unknown names, with the nearest, before anything is read."""
         from empirical.lesions.lesioning import KINDS
         from theory.peer_regression import PEERS
-        from theory.shared.validation import one_of, positive
+        from theory.shared.validation import one_of, within
 
-        positive("--memory", self.memory)
+        within("--memory", self.memory, "[0, 1e6]")
         for kind in self.kinds:
             one_of("--kind", kind, KINDS)
         for name in self.peer_sets:

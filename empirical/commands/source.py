@@ -79,7 +79,9 @@ class NetworkSource:
         from empirical.data.loading import load_data
         from empirical.devices import chosen_device
         from empirical.models.probe import check_logits
+        from theory.shared.validation import count
 
+        count("--seed", self.seed, least=0)
         import_from_here()
         device = chosen_device(self.device)
         train, test = load_data(

@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from theory.shared.validation import count, positive
+from theory.shared.validation import count, positive, real_array
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,12 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def _checked_indices(indices: Sequence[int] | Tensor, n_images: int) -> Tensor:
+    whole = real_array("indices", indices) % 1 == 0
+    if not whole.all():
+        raise ValueError(
+            f"indices must be whole numbers; {int((~whole).sum())} are not. Pass 0 .. "
+            f"{n_images - 1}."
+        )
     chosen = torch.as_tensor(indices, dtype=torch.int64)
     if len(chosen) and (int(chosen.min()) < 0 or int(chosen.max()) >= n_images):
         raise ValueError(

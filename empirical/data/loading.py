@@ -72,6 +72,7 @@ def load_data(
     (1198, 599, 10, (1, 8, 8))
     """
     name = os.fspath(source)
+    count("seed", seed, least=0)
     if name == "digits":
         return _digits(seed)
     if name in ("cifar10", "cifar100"):

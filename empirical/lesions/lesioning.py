@@ -18,7 +18,7 @@ from empirical.lesions.table import LesionTable
 from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter, opened
-from theory.shared.validation import count, one_of
+from theory.shared.validation import count, one_of, positive
 
 KINDS = ("mean", "zero", "resample")
 EXAMPLES = 4
@@ -88,7 +88,8 @@ def lesion(
     """
     wanted = _kinds(kinds)
     one_of("method", method, METHODS)
-    count("memory", memory)
+    positive("memory", memory)
+    count("seed", seed, least=0)
     model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
     found = find_layers(model, example, names_of(layers, channels))

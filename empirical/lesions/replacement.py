@@ -94,6 +94,8 @@ def replace(
     [1.0, 1.0, 1.0]
     """
     one_of("method", method, METHODS)
+    positive("memory", memory)
+    count("seed", seed, least=0)
     named = [peers] if isinstance(peers, str) else list(peers)
     wanted = list(dict.fromkeys(one_of("peers", kind, PEERS) for kind in named))
     positive("ridge", ridge, zero=True)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from empirical.seeding import own_generators, seed_generators
-from theory.shared.validation import count, one_of, positive
+from theory.shared.validation import count, instance, one_of, positive
 
 MODELS: dict[str, str] = {
     "small_convnet": "empirical.models.small:small_convnet",
@@ -123,6 +123,8 @@ def create_model(
     >>> model(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
+    count("seed", seed, least=0)
+    instance("model", name, str, "Pass a name, or package.module:callable.")
     builder = _builder(name)
     options = {
         "classes": count("classes", classes, least=2),

@@ -23,7 +23,7 @@ from empirical.pruning.recovery import RECOVERIES, recalibrate
 from empirical.pruning.removal import Kept, kept_channels, mask, remove
 from empirical.reading.networks import Adapter, closed
 from empirical.training.trainer import train
-from theory.shared.validation import one_of, positive
+from theory.shared.validation import count, instance, one_of, positive, within
 
 ALLOCATIONS = ("uniform", "global", "sensitivity")
 PATHS = ("removed", "masked")
@@ -146,7 +146,9 @@ def prune(
     one_of("allocation", allocation, ALLOCATIONS)
     one_of("recovery", recovery, RECOVERIES)
     one_of("path", path, PATHS)
-    positive("floor", floor, zero=True)
+    instance("macs", macs, (int, float), "Pass a share, as 0.5.")
+    count("seed", seed, least=0)
+    within("floor", positive("floor", floor, zero=True), "[0, 1]")
     if isinstance(loader, Calibration):
         if adapt is not None:
             raise ValueError("adapt must be given to the Calibration; prune got both.")
@@ -239,7 +241,7 @@ def _given(graph: ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:
     names = {group.name: group.units for group in graph.groups}
     for name, wanted in counts.items():
         one_of("counts", name, names)
-        if not 1 <= wanted <= names[name]:
+        if count(f"counts[{name!r}]", wanted, least=0) not in range(1, names[name] + 1):
             raise ValueError(
                 f"counts[{name!r}] must be from 1 to {names[name]}, its number of channels; got "
                 f"{wanted!r}. A layer cannot be emptied."

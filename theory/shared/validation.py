@@ -131,7 +131,7 @@ def within(name: str, value: float, interval: str) -> float:
     0.5
     """
     low, high = (float(end) for end in interval[1:-1].split(","))
-    wanted = f"between {low:g} and {high:g}, in {interval}"
+    wanted = f"in {interval}"
     number = _number(name, value, wanted)
     above = low <= number if interval[0] == "[" else low < number
     below = number <= high if interval[-1] == "]" else number < high
@@ -144,7 +144,7 @@ def count(name: str, value: int, *, least: int = 1, most: int | None = None) -> 
     """Return `value` as an int if it is a whole number from `least` to `most`."""
     wanted = f"a whole number >= {least}"
     if most is not None:
-        wanted = f"a whole number from {least} to {most:,}"
+        wanted += f" and <= {most:,}"
     whole = isinstance(value, int) and not isinstance(value, bool)
     number = value if whole else _number(name, value, wanted)
     if abs(number) == np.inf or number != number // 1 or number < least:
