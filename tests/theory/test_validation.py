@@ -17,7 +17,7 @@ NOT_A_NUMBER = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", NOT_A_NUMBER, ids=repr)
+@pytest.mark.parametrize("value", NOT_A_NUMBER, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("check", [count, positive])
 def test_what_is_no_number_is_refused_by_name(check, value):
     with pytest.raises((TypeError, ValueError), match=r"^width must be .*; got "):
