@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import typer.core
 
 if TYPE_CHECKING:
     from empirical import *  # noqa: F403
@@ -19,6 +20,34 @@ if TYPE_CHECKING:
 
     app: typer.Typer
     __version__: str
+
+
+class _Commands(typer.core.TyperGroup):
+    """Commands whose errors about an option say what its value was."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run the command that the words name."""
+        words = list(ctx.args)
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            options = getattr(getattr(error, "param", None), "opts", [])
+            given = [_value_of(option, words) for option in options]
+            if options and (value := next((v for v in given if v is not None), None)) is not None:
+                error.message = f"{error.message}; got {value!r}."  # type: ignore[attr-defined]
+            raise
+
+
+def _value_of(option: str, words: list[str]) -> str | None:
+    """Return the last value that an option has among the words of a command line."""
+    value = None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == option:
+            value = following
+        elif word.startswith(f"{option}="):
+            value = word.removeprefix(f"{option}=")
+    return value
+
 
 _PACKAGES = ("theory", "sim", "empirical")
 
@@ -63,6 +92,7 @@ def _command_line() -> typer.Typer:
 
     line = typer.Typer(
         name="twoaxis",
+        cls=_Commands,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -116,7 +146,7 @@ def main() -> None:
     """Run the command line; an error of the user is one line that names the remedy."""
     try:
         _command_line()()
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         typer.echo(f"twoaxis: {error}", err=True)
         sys.exit(2)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from empirical.pruning.pruner import PrunedModel, PruningReport, prune
     from empirical.reading.hooks import capture, edit
     from empirical.reading.layers import Layer, find_layers
+    from empirical.reading.networks import Adapter
     from empirical.runs.pipeline import run
     from empirical.training.checkpoints import load_model, load_weights
     from empirical.training.evaluation import evaluate
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from empirical.training.trainer import train
 
 __all__ = [
+    "Adapter",
     "AxisTable",
     "Calibration",
     "Factorial",

@@ -14,7 +14,7 @@ from torch import nn
 Result = TypeVar("Result")
 
 
-def chosen_device(name: str) -> torch.device:
+def chosen_device(name: str | torch.device) -> torch.device:
     """Return the device called `name`; ``"auto"`` is the first GPU, or the CPU where there is none.
 
     >>> chosen_device("cpu")
@@ -22,10 +22,34 @@ def chosen_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError(
+            f"device must be 'cpu', 'cuda', a numbered one such as 'cuda:1', or 'auto'; got "
+            f"{name!r}."
+        ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name!r} is not available: torch sees no CUDA device. Use 'cpu'.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {name!r} is not available: torch sees {torch.cuda.device_count()} CUDA "
+            "devices, counted from 0."
+        )
     return device
+
+
+def placed(model: nn.Module, device: str | torch.device | None) -> torch.device:
+    """Move `model` to `device`, if one is named, and return where it is.
+
+    >>> placed(nn.Linear(1, 1), "cpu"), placed(nn.Linear(1, 1), None)
+    (device(type='cpu'), device(type='cpu'))
+    """
+    if device is None:
+        return device_of(model)
+    place = chosen_device(device)
+    model.to(place)
+    return place
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -176,7 +176,7 @@ def _assignment(text: str) -> tuple[str, float]:
 
 def _finish(result: ExperimentResult, name: str, out: Path | None) -> None:
     """Print the findings; write them, the table and the figure."""
-    from theory.shared.files import atomic, write_json, write_text
+    from theory.shared.files import atomic, write_json, write_table
 
     findings = result.findings()
     for finding in findings:
@@ -184,7 +184,7 @@ def _finish(result: ExperimentResult, name: str, out: Path | None) -> None:
     if out is None:
         return
     record = [{"sentence": str(f), "values": f.numbers()} for f in findings]
-    write_text(out / f"{name}.csv", result.to_frame().to_csv(index=False))
+    write_table(out / f"{name}.csv", result.to_frame())
     with atomic(out / f"{name}.png") as stream:
         result.figure().savefig(stream, format="png")
     write_json(out / f"{name}.json", _without_nan(record))

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 import psutil
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 
 from sim._ensemble import Member, advance_all, build_members, largest_curvature, layer_maps
 from sim.networks import Network
-from sim.tasks import Mixture, Task
+from sim.tasks import Mixture, Regression, Task
 from sim.trajectory import Trajectory, measured_trajectory
 from theory import QUANTITIES
-from theory.shared.validation import Float, count, one_of, positive
+from theory.shared.validation import Float, count, indices, instance, one_of, positive
+
+MOST_SEEDS = 10_000_000
 
 RELATIVE_RATE = 0.4
 """Default learning rate in units of 1 / (curvature at the start + at the end); stable below 2."""
@@ -91,9 +94,7 @@ def simulate(
     >>> run.coupling().shape == (2, run.steps.size), bool((run.loss[:, -1] < run.loss[:, 0]).all())
     (True, True)
     """
-    names = [int(s) for s in (range(count("seeds", seeds)) if isinstance(seeds, int) else seeds)]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"seeds must be distinct and at least one; got {seeds!r}.")
+    names = _seeds(seeds)
     _check(task, network, batch, samples, layer)
     marks = record_steps(steps, records)
     _check_memory(task, network, len(names), marks.size, quantities)
@@ -126,6 +127,16 @@ def simulate(
     return run.with_quantities(hull=hull) if quantities else run
 
 
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    """The seeds themselves, where S stands for 0..S-1."""
+    if np.ndim(seeds) == 0:
+        return list(range(count("seeds", cast(int, seeds), most=MOST_SEEDS)))
+    names = [count("seeds", seed, least=0) for seed in cast(Sequence[int], seeds)]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"seeds must be distinct and at least one; got {seeds!r}.")
+    return names
+
+
 def available_threads() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -138,14 +149,11 @@ def record_steps(steps: int, records: int | Sequence[int]) -> NDArray[np.int64]:
     [0, 1, 5, 22, 100]
     """
     last = count("steps", steps)
-    if isinstance(records, int):
-        number = count("records", records, least=2)
+    if np.ndim(records) == 0:
+        number = count("records", cast(int, records), least=2)
         spaced = np.geomspace(1, last, number - 1).round().astype(np.int64)
         return np.unique(np.concatenate([[0], spaced, [last]]))
-    marks = np.unique(np.asarray(records, dtype=np.int64))
-    if marks.size == 0 or marks[0] < 0 or marks[-1] > last:
-        raise ValueError(f"records must be steps from 0 to {last}; got {records!r}.")
-    return marks
+    return np.unique(indices("records", cast(Sequence[int], records), last + 1)).astype(np.int64)
 
 
 def stable_rate(task: Task, network: Network, seeds: Sequence[int] = (0,)) -> float:
@@ -158,7 +166,8 @@ def stable_rate(task: Task, network: Network, seeds: Sequence[int] = (0,)) -> fl
     >>> bool(np.isclose(limit, 2 / (2.0 * (readout**2).sum())))
     True
     """
-    return 2 / _curvature(task, network, seeds)
+    _check_kinds(task, network)
+    return 2 / _curvature(task, network, _seeds(seeds))
 
 
 def _curvature(task: Task, network: Network, seeds: Sequence[int]) -> float:
@@ -178,6 +187,7 @@ def _final_curvature(task: Task, network: Network) -> float:
 
 
 def _check(task: Task, network: Network, batch: int, samples: int, layer: int) -> None:
+    _check_kinds(task, network)
     count("batch", batch, least=0)
     count("samples", samples, least=0)
     if samples and not batch:
@@ -191,6 +201,11 @@ def _check(task: Task, network: Network, batch: int, samples: int, layer: int) -
         )
     if count("layer", layer) > network.depth - 1:
         raise ValueError(f"layer must be one of 1..{network.depth - 1}; got {layer}.")
+
+
+def _check_kinds(task: Task, network: Network) -> None:
+    instance("task", task, (Regression, Mixture), "Build one from a spectrum.")
+    instance("network", network, Network, "Build one, as Network(width=32).")
 
 
 def _check_memory(task: Task, network: Network, seeds: int, records: int, quantities: bool) -> None:

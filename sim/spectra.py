@@ -6,6 +6,9 @@ import numpy as np
 
 from theory.shared.validation import Float, count, finite_array, positive
 
+MOST_INPUTS = 1_000_000
+"""Eigenvalues of a spectrum: 8 MB."""
+
 
 def power_law(dimension: int, exponent: float) -> Float:
     """Eigenvalues λ_j ∝ j^(-exponent), largest first, with mean 1. Exponent 0 is isotropic.
@@ -18,7 +21,7 @@ def power_law(dimension: int, exponent: float) -> Float:
     >>> power_law(4, 1.0).round(3)
     array([1.92, 0.96, 0.64, 0.48])
     """
-    d = count("dimension", dimension)
+    d = count("dimension", dimension, most=MOST_INPUTS)
     values: Float = np.arange(1.0, d + 1) ** -positive("exponent", exponent, zero=True)
     return normalized(values)
 
@@ -29,7 +32,7 @@ def spiked(dimension: int, spikes: int, height: float) -> Float:
     >>> spiked(4, 1, 5.0)
     array([2.5, 0.5, 0.5, 0.5])
     """
-    d, number = count("dimension", dimension), count("spikes", spikes)
+    d, number = count("dimension", dimension, most=MOST_INPUTS), count("spikes", spikes)
     if number > d:
         raise ValueError(f"spikes must be at most dimension, {d}; got {number}.")
     values = np.ones(d)
@@ -49,7 +52,7 @@ def isotropic(dimension: int) -> Float:
     >>> isotropic(3)
     array([1., 1., 1.])
     """
-    return np.ones(count("dimension", dimension))
+    return np.ones(count("dimension", dimension, most=MOST_INPUTS))
 
 
 def variance_shares(spectrum: Float, alignment: float) -> Float:
@@ -62,6 +65,12 @@ def variance_shares(spectrum: Float, alignment: float) -> Float:
     array([0.8, 0.2])
     """
     values = finite_array("spectrum", spectrum, ndim=1)
+    finite_array("alignment", alignment, ndim=0)
+    if values.size == 0 or values.min() < 0 or values.max() == 0:
+        raise ValueError(
+            f"spectrum must have eigenvalues >= 0, one of them > 0; got {values.max(initial=0)} as "
+            f"the largest of {values.size} and {values.min(initial=0)} as the smallest."
+        )
     shares = np.zeros_like(values)
     live = values > 0
     # Relative to the largest, so that no power of a small eigenvalue overflows.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from theory.shared.store import Cells
+from theory.shared.validation import instance
 
 Setting = Mapping[str, Any]
 Result = dict[str, Any]
@@ -46,6 +47,10 @@ def run_sweep(
     >>> run_sweep(lambda setting: {"square": setting["x"] ** 2}, [{"x": 2}, {"x": 3}])
     [{'square': 4}, {'square': 9}]
     """
+    instance("function", function, Callable, "Pass an importable function of one setting.")  # type: ignore[arg-type]
+    instance("settings", settings, Sequence, "Pass a list of settings.")
+    for setting in settings:
+        instance("settings", setting, Mapping, "Pass each as a dictionary.")
     file = Path(out or "") / f"{function.__name__}.jsonl"
     kept = Cells(file, {"function": function.__qualname__}, (function.__module__,))
     with nullcontext() if out is None else kept as cells:

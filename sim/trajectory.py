@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -25,6 +24,7 @@ from sim.records import (
 from sim.tasks import Task, task_from_config
 from theory import QUANTITIES, channel_axes, spearman
 from theory.shared.files import atomic
+from theory.shared.foreign import parse_json, read_arrays
 from theory.shared.validation import Float, one_of
 
 FORMAT = "twoaxis-trajectory-1"
@@ -161,12 +161,9 @@ class Trajectory:
             a file that is not a trajectory.
         """
         try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                header = json.loads(str(file["header"]))
-                arrays = {name: file[name] for name in file.files if name != "header"}
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+            arrays = read_arrays(path)
+            header = parse_json(str(arrays.pop("header")), "its header")
+        except (ValueError, KeyError) as error:
             raise ValueError(
                 f"path must be a saved trajectory; {path} is not ({error})."
             ) from error
@@ -175,12 +172,17 @@ class Trajectory:
                 f"path must be a trajectory of format {FORMAT}; {path} says "
                 f"{header.get('format')!r}. Run the simulation again with this version."
             )
-        return cls(
-            config=header["config"],
-            quantities=_section(arrays, "quantity/"),
-            cosines=_section(arrays, "cosine/"),
-            **{name: value for name, value in arrays.items() if "/" not in name},
-        )
+        try:
+            return cls(
+                config=header["config"],
+                quantities=_section(arrays, "quantity/"),
+                cosines=_section(arrays, "cosine/"),
+                **{name: value for name, value in arrays.items() if "/" not in name},
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"path must be a saved trajectory; {path} lacks a part ({error})."
+            ) from error
 
     def __eq__(self, other: object) -> bool:
         """Bitwise equality of everything recorded."""

@@ -32,12 +32,14 @@ class Precision:
         its peers. Infinite where the channel is collinear.
     coefficients : (C, r) it times the loadings G; where the layer is singular, one solution X
         of R X = G, whose rows are unique for the channels that are not collinear.
+    norms : (C,) Euclidean norms of its rows: what rounding is amplified by.
     collinear : (C,) True where the peers determine the channel up to rounding.
     basis : (rank,) channels of which all others are exact functions.
     """
 
     diagonal: Float
     coefficients: Float
+    norms: Float
     collinear: NDArray[np.bool_]
     basis: NDArray[np.intp]
 
@@ -53,8 +55,21 @@ def precision(correlation: Float, loadings: Float, ridge: float) -> Precision:
     inverse = well_conditioned_inverse(matrix)
     if inverse is None:
         return _of_singular(matrix, loadings)
-    none = np.zeros(c, dtype=bool)
-    return Precision(np.diagonal(inverse).copy(), inverse @ loadings, none, np.arange(c))
+    diagonal, norms = np.diagonal(inverse).copy(), _row_norms(inverse)
+    solved, none = _solved(inverse, matrix, loadings), np.zeros(c, dtype=bool)
+    return Precision(diagonal, solved, norms, none, np.arange(c))
+
+
+def _solved(inverse: Float, matrix: Float, right: Float) -> Float:
+    """The X of matrix X = right, refined once: it then solves a matrix that differs by rounding."""
+    x: Float = inverse @ right
+    x += inverse @ (right - matrix @ x)
+    return x
+
+
+def _row_norms(matrix: Float) -> Float:
+    norms: Float = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+    return norms
 
 
 def well_conditioned_inverse(matrix: Float) -> Float | None:
@@ -115,8 +130,12 @@ def _of_singular(matrix: Float, loadings: Float) -> Precision:
     collinear = np.zeros(c, dtype=bool)
     collinear[others] = True
     collinear[entered] = np.sqrt((functions**2).sum(axis=1)) > INVOLVED
-    diagonal, coefficients = np.full(c, np.inf), np.zeros_like(loadings)
-    diagonal[entered] = (root**2).sum(axis=0)
+    inverse = root.T @ root
+    diagonal, coefficients, norms = np.full(c, np.inf), np.zeros_like(loadings), np.zeros(c)
+    diagonal[entered] = np.diagonal(inverse)
     diagonal[collinear] = np.inf
-    coefficients[entered] = root.T @ (root @ loadings[entered])
-    return Precision(diagonal, coefficients, collinear, np.sort(entered).astype(np.intp))
+    norms[entered] = _row_norms(inverse)
+    own = matrix[np.ix_(entered, entered)]
+    coefficients[entered] = _solved(inverse, own, loadings[entered])
+    basis = np.sort(entered).astype(np.intp)
+    return Precision(diagonal, coefficients, norms, collinear, basis)

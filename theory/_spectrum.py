@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import lapack
 
-from theory.shared.validation import Float, finite_array, symmetric_psd
+from theory.shared.validation import Float, columns, finite_array, symmetric_psd
 
 RANK_TOLERANCE = 1e-12
 """Eigenvalues below this fraction of the largest are rounding, not rank."""
@@ -56,54 +55,39 @@ class Spectrum:
 
 
 def spectrum(
-    sigma: ArrayLike, c: ArrayLike | None, *, name: str = "c", decompose: bool
+    sigma: ArrayLike, c: ArrayLike | None, *, name: str | None = "c", decompose: bool
 ) -> Spectrum:
     """Validate Σ and c; go to the eigenbasis where `decompose` asks for it."""
     given = finite_array("sigma", sigma, ndim=(1, 2))
     values, matrix = given, None
     if given.ndim == 2:
-        matrix = _covariance(given)
+        matrix = symmetric_psd("sigma", given)
     elif given.size == 0 or given.min() < 0:
         raise ValueError(
             f"sigma must hold eigenvalues >= 0; got {given.min(initial=0.0):.3g} among "
             f"{given.size}. Pass the eigenvalues of a covariance, or the matrix itself."
         )
     if not given.any():
-        raise ValueError("sigma must not be zero; the channels then carry nothing.")
+        raise ValueError(
+            "sigma must not be zero: all its entries are 0.0, and the channels then carry nothing."
+        )
     cross = np.zeros((given.shape[0], 1))
-    if c is not None:
-        cross = finite_array(name, c, ndim=(1, 2)).reshape(np.shape(c)[0], -1)
+    if name is not None:
+        cross = columns(name, c)
         if cross.shape[0] != given.shape[0]:
             raise ValueError(
                 f"{name} must have {given.shape[0]} rows, as sigma has; got {cross.shape[0]}."
             )
         if not cross.any():
             raise ValueError(
-                f"{name} must not be zero: no channel then covaries with the target, and the "
-                "coupling is undefined."
+                f"{name} must not be zero; all its entries are 0.0, so that no channel covaries "
+                "with the target, and the coupling is undefined."
             )
     if decompose and matrix is not None:
         values, vectors = np.linalg.eigh(matrix)
         values = np.where(values > RANK_TOLERANCE * values[-1], values, 0.0)
         return Spectrum(values, None, vectors.T @ cross)
     return Spectrum(values, matrix, cross)
-
-
-def _covariance(given: Float) -> Float:
-    """Σ as `symmetric_psd` returns it.
-
-    A Cholesky factor decides where it can, in a tenth of the time of eigenvalues, by the same
-    tolerance.
-    """
-    if (
-        given.shape[0] == given.shape[1]
-        and np.abs(given - given.T).max() <= 1e-8 * np.abs(given).max()
-    ):
-        matrix = (given + given.T) / 2
-        shifted = matrix + 1e-8 * np.abs(matrix).max() * np.eye(len(matrix))
-        if lapack.dpotrf(shifted, overwrite_a=1)[1] == 0:
-            return np.asarray(matrix, dtype=np.float64)
-    return symmetric_psd("sigma", given)
 
 
 def log_grid_integral(integrand: Callable[[Float], Float], rank: int) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from theory._conditional import conditional_information
 from theory._correction import correct
 from theory._precision import Precision, precision
 from theory.few_samples import ENOUGH, PeerEstimates, estimate_peers
@@ -14,8 +15,18 @@ from theory.hull import compact_hull
 from theory.moments import Moments
 from theory.pairs import nearest_peers, overlap, pairwise_excess
 from theory.quantity import TARGET_AXIS, ChannelAxes
-from theory.shared.validation import Float, count, finite_array, one_of, positive
+from theory.shared.validation import (
+    Float,
+    count,
+    finite_array,
+    instance,
+    one_of,
+    positive,
+)
 from theory.standardize import COPY_TOLERANCE, Standardized, standardize
+
+LARGEST_RIDGE = 1e6
+"""Beyond it E_i, a difference of numbers near r, keeps fewer than ten digits."""
 
 
 def channel_axes(
@@ -39,8 +50,10 @@ def channel_axes(
     moments : of (Y, T).
     noise : reference noise σ0² of the layer: "median" or "mean" of J over live channels,
         "quantile:p" with 0 < p < 1, or a positive number.
-    ridge : r ≥ 0 on the correlation, for quantities that use all peers.
-    peers : how many of the most overlapping peers `target_excess` considers.
+    ridge : r from 0 to 10⁶ on the correlation, in units of a channel's variance, for quantities
+        that use all peers.
+    peers : how many of the most overlapping peers `target_excess` considers, and all that overlap
+        as much as the last of them.
     top : how many of the largest S_ij it averages. Fewer where the layer is small.
     bias_correction : subtract the exact plug-in bias from every information (estimates then
         scatter around the truth, and around a true 0 may be negative) and adjust E_i for its
@@ -137,6 +150,7 @@ def reference_noise(power: Float, noise: str | float) -> float:
 
 
 def _check(moments: Moments, ridge: float, peers: int, top: int, bias_correction: bool) -> None:
+    instance("moments", moments, Moments, "Build one with Moments.from_samples.")
     if moments.n_channels < 2:
         raise ValueError(
             f"moments must have at least 2 channels; got {moments.n_channels}. "
@@ -149,9 +163,9 @@ def _check(moments: Moments, ridge: float, peers: int, top: int, bias_correction
     if bias_correction and moments.n is None:
         raise ValueError(
             "bias_correction needs a sample count; these moments are a population (n=None), "
-            "which has no sampling bias."
+            "which has no sampling bias. Pass False, not True."
         )
-    positive("ridge", ridge, zero=True)
+    positive("ridge", ridge, zero=True, most=LARGEST_RIDGE)
     count("peers", peers)
     count("top", top)
 
@@ -159,10 +173,10 @@ def _check(moments: Moments, ridge: float, peers: int, top: int, bias_correction
 def _squared_norms(weights: ArrayLike | None, c: int) -> Float:
     if weights is None:
         return np.full(c, np.nan)
-    array = np.asarray(weights, dtype=np.float64)
+    array = finite_array("weights", weights, ndim=range(6))
     if array.ndim < 1 or array.shape[0] != c:
         raise ValueError(f"weights must have {c} rows, one per channel; got shape {array.shape}.")
-    rows = finite_array("weights", array.reshape(c, -1), ndim=2)
+    rows = array.reshape(c, -1)
     norms: Float = (rows * rows).sum(axis=1)
     norms[norms == 0] = np.nan
     return norms
@@ -192,35 +206,31 @@ def _local_axis(
 
 
 def _target_axis(layer: Standardized, inverse: Precision, peers: int, top: int) -> dict[str, Float]:
-    """Target axis of the live channels.
-
-    I(T; Y_i | Y_-i) = ½ log(1 + b S⁻¹ bᵀ / P_ii), P = (R + rI)⁻¹, b the row i of PG and
-    S = I - GᵀPG the share of the white targets that no channel explains: the joint covariance of
-    (Y, T) is inverted through R alone.
-    """
+    """Target axis of the live channels; infinite informations are NaN."""
     explained = (layer.loadings**2).sum(axis=1)
     information = np.full_like(explained, np.nan)
-    open_ = explained < 1 - COPY_TOLERANCE
+    open_ = explained < 1 - max(COPY_TOLERANCE, layer.target_rounding)
     information[open_] = -0.5 * np.log1p(-explained[open_])
-
-    unexplained = np.eye(layer.loadings.shape[1]) - layer.loadings.T @ inverse.coefficients
-    values, vectors = np.linalg.eigh((unexplained + unexplained.T) / 2)
-    if values[0] > COPY_TOLERANCE:
-        scaled = inverse.coefficients @ vectors / np.sqrt(values)
-        conditional = 0.5 * np.log1p((scaled**2).sum(axis=1) / inverse.diagonal)
-    else:
-        conditional = np.full_like(explained, np.nan)
-    conditional[inverse.collinear] = 0.0
-
-    nearest = nearest_peers(layer.correlation, peers)
+    conditional = conditional_information(layer.loadings, inverse, layer.target_rounding)[0]
+    nearest, chosen = nearest_peers(layer.correlation, peers)
     if nearest.shape[1] == 0:  # the only live channel of its layer
         zeros = np.zeros_like(explained)
         excess, redundancy = zeros, zeros
     else:
-        pairs = pairwise_excess(layer.correlation, layer.loadings, explained, nearest)
-        largest = min(top, pairs.shape[1])
+        pairs = pairwise_excess(
+            layer.correlation,
+            layer.loadings,
+            np.where(open_, explained, 1.0),
+            nearest,
+            layer.target_rounding,
+        )
+        pairs[~chosen] = -np.inf
+        largest = min(top, peers, pairs.shape[1])
         excess = np.partition(pairs, pairs.shape[1] - largest, axis=1)[:, -largest:].mean(axis=1)
-        redundancy = np.minimum(information[:, None], information[nearest]).mean(axis=1)
+        alone = np.where(open_, information, np.inf)
+        shared = np.minimum(alone[:, None], alone[nearest])
+        redundancy = np.mean(shared, axis=1, where=chosen)
+        redundancy[np.isinf(redundancy)] = np.nan
     return {
         "task_information": information,
         "target_excess": excess,
@@ -295,8 +305,12 @@ def _affected(
         "few_samples": listed(unknown | few),
     }
     if has_target:
-        names = ("task_information", "target_excess", "conditional_task_information")
-        undefined = np.isnan(np.stack([quantities[name][layer.live] for name in names]))
-        undefined[2] &= ~unknown
-        found["target_determined"] = listed(np.any(undefined, axis=0))
+        _, determined, undecided = conditional_information(
+            layer.loadings, inverse, layer.target_rounding
+        )
+        determined, undecided = determined & ~unknown, undecided & ~unknown
+        for name in ("task_information", "target_excess"):
+            determined = determined | np.isnan(quantities[name][layer.live])
+        found["target_determined"] = listed(determined)
+        found["undecided"] = listed(undecided)
     return {kind: channels for kind, channels in found.items() if channels}

@@ -139,7 +139,7 @@ def many_outputs_coupling(sigma: ArrayLike) -> float:
     ...     many_outputs_coupling(1 / np.arange(1, 65) ** 2), 2)
     (0.58, 0.9)
     """
-    values = spectrum(sigma, None, decompose=True).values
+    values = spectrum(sigma, None, name=None, decompose=True).values
     values = values / values.max()
     return float(np.sum(values**3) / np.sum(values**2) ** 1.5)
 
@@ -156,7 +156,7 @@ def expected_output_coupling(sigma: ArrayLike) -> float:
     >>> round(expected_output_coupling([1.0, 1.0, 1.0, 1.0]), 12)
     0.5
     """
-    values = spectrum(sigma, None, decompose=True).values
+    values = spectrum(sigma, None, name=None, decompose=True).values
     values = values / values.max()
     values = values[values > 0]
 

@@ -14,7 +14,21 @@ from numpy.typing import ArrayLike
 
 from theory.coupling_law import channel_coupling, initial_coupling
 from theory.moments import Moments
-from theory.shared.validation import Float, finite_array, positive, symmetric_psd
+from theory.shared.validation import (
+    Float,
+    columns,
+    finite_array,
+    instance,
+    positive,
+    real_array,
+    symmetric_psd,
+)
+
+
+def _target(value: str) -> str:
+    if value not in ("label", "output"):
+        raise ValueError(f"target must be 'label' or 'output'; got {value!r}.")
+    return value
 
 
 def exponential_gain(rate: ArrayLike, t: ArrayLike) -> Float:
@@ -99,13 +113,11 @@ class FixedReadoutFlow:
                [1., 1.]])
         """
         w = self.weights(t)
-        if target == "label":
+        if _target(target) == "label":
             cross, within = w @ self.cross, self.target_cov
-        elif target == "output":
+        else:
             m = self.output(t)
             cross, within = w @ self.sigma @ m, m.T @ self.sigma @ m
-        else:
-            raise ValueError(f"target must be 'label' or 'output'; got {target!r}.")
         cov = np.block([[w @ self.sigma @ w.T, cross], [cross.T, within]])
         return Moments.from_covariance((cov + cov.T) / 2, n_targets=self.cross.shape[1])
 
@@ -114,9 +126,7 @@ class FixedReadoutFlow:
 
         Several outputs enter as in `initial_coupling`: weighted by ‖c_o‖².
         """
-        if target not in ("label", "output"):
-            raise ValueError(f"target must be 'label' or 'output'; got {target!r}.")
-        c = self.cross if target == "label" else self.cross - self.residual(t)
+        c = self.cross if _target(target) == "label" else self.cross - self.residual(t)
         return initial_coupling(self._diagonal_rates(), self.input_modes.T @ c)
 
     def _diagonal_rates(self) -> Float:
@@ -136,7 +146,7 @@ class FixedReadoutFlow:
         """
         if self.cross.shape[1] != 1:
             raise ValueError(f"layer_coupling is for one output; got {self.cross.shape[1]}.")
-        c = self.cross if target == "label" else self.cross - self.residual(t)
+        c = self.cross if _target(target) == "label" else self.cross - self.residual(t)
         centers = self.readout @ self.gain(t).T
         return channel_coupling(self.sigma, c[:, 0], centers, scale)
 
@@ -174,8 +184,8 @@ def fixed_readout_flow(
     array([[0.632121, 0.367879]])
     """
     s = symmetric_psd("sigma", sigma)
-    c = finite_array("cross", cross, ndim=(1, 2)).reshape(np.shape(cross)[0], -1)
-    a = finite_array("readout", readout, ndim=(1, 2)).reshape(np.shape(readout)[0], -1)
+    c = columns("cross", cross)
+    a = columns("readout", readout)
     w = finite_array("weights", weights, ndim=2)
     if c.shape[0] != s.shape[0] or w.shape != (a.shape[0], s.shape[0]) or a.shape[1] != c.shape[1]:
         raise ValueError(
@@ -191,7 +201,7 @@ def fixed_readout_flow(
         projected = modes.T @ c
         t_cov = projected.T @ (half * projected)
     else:
-        t_cov = symmetric_psd("target_cov", np.atleast_2d(np.asarray(target_cov, dtype=float)))
+        t_cov = symmetric_psd("target_cov", np.atleast_2d(real_array("target_cov", target_cov)))
         if t_cov.shape[0] != c.shape[1]:
             raise ValueError(f"target_cov must be {c.shape[1]} x {c.shape[1]}; got {t_cov.shape}.")
     residual = modes.T @ (c - s @ w.T @ a) @ output_modes
@@ -218,7 +228,8 @@ def separation_time(flow: FixedReadoutFlow, fraction: float = 0.5) -> float:
     >>> round(separation_time(flow), 3)
     0.693
     """
-    if not 0 < fraction < 1:
+    instance("flow", flow, FixedReadoutFlow, "Build one with fixed_readout_flow.")
+    if not 0 < positive("fraction", fraction, zero=True) < 1:
         raise ValueError(f"fraction must be between 0 and 1; got {fraction!r}.")
     rates = flow._rates()
     moving = rates[rates > 0]

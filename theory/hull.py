@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.shared.validation import Float
+from theory.shared.validation import Float, count, finite_array, positive, within
 from theory.standardize import COPY_TOLERANCE
 
 BLOCK = 64
@@ -63,8 +63,17 @@ def compact_hull(
     >>> compact_hull(r, np.array([0.64, 0.64, 0.0])).members[:, 0]
     array([ 1,  0, -1])
     """
-    c = correlation.shape[0]
-    most = min(most, c - 1)
+    correlation = finite_array("correlation", correlation, ndim=2)
+    predictability = finite_array("predictability", predictability, ndim=1)
+    c = predictability.size
+    if correlation.shape != (c, c):
+        raise ValueError(
+            f"correlation must be square, and predictability have an entry for each of its rows; "
+            f"got shapes {correlation.shape} and {predictability.shape}."
+        )
+    positive("ridge", ridge, zero=True)
+    within("share", share, "[0, 1]")
+    most = min(count("most", most), c - 1)
     hull = Hull(np.zeros(c, dtype=np.intp), np.full((c, most), -1, dtype=np.intp), np.zeros(c))
     matrix = correlation + ridge * np.eye(c) if ridge else correlation
     worth_it = np.flatnonzero(predictability > COPY_TOLERANCE)

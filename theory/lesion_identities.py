@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.shared.validation import Float, finite_array, symmetric_psd
+from theory.shared.validation import (
+    Float,
+    columns,
+    finite_array,
+    indices,
+    real_array,
+    symmetric_psd,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +58,11 @@ def readout_error(
     0.75
     """
     k, c, a = _validated(cov, cross, readout)
-    s = np.atleast_2d(np.asarray(target_cov, dtype=float))
+    s = symmetric_psd("target_cov", np.atleast_2d(real_array("target_cov", target_cov)))
+    if s.shape[0] != c.shape[1]:
+        raise ValueError(
+            f"target_cov must be {c.shape[1]} x {c.shape[1]}, as cross has columns; got {s.shape}."
+        )
     return float(np.trace(s) - 2 * np.sum(a * c) + np.sum(a * (k @ a)))
 
 
@@ -108,8 +119,12 @@ def lesion_damage(
         a = best
     diagonal = np.diagonal(inverse)
     hold = np.sum(a**2, axis=1) * np.diagonal(k) + 2 * np.sum(a * (c - k @ a), axis=1)
-    mu = np.zeros(len(k)) if mean is None else finite_array("mean", mean, ndim=1)
-    bias = np.zeros(a.shape[1]) if mean_error is None else np.atleast_1d(mean_error)
+    mu = np.zeros(len(k)) if mean is None else _of_length("mean", mean, len(k))
+    bias = np.zeros(a.shape[1])
+    if mean_error is not None:
+        bias = _of_length(
+            "mean_error", np.atleast_1d(real_array("mean_error", mean_error)), bias.size
+        )
     shift = a * mu[:, None]
     return LesionDamage(
         mean=hold,
@@ -139,9 +154,7 @@ def set_lesion_damage(
     (5.0, 5.0)
     """
     k, c, a = _validated(cov, cross, cross if readout is None else readout)
-    index = np.asarray(channels, dtype=np.intp).ravel()
-    if index.size == 0 or np.unique(index).size != index.size or not _within(index, len(k)):
-        raise ValueError(f"channels must be distinct indices below {len(k)}; got {index.tolist()}.")
+    index = indices("channels", channels, len(k), distinct=True)
     inverse = _inverse(k)
     best = inverse @ c
     if readout is None:
@@ -155,8 +168,11 @@ def set_lesion_damage(
     }
 
 
-def _within(index: np.ndarray[tuple[int, ...], np.dtype[np.intp]], size: int) -> bool:
-    return bool(index.min() >= 0 and index.max() < size)
+def _of_length(name: str, value: ArrayLike, length: int) -> Float:
+    vector = finite_array(name, value, ndim=1)
+    if vector.size != length:
+        raise ValueError(f"{name} must have length {length}; got {vector.size}.")
+    return vector
 
 
 def _inverse(k: Float) -> Float:
@@ -171,8 +187,8 @@ def _inverse(k: Float) -> Float:
 
 def _validated(cov: ArrayLike, cross: ArrayLike, readout: ArrayLike) -> tuple[Float, Float, Float]:
     k = symmetric_psd("cov", cov)
-    c = finite_array("cross", cross, ndim=(1, 2)).reshape(np.shape(cross)[0], -1)
-    a = finite_array("readout", readout, ndim=(1, 2)).reshape(np.shape(readout)[0], -1)
+    c = columns("cross", cross)
+    a = columns("readout", readout)
     if c.shape[0] != k.shape[0] or a.shape != c.shape:
         raise ValueError(
             "Shapes must be cov (C, C), cross (C, q), readout (C, q); got "

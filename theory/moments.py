@@ -14,10 +14,20 @@ from operator import add
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.shared.validation import Float, count, finite_array, symmetric_psd
+from theory.shared.validation import (
+    Float,
+    count,
+    finite_array,
+    instance,
+    shown,
+    symmetric_psd,
+)
 
 BLOCK = 256
 """Rows of a symmetric product that are computed at once."""
+
+SMALLEST_DEVIATION, LARGEST_DEVIATION = 1e-140, 1e140
+"""Their squares, and products of those with the counts of any data set, keep all their digits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +41,8 @@ class Moments:
     n_targets : q; 0 where there is no target, and the target axis is then NaN.
     n : number of samples, or None for a population, whose covariance is exact.
 
-    Build one with `from_samples` or `from_covariance`; merge two with `+`.
+    Build one with `from_samples` or `from_covariance`; merge two with `+`. However it is built,
+    what no second moments can be is refused.
 
     >>> import numpy as np
     >>> y = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
@@ -43,6 +54,19 @@ class Moments:
     cov: Float
     n_targets: int
     n: int | None
+
+    def __post_init__(self) -> None:
+        matrix = symmetric_psd("cov", self.cov)
+        size = matrix.shape[0]
+        q = count("n_targets", self.n_targets, least=0)
+        if q >= size:
+            raise ValueError(
+                f"n_targets must leave at least one channel; got {q} for a {size} x {size} cov."
+            )
+        center = finite_array("mean", self.mean, ndim=1)
+        if center.size != size:
+            raise ValueError(f"mean must have length {size}, as cov has; got {center.size}.")
+        _set(self, center, matrix, q, None if self.n is None else count("n", self.n))
 
     @property
     def n_channels(self) -> int:
@@ -73,13 +97,14 @@ class Moments:
                 f"t must have one row per sample of y; got {targets.shape[0]} rows for {n} samples."
             )
         joint = np.column_stack([channels, targets])
+        _refuse_extremes(joint, channels.shape[1])
         mean = joint.mean(axis=0)
         # The second centering removes the rounding of the mean, which matters at mean >> deviation.
         centered = joint - mean
         correction = centered.mean(axis=0)
         centered -= correction
         cov = centered.T @ centered / max(n - 1, 1)
-        return cls(mean + correction, cov, joint.shape[1] - channels.shape[1], n)
+        return trusted_moments(mean + correction, cov, joint.shape[1] - channels.shape[1], n)
 
     @classmethod
     def from_covariance(
@@ -103,17 +128,9 @@ class Moments:
         ValueError
             `cov` not symmetric positive semidefinite, or shapes that do not fit.
         """
-        matrix = symmetric_psd("cov", cov)
-        size = matrix.shape[0]
-        q = count("n_targets", n_targets, least=0)
-        if q >= size:
-            raise ValueError(
-                f"n_targets must leave at least one channel; got {q} for a {size} x {size} cov."
-            )
-        center = np.zeros(size) if mean is None else finite_array("mean", mean, ndim=1)
-        if center.size != size:
-            raise ValueError(f"mean must have length {size}, as cov has; got {center.size}.")
-        return cls(center, matrix, q, None if n is None else count("n", n))
+        matrix = finite_array("cov", cov, ndim=2)
+        center = np.zeros(len(matrix)) if mean is None else finite_array("mean", mean, ndim=1)
+        return cls(center, matrix, n_targets, n)
 
     def __add__(self, other: Moments) -> Moments:
         """Moments of both sets of samples together, whatever the order or the split."""
@@ -133,7 +150,8 @@ class Moments:
         shift = other.mean - self.mean
         scatter = (self.n - 1) * self.cov + (other.n - 1) * other.cov
         scatter += np.outer(shift * (self.n * other.n / n), shift)
-        return Moments(self.mean + shift * (other.n / n), scatter / (n - 1), self.n_targets, n)
+        scatter /= n - 1
+        return trusted_moments(self.mean + shift * (other.n / n), scatter, self.n_targets, n)
 
     def project_targets(self, weights: ArrayLike) -> Moments:
         """The same channels with the targets T replaced by the linear ones T @ weights.
@@ -152,7 +170,7 @@ class Moments:
         cross = self.cov[:c, c:] @ matrix
         within = matrix.T @ self.cov[c:, c:] @ matrix
         cov = np.block([[self.cov[:c, :c], cross], [cross.T, (within + within.T) / 2]])
-        return Moments(
+        return trusted_moments(
             np.concatenate([self.mean[:c], self.mean[c:] @ matrix]), cov, matrix.shape[1], self.n
         )
 
@@ -191,17 +209,57 @@ class Moments:
         if shift.size != wide:
             raise ValueError(f"offset must have length {wide}, as weights; got {shift.size}.")
         mean = np.concatenate([matrix @ self.mean[:c] + shift, self.mean[c:]])
-        return Moments(mean, cov, self.n_targets, self.n)
+        return trusted_moments(mean, cov, self.n_targets, self.n)
 
     def select(self, channels: ArrayLike) -> Moments:
-        """The moments of some channels, in the given order, with all targets."""
-        index = np.asarray(channels, dtype=np.intp).ravel()
-        if index.size == 0 or index.min() < 0 or index.max() >= self.n_channels:
+        """The moments of some channels, with all targets.
+
+        Parameters
+        ----------
+        channels : their indices, in the order wanted, or a mask of C truth values.
+        """
+        given = np.asarray(channels).ravel()
+        if given.dtype == bool and given.size == self.n_channels:
+            given = np.flatnonzero(given)
+        whole = given.dtype.kind in "iu"
+        if not whole or not given.size or given.min() < 0 or given.max() >= self.n_channels:
             raise ValueError(
-                f"channels must be indices from 0 to {self.n_channels - 1}; got {channels!r}."
+                f"channels must be indices from 0 to {self.n_channels - 1}, or a mask of "
+                f"{self.n_channels} truth values that keeps one or more; got {shown(channels)}."
             )
+        index = given.astype(np.intp)
         keep = np.concatenate([index, np.arange(self.n_channels, self.mean.size)])
-        return Moments(self.mean[keep], self.cov[np.ix_(keep, keep)], self.n_targets, self.n)
+        cov = self.cov[np.ix_(keep, keep)]
+        return trusted_moments(self.mean[keep], cov, self.n_targets, self.n)
+
+
+def trusted_moments(mean: Float, cov: Float, n_targets: int, n: int | None) -> Moments:
+    """Return moments of what this package has computed itself; they are not checked again."""
+    return _set(object.__new__(Moments), mean, cov, n_targets, n)
+
+
+def _set(moments: Moments, mean: Float, cov: Float, n_targets: int, n: int | None) -> Moments:
+    for name, value in (("mean", mean), ("cov", cov), ("n_targets", n_targets), ("n", n)):
+        object.__setattr__(moments, name, value)
+    return moments
+
+
+def _refuse_extremes(joint: Float, n_channels: int) -> None:
+    """Refuse samples whose second moments double precision cannot hold, before they are lost."""
+    low, high = joint.min(axis=0), joint.max(axis=0)
+    with np.errstate(over="ignore"):
+        largest, spread = np.maximum(-low, high), high - low
+    # a deviation at the rounding of its mean is none
+    small = (spread < SMALLEST_DEVIATION) & (spread > 8 * np.finfo(np.float64).eps * largest)
+    for wrong, size in ((largest > LARGEST_DEVIATION, largest), (small, spread)):
+        if wrong.any():
+            k = int(np.argmax(wrong))
+            name, column = ("y", k) if k < n_channels else ("t", k - n_channels)
+            raise ValueError(
+                f"{name} must have deviations between {SMALLEST_DEVIATION:g} and values up to "
+                f"{LARGEST_DEVIATION:g}, whose squares double precision holds; column {column} has "
+                f"{size[k]:.3g}. Divide that column by its scale."
+            )
 
 
 def merge(parts: Iterable[Moments]) -> Moments:
@@ -212,7 +270,10 @@ def merge(parts: Iterable[Moments]) -> Moments:
     ValueError
         no parts.
     """
+    instance("parts", parts, Iterable, "Pass a list of Moments.")
     groups = list(parts)
+    for group in groups:
+        instance("parts", group, Moments, "Build each with Moments.from_samples.")
     if not groups:
         raise ValueError("parts must hold at least one Moments; got none.")
     return reduce(add, groups)

@@ -21,7 +21,10 @@ def normal_scores(samples: ArrayLike) -> Float:
     >>> normal_scores([3.0, 1.0, 2.0]).round(3)
     array([ 0.674, -0.674,  0.   ])
     """
-    x = finite_array("samples", samples, ndim=(1, 2))
+    return _scores(finite_array("samples", samples, ndim=(1, 2)))
+
+
+def _scores(x: Float) -> Float:
     ranks = scipy.stats.rankdata(x, axis=0)
     return np.asarray(scipy.special.ndtri(ranks / (x.shape[0] + 1)), dtype=np.float64)
 
@@ -44,7 +47,10 @@ def copula_moments(y: ArrayLike, t: ArrayLike | None = None) -> Moments:
     >>> bool(np.allclose(copula_moments(x**3).cov, copula_moments(x).cov))
     True
     """
-    return Moments.from_samples(normal_scores(y), None if t is None else normal_scores(t))
+    channels = _scores(finite_array("y", y, ndim=2))
+    return Moments.from_samples(
+        channels, None if t is None else _scores(finite_array("t", t, ndim=(1, 2)))
+    )
 
 
 def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> float:
@@ -52,6 +58,10 @@ def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> floa
 
     ψ(k) + ψ(n) − ⟨ψ(n_x + 1) + ψ(n_y + 1)⟩, n_x and n_y the neighbours strictly nearer in X and
     in Y than the k-th joint one, in the maximum norm. Columns are standardized first.
+
+    Where values repeat, as a rectifier's zeros do, several neighbours are as far as the k-th one.
+    Such a sample counts all up to that distance, itself among them, jointly, in X and in Y, and
+    contributes ψ(k̃) + ψ(n) − ψ(ñ_x) − ψ(ñ_y).
 
     Parameters
     ----------
@@ -64,7 +74,8 @@ def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> floa
     ValueError
         row counts differ, n <= k, or a constant column.
 
-    Source: Kraskov, Stögbauer and Grassberger (2004), arXiv:cond-mat/0305641, equation 8.
+    Source: Kraskov, Stögbauer and Grassberger (2004), arXiv:cond-mat/0305641, equation 8; Gao,
+    Kannan, Oh and Viswanath (2017), arXiv:1709.06212, for distributions with atoms.
 
     >>> rng = np.random.default_rng(0)
     >>> a, e = rng.standard_normal((2, 2000))
@@ -79,16 +90,21 @@ def nearest_neighbor_information(x: ArrayLike, y: ArrayLike, k: int = 5) -> floa
             f"and k = {neighbours}."
         )
     joint = np.hstack([first, second])
-    distances = np.asarray(cKDTree(joint).query(joint, k=neighbours + 1, p=np.inf)[0])
-    radius = distances[:, -1]
-    inside = np.nextafter(radius, 0)
-    near = [
-        cKDTree(part).query_ball_point(part, inside, p=np.inf, return_length=True)
-        for part in (first, second)
-    ]
+    tree = cKDTree(joint)
+    radius = np.asarray(tree.query(joint, k=neighbours + 1, p=np.inf)[0])[:, -1]
     # The point itself is among those counted, which makes the counts n_x + 1 and n_y + 1.
-    mean = np.mean(scipy.special.digamma(near[0]) + scipy.special.digamma(near[1]))
-    return float(scipy.special.digamma(neighbours) + scipy.special.digamma(n) - mean)
+    reached = _counts(tree, joint, radius)
+    tied = reached > neighbours + 1
+    inside = np.where(tied, radius, np.nextafter(radius, 0))
+    alone = [_counts(cKDTree(part), part, inside) for part in (first, second)]
+    psi = scipy.special.digamma
+    mean = np.mean(psi(np.where(tied, reached, neighbours)) - psi(alone[0]) - psi(alone[1]))
+    return float(psi(n) + mean)
+
+
+def _counts(tree: cKDTree, points: Float, radius: Float) -> Float:
+    found = tree.query_ball_point(points, radius, p=np.inf, return_length=True)
+    return np.asarray(found, dtype=np.float64)
 
 
 def _standardized(name: str, value: ArrayLike) -> Float:
@@ -96,5 +112,8 @@ def _standardized(name: str, value: ArrayLike) -> Float:
     array = array.reshape(array.shape[0], -1)
     deviation = array.std(axis=0)
     if np.any(deviation == 0):
-        raise ValueError(f"{name} has a constant column, {int(np.argmin(deviation))}; remove it.")
+        column = int(np.argmin(deviation))
+        raise ValueError(
+            f"{name} has a constant column, {column}, all of it {array[0, column]}. Remove it."
+        )
     return np.asarray((array - array.mean(axis=0)) / deviation, dtype=np.float64)

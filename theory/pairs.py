@@ -11,6 +11,16 @@ from theory.standardize import COPY_TOLERANCE
 BLOCK = 64
 """Channels treated at once."""
 
+TIE = 1e-12
+"""Correlations nearer than this are equal up to rounding."""
+
+CANCELLING = 1e-4
+"""Where a pair leaves less than this of a channel and of the target, differences of products lose
+more than a millionth of a millionth of the excess: then it is computed from the vectors."""
+
+ROUNDING = 64 * np.finfo(np.float64).eps
+"""Of the share of the target that a channel explains, before it is divided by what is left."""
+
 
 def overlap(correlation: Float) -> Float:
     """(C, C) mutual information -1/2 log(1 - R²) of each pair; 0 on the diagonal, NaN for copies.
@@ -28,20 +38,34 @@ def overlap(correlation: Float) -> Float:
     return result
 
 
-def nearest_peers(correlation: Float, peers: int) -> NDArray[np.intp]:
-    """(C, m) indices of the m = min(peers, C - 1) peers with the highest overlap, unordered."""
+def nearest_peers(correlation: Float, peers: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """(C, m) indices of the peers with the highest overlap, unordered, and which of them count.
+
+    Those are min(peers, C - 1) and all that tie with the last of them, so that nothing depends on
+    the order of the channels; m is the largest number of any channel.
+    """
     c = correlation.shape[0]
     strength = np.abs(correlation)
     np.fill_diagonal(strength, -1.0)
     if peers >= c - 1:
         everyone = np.broadcast_to(np.arange(c), (c, c))
         others: NDArray[np.intp] = everyone[~np.eye(c, dtype=bool)].reshape(c, c - 1)
-        return others
-    return np.argpartition(strength, c - peers, axis=1)[:, c - peers :]
+        return others, np.ones((c, c - 1), dtype=bool)
+    nearest = np.argpartition(strength, c - peers, axis=1)[:, c - peers :]
+    last = np.take_along_axis(strength, nearest, axis=1).min(axis=1)
+    close = strength >= (last - TIE)[:, None]
+    most = int(np.count_nonzero(close, axis=1).max())
+    if most > peers:
+        nearest = np.argpartition(strength, c - most, axis=1)[:, c - most :]
+    return nearest, np.take_along_axis(close, nearest, axis=1)
 
 
 def pairwise_excess(
-    correlation: Float, loadings: Float, explained: Float, peers: NDArray[np.intp]
+    correlation: Float,
+    loadings: Float,
+    explained: Float,
+    peers: NDArray[np.intp],
+    target_rounding: float = 0.0,
 ) -> Float:
     """(C, m) excess S_ij = I(T; Y_i, Y_j) - max(I(T; Y_i), I(T; Y_j)) in nats.
 
@@ -59,10 +83,14 @@ def pairwise_excess(
     loadings : (C, r) G.
     explained : (C,) h, the share of the target's variance that each channel explains.
     peers : (C, m) peers of each channel.
+    target_rounding : of `Standardized`.
     """
     r = np.take_along_axis(correlation, peers, axis=1)
     own, other = explained[:, None], explained[peers]
     low, high = np.minimum(own, other), np.maximum(own, other)
+    unshared, unexplained = 1 - r * r, 1 - high
+    copies = unshared <= COPY_TOLERANCE
+    denominator = np.where(copies, 1.0, unshared) * unexplained
     if loadings.shape[1] == 1:
         g = loadings[:, 0]
         swap = own > other
@@ -72,11 +100,36 @@ def pairwise_excess(
     else:
         joint = np.take_along_axis(loadings @ loadings.T, peers, axis=1)
         numerator = low - 2 * r * joint + r * r * high - (low * high - joint * joint)
-    unshared = 1 - r * r
-    copies = unshared <= COPY_TOLERANCE
-    denominator = np.where(copies, 1.0, unshared) * (1 - high)
+        close = np.nonzero((denominator < CANCELLING) & (unexplained > COPY_TOLERANCE))
+        numerator[close] = _from_vectors(r, loadings, explained, peers, close)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(copies, 0.0, numerator / denominator)
-    share[~(share < 1 - COPY_TOLERANCE)] = np.nan
+        share = np.where(copies, 0.0, np.maximum(numerator, 0.0) / denominator)
+        rounding = ROUNDING / unshared + (ROUNDING + target_rounding) / unexplained
+        determined = ~copies & (share >= 1 - rounding)
+    share[determined | (unexplained <= COPY_TOLERANCE)] = np.nan
     result: Float = -0.5 * np.log1p(-share)
+    return result
+
+
+def _from_vectors(
+    r: Float,
+    loadings: Float,
+    explained: Float,
+    peers: NDArray[np.intp],
+    close: tuple[NDArray[np.intp], ...],
+) -> Float:
+    """(m,) numerators of some pairs as sums of squares.
+
+    With d = g_low - R g_high and h = h_high: ‖d‖²(1 - h) + (d·g_high)².
+    """
+    i, j = close[0], peers[close]
+    swap = explained[i] > explained[j]
+    low, high = np.where(swap, j, i), np.where(swap, i, j)
+    result = np.empty(i.size)
+    for left in range(0, i.size, BLOCK * BLOCK):
+        block = slice(left, left + BLOCK * BLOCK)
+        g_high = loadings[high[block]]
+        d = loadings[low[block]] - r[close][block, None] * g_high
+        along = (d * g_high).sum(axis=1)
+        result[block] = (d * d).sum(axis=1) * (1 - explained[high[block]]) + along**2
     return result

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from theory._precision import precision, well_conditioned_inverse
 from theory.hull import compact_hull
 from theory.moments import Moments, merge
-from theory.shared.validation import Float, count, one_of, positive
+from theory.shared.validation import Float, count, instance, one_of, positive
 from theory.standardize import Standardized, standardize
 
 PEERS = ("all", "hull", "overlap", "random")
@@ -67,7 +67,10 @@ def regress_on_peers(
     >>> fit.coefficients.round(12).tolist(), fit.recovered.round(12).tolist()
     ([[0.0, 0.6], [0.6, 0.0]], [0.36, 0.36])
     """
+    instance("moments", moments, Moments, "Build one with Moments.from_samples.")
     one_of("peers", peers, PEERS)
+    if rng is not None:
+        instance("rng", rng, np.random.Generator, "Pass np.random.default_rng(seed).")
     positive("ridge", ridge, zero=True)
     layer = standardize(moments)
     matrix = layer.correlation + ridge * np.eye(layer.live.size)

@@ -81,7 +81,9 @@ class ChannelAxes:
         "collinear": the peers determine it. E_i = 1, conditional information 0, and
             peer_information, infinite, is NaN.
         "target_determined": it determines the target, alone or with a peer or with all peers.
-            The information in question, infinite, is NaN.
+            The information in question, infinite as far as double precision tells, is NaN.
+        "undecided": its peers all but determine it, or all channels the target, so nearly that
+            rounding is more than a thousandth of the conditional information, which is NaN.
 
     `noise_power` is σ0²; `n` the sample count, None for a population.
     """

@@ -14,7 +14,10 @@ import scipy
 from numpy.typing import ArrayLike
 
 from theory.moments import Moments, merge
-from theory.shared.validation import Float, count
+from theory.shared.validation import Float, count, instance, real_array
+
+MOST_DRAWN = 100_000_000
+"""Values, channels times permutations, that a null may hold at a time: 0.8 GB."""
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> Float:
@@ -26,7 +29,12 @@ def spearman(a: ArrayLike, b: ArrayLike) -> Float:
     >>> float(spearman([1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 40.0, 30.0]))
     0.8
     """
-    x, y = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    x, y = real_array("a", a), real_array("b", b)
+    if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-1]:
+        raise ValueError(
+            f"a and b must have the same number of channels, last; got {x.shape} and {y.shape}."
+        )
+    x, y = np.broadcast_arrays(x, y)
     known = ~(np.isnan(x) | np.isnan(y))
     if not known.all():
         if x.ndim > 1:
@@ -51,6 +59,9 @@ def delete_one_group(groups: Sequence[Moments]) -> list[Moments]:
     ValueError
         fewer than two groups.
     """
+    instance("groups", groups, Sequence, "Pass a list of Moments.")
+    for group in groups:
+        instance("groups", group, Moments, "Build each with Moments.from_samples.")
     if len(groups) < 2:
         raise ValueError(f"groups must hold at least 2 Moments for a jackknife; got {len(groups)}.")
     before: list[Moments | None] = [None]
@@ -74,8 +85,8 @@ def jackknife_standard_error(replicates: ArrayLike) -> Float:
     >>> float(jackknife_standard_error([1.0, 2.0, 3.0]).round(6))
     1.154701
     """
-    values = np.asarray(replicates, dtype=np.float64)
-    g = values.shape[0]
+    values = real_array("replicates", replicates)
+    g = len(np.atleast_1d(values))
     if g < 2:
         raise ValueError(f"replicates must hold at least 2 groups; got {g}.")
     result: Float = np.sqrt((g - 1) / g * ((values - values.mean(axis=0)) ** 2).sum(axis=0))
@@ -84,6 +95,7 @@ def jackknife_standard_error(replicates: ArrayLike) -> Float:
 
 def jackknife(groups: Sequence[Moments], statistic: Callable[[Moments], ArrayLike]) -> Float:
     """Standard error of `statistic` under deletion of one group of images at a time."""
+    instance("statistic", statistic, Callable, "Pass a function of Moments.")  # type: ignore[arg-type]
     return jackknife_standard_error(
         np.stack([np.asarray(statistic(rest)) for rest in delete_one_group(groups)])
     )
@@ -123,10 +135,11 @@ def coupling(a: ArrayLike, b: ArrayLike, *, permutations: int = 1000, seed: int 
     ValueError
         shapes that differ, or fewer than one permutation.
     """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    x, y = real_array("a", a), real_array("b", b)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"a and b must be of one length (C,); got {x.shape} and {y.shape}.")
-    draws = count("permutations", permutations)
+    draws = count("permutations", permutations, most=MOST_DRAWN // max(x.size, 1))
+    count("seed", seed, least=0)
     known = ~(np.isnan(x) | np.isnan(y))
     x, y = x[known], y[known]
     value = float(spearman(x, y))

@@ -41,11 +41,7 @@ def gaussian_information_bias(n: int, p: int, q: int) -> float:
     0.018176
     """
     p, q = count("p", p), count("q", q)
-    if int(n) != n or n < p + q + 1:
-        raise ValueError(
-            f"n must be a whole number >= p + q + 1 = {p + q + 1} for the bias correction of "
-            f"I(X_{p}; Y_{q}); got {n!r}. Use more samples, or fewer channels at a time."
-        )
+    _enough(n, p + q + 1, f"the bias correction of I(X_{p}; Y_{q})", "p + q + 1")
     p, q = max(p, q), min(p, q)
     nu = n - 1 - np.arange(q, dtype=np.float64)
     return float(0.5 * np.sum(scipy.special.digamma(nu / 2) - scipy.special.digamma((nu - p) / 2)))
@@ -79,7 +75,7 @@ def delta_capture_variance(power: ArrayLike, noise: float, n: int) -> Float:
     >>> float(delta_capture_variance(1.0, 1.0, 50))
     0.0025
     """
-    j = finite_array("power", power, ndim=(0, 1))
+    j = _at_least_zero("power", power)
     total = j + positive("noise", noise)
     return np.asarray(j**2 / (2 * count("n", n, least=3) * total**2))
 
@@ -90,7 +86,7 @@ def delta_predictability_variance(predictability: ArrayLike, n: int) -> Float:
     >>> float(delta_predictability_variance(0.5, 100))
     0.005
     """
-    e = finite_array("predictability", predictability, ndim=(0, 1))
+    e = _share("predictability", predictability)
     return np.asarray(4 * e * (1 - e) ** 2 / count("n", n, least=3))
 
 
@@ -111,8 +107,8 @@ def adjusted_predictability(predictability: ArrayLike, n: int, p: int) -> Float:
     >>> float(adjusted_predictability(0.5, 11, 5))
     0.0
     """
-    _enough(n, p + 2, "the adjusted predictability", "p + 2")
-    e = finite_array("predictability", predictability, ndim=(0, 1))
+    _enough(n, count("p", p) + 2, "the adjusted predictability", "p + 2")
+    e = _share("predictability", predictability)
     return np.asarray(1 - (1 - e) * (n - 1) / (n - 1 - p))
 
 
@@ -135,8 +131,8 @@ def null_information_tail(information: ArrayLike, n: int, p: int = 1) -> Float:
     >>> float(null_information_tail(0.0, 30))
     1.0
     """
-    _enough(n, p + 2, "the null distribution", "p + 2")
-    x = finite_array("information", information, ndim=(0, 1))
+    _enough(n, count("p", p) + 2, "the null distribution", "p + 2")
+    x = _at_least_zero("information", information)
     return np.asarray(scipy.special.betainc((n - 1 - p) / 2, p / 2, np.exp(-2 * x)))
 
 
@@ -146,7 +142,7 @@ def null_information_variance(n: int, p: int = 1) -> float:
     >>> round(null_information_variance(30), 8)
     0.00066...
     """
-    _enough(n, p + 2, "the null variance", "p + 2")
+    _enough(n, count("p", p) + 2, "the null variance", "p + 2")
     low, high = scipy.special.polygamma(1, [(n - 1 - p) / 2, (n - 1) / 2])
     return float((low - high) / 4)
 
@@ -178,10 +174,25 @@ def null_maximum_information(n: int, q: int = 1) -> float:
 
 
 def _enough(n: int, least: int, purpose: str, formula: str) -> None:
-    if int(n) != n or n < least:
+    if count("n", n, least=0) < least:
         raise ValueError(
-            f"n must be a whole number >= {formula} = {least} for {purpose}; got {n!r}."
+            f"n must be a whole number >= {formula} = {least} for {purpose}; got {n!r}. Use more "
+            "samples, or fewer channels at a time."
         )
+
+
+def _at_least_zero(name: str, value: ArrayLike) -> Float:
+    array = finite_array(name, value, ndim=(0, 1))
+    if array.size and float(array.min()) < 0:
+        raise ValueError(f"{name} must be >= 0; got {array.min()}.")
+    return array
+
+
+def _share(name: str, value: ArrayLike) -> Float:
+    array = finite_array(name, value, ndim=(0, 1))
+    if array.size and float(array.max()) > 1:
+        raise ValueError(f"{name} must be at most 1, a share of variance; got {array.max()}.")
+    return array
 
 
 def _correlation(name: str, value: ArrayLike) -> Float:

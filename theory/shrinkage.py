@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.moments import Moments
-from theory.shared.validation import Float, finite_array, one_of
+from theory.moments import Moments, trusted_moments
+from theory.shared.validation import (
+    Float,
+    count,
+    finite_array,
+    instance,
+    one_of,
+    positive,
+    symmetric_psd,
+)
+from theory.standardize import live_channels
 
 
 def oas_intensity(cov: ArrayLike, n: int) -> float:
@@ -24,8 +33,16 @@ def oas_intensity(cov: ArrayLike, n: int) -> float:
     >>> oas_intensity(np.eye(3), 10)
     1.0
     """
-    s = finite_array("cov", cov, ndim=2)
+    s = symmetric_psd("cov", cov)
+    count("n", n)
     p = s.shape[0]
+    largest = float(np.abs(s).max(initial=0.0))
+    if s.shape != (p, p) or largest == 0:
+        raise ValueError(
+            f"cov must be square and not 0; got shape {s.shape}, largest entry {largest:g}. Pass "
+            "the covariance of variables that vary."
+        )
+    s = s / largest  # the intensity is one of ratios
     square, trace2 = float(np.sum(s * s)), float(np.trace(s)) ** 2
     spread = (n + 1 - 2 / p) * (square - trace2 / p)
     if spread <= 1e-14 * trace2:
@@ -43,7 +60,8 @@ def shrink(moments: Moments, method: str = "oas", amount: float | None = None) -
     ----------
     moments : of samples.
     method : "none"; "ridge", R + amount·I with the diagonal restored, which is λ =
-        amount/(1 + amount); "oas", λ by `oas_intensity` on R.
+        amount/(1 + amount); "oas", λ by `oas_intensity` on R. Dead channels have no correlation
+        and do not count.
     amount : the ridge; only with method="ridge".
 
     Raises
@@ -57,27 +75,31 @@ def shrink(moments: Moments, method: str = "oas", amount: float | None = None) -
            [0.25, 1.  ]])
     """
     one_of("method", method, ("none", "ridge", "oas"))
+    instance("moments", moments, Moments, "Build one with Moments.from_samples.")
     if (amount is None) == (method == "ridge"):
-        raise ValueError(f"amount goes with method='ridge' only; got {amount!r} with {method!r}.")
-    deviation = np.sqrt(np.diagonal(moments.cov))
-    safe = np.where(deviation > 0, deviation, 1.0)
-    correlation = moments.cov / np.outer(safe, safe)
+        raise ValueError(
+            f"amount goes with method='ridge' only, and must; got {amount!r}, {method!r}."
+        )
     if method == "none":
         return moments
+    live = np.concatenate(
+        [live_channels(moments), moments.n_channels + np.arange(moments.n_targets)]
+    )
+    live = live[np.diagonal(moments.cov)[live] > 0]
+    deviation = np.sqrt(np.diagonal(moments.cov)[live])
+    correlation = moments.cov[np.ix_(live, live)] / deviation / deviation[:, None]
     if method == "ridge":
-        if amount is None or not amount >= 0:
-            raise ValueError(f"amount must be >= 0; got {amount!r}.")
+        amount = positive("amount", amount, zero=True) if amount is not None else 0.0
         intensity = amount / (1 + amount)
     else:
         if moments.n is None:
             raise ValueError(
                 "oas needs the sample count; these moments are a population's (n=None)."
             )
-        intensity = oas_intensity(correlation, moments.n)
-    shrunk = correlation * (1 - intensity)
-    np.fill_diagonal(shrunk, np.diagonal(correlation))
-    cov = shrunk * np.outer(safe, safe)
-    return Moments(moments.mean, cov, moments.n_targets, moments.n)
+        intensity = oas_intensity(correlation, moments.n) if live.size else 0.0
+    cov = moments.cov * (1 - intensity)
+    np.fill_diagonal(cov, np.diagonal(moments.cov))
+    return trusted_moments(moments.mean, cov, moments.n_targets, moments.n)
 
 
 def ledoit_wolf_intensity(samples: ArrayLike) -> float:

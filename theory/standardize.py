@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.moments import Moments
+from theory.moments import LARGEST_DEVIATION, SMALLEST_DEVIATION, Moments
 from theory.shared.validation import Float
 
 RANK_TOLERANCE = 1e-12
@@ -20,6 +20,10 @@ matrix of some thousand channels stays below it, and no estimate resolves anythi
 
 COPY_TOLERANCE = 1e-12
 """1 - R² below this: the two channels are copies of each other up to rounding."""
+
+
+ROUNDING = 8 * np.finfo(np.float64).eps
+"""A deviation below this share of the mean is the mean's rounding."""
 
 
 @dataclass(frozen=True)
@@ -32,32 +36,61 @@ class Standardized:
     live : (L,) indices of the channels whose variance is not zero up to rounding.
     correlation : (L, L) R.
     loadings : (L, r) G, correlation of each live channel with the r white targets.
+    target_rounding : what rounding makes of a share of the targets: the more, the less independent
+        they are.
     """
 
     power: Float
     live: np.ndarray[tuple[int], np.dtype[np.intp]]
     correlation: Float
     loadings: Float
+    target_rounding: float
 
 
 def standardize(moments: Moments) -> Standardized:
-    """Correlations of the live channels with each other and with white targets.
-
-    A channel is dead if its deviation is at the rounding of its mean: the test does not depend
-    on the scale of the channel or of its peers.
-    """
+    """Correlations of the live channels with each other and with white targets."""
+    _refuse_extremes(moments)
     c = moments.n_channels
     power = np.diagonal(moments.cov)[:c].copy()
-    rounding = 8 * np.finfo(np.float64).eps * np.abs(moments.mean[:c])
-    live = np.flatnonzero(power > np.maximum(rounding**2, np.finfo(np.float64).tiny))
+    live = live_channels(moments)
     scale = 1 / np.sqrt(power[live])
     everyone = live.size == c
     block = moments.cov[:c, :c] if everyone else moments.cov[np.ix_(live, live)]
     correlation = block * scale[:, None]
     correlation *= scale
     np.fill_diagonal(correlation, 1.0)
-    loadings = (moments.cov[live, c:] * scale[:, None]) @ whitening(moments.cov[c:, c:])
-    return Standardized(power, live, correlation, loadings)
+    white = whitening(moments.cov[c:, c:])
+    loadings = (moments.cov[live, c:] * scale[:, None]) @ white
+    # 1 / the smallest eigenvalue kept
+    amplified = (white * white * np.diagonal(moments.cov)[c:, None]).sum(axis=0).max(initial=0.0)
+    rounding = 32 * np.finfo(np.float64).eps * float(amplified)
+    return Standardized(power, live, correlation, loadings, rounding)
+
+
+def live_channels(moments: Moments) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """Indices of the channels that vary.
+
+    A channel is dead if its deviation is at the rounding of its mean: the test does not depend
+    on the scale of the channel or of its peers.
+    """
+    c = moments.n_channels
+    power = np.maximum(np.diagonal(moments.cov)[:c], 0.0)
+    return np.flatnonzero(np.sqrt(power) > ROUNDING * np.abs(moments.mean[:c]))
+
+
+def _refuse_extremes(moments: Moments) -> None:
+    """Refuse variances beyond what double precision divides by; 0 is a dead channel's."""
+    variance = np.diagonal(moments.cov)
+    small = (variance > 0) & (variance < SMALLEST_DEVIATION**2)
+    small &= np.sqrt(np.maximum(variance, 0.0)) > ROUNDING * np.abs(moments.mean)
+    wrong = small | (variance > LARGEST_DEVIATION**2)
+    if wrong.any():
+        k, c = int(np.argmax(wrong)), moments.n_channels
+        name = f"channel {k}" if k < c else f"target {k - c}"
+        raise ValueError(
+            f"moments must have variances between {SMALLEST_DEVIATION**2:g} and "
+            f"{LARGEST_DEVIATION**2:g}, or 0; {name} has {variance[k]:.3g}. Divide it by its scale."
+        )
 
 
 def whitening(cov: Float) -> Float:

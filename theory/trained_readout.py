@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
-from theory.shared.validation import Float, finite_array, positive, symmetric_psd
+from theory.shared.validation import Float, columns, finite_array, positive, symmetric_psd
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,8 @@ def trained_readout_flow(
     (array([1., 0.]), True)
     """
     s = symmetric_psd("sigma", sigma)
-    c = finite_array("cross", cross, ndim=(1, 2)).reshape(np.shape(cross)[0], -1)
-    a = finite_array("readout", readout, ndim=(1, 2)).reshape(np.shape(readout)[0], -1)
+    c = columns("cross", cross)
+    a = columns("readout", readout)
     w = finite_array("weights", weights, ndim=2)
     if c.shape[0] != s.shape[0] or w.shape != (a.shape[0], s.shape[0]) or a.shape[1] != c.shape[1]:
         raise ValueError(

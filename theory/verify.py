@@ -10,10 +10,13 @@ import numpy as np
 
 from theory.formulas import catalogue
 from theory.formulas.closed_form import ClosedForm
+from theory.shared.validation import count, instance
 
 PRECISE = 1e-10
 """Largest relative deviation of the float64 value from 50 digits: well-conditioned points lose
 up to six of sixteen digits in an inverse."""
+MOST_POINTS = 10_000
+"""Random points per form: minutes, and no more is learned from further ones."""
 ABSOLUTE = 1e-12
 """Deviation below which a value that is exactly zero counts as such."""
 
@@ -68,6 +71,9 @@ def verify_form(form: ClosedForm, *, points: int = 3, seed: int = 0) -> Verdict:
     >>> verify_form(catalogue()["task_information"]).problems
     ()
     """
+    instance("form", form, ClosedForm, "Take one from catalogue().")
+    count("points", points, most=MOST_POINTS)
+    count("seed", seed, least=0)
     begin = time.perf_counter()
     problems: list[str] = []
     proof = form.derive(form.expr)
@@ -114,8 +120,11 @@ def verify_catalogue(
     >>> [v.passed for v in verify_catalogue([catalogue()["peer_information"]])]
     [True]
     """
+    chosen = catalogue().values() if forms is None else forms
+    instance("forms", chosen, Iterable, "Pass a list of closed forms of catalogue().")
     verdicts = []
-    for form in catalogue().values() if forms is None else forms:
+    for form in chosen:
+        instance("forms", form, ClosedForm, "Take each from catalogue().")
         verdict = verify_form(form, points=points, seed=seed)
         verdicts.append(verdict)
         if progress is not None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from empirical.analysis.matched_bins import matched_bins
+from empirical.analysis.missing import NoDataError
 from empirical.analysis.predictors import compare_predictors
 from empirical.analysis.statistics import (
     LEAST_CHANNELS,
@@ -92,7 +93,7 @@ def analyze_lesions(
     Raises
     ------
     ValueError
-        A missing column or kind; no layer with enough channels.
+        A missing column or kind; as `NoDataError`, no layer with enough channels.
     """
     scores = [name for name in PREDICTORS if name in frame] if predictors is None else predictors
     for column in ["layer", "channel", "kind", damage, tested, *controls, *scores]:
@@ -140,7 +141,7 @@ def _usable(
         else:
             kept[name] = known
     if not kept:
-        raise ValueError(
+        raise NoDataError(
             f"frame must have a layer with at least {LEAST_CHANNELS} channels whose damage and "
             f"scores are known; got {skipped or 'no rows'}. Lesion wider layers."
         )

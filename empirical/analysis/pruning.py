@@ -13,6 +13,7 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 
+from empirical.analysis.missing import NoDataError
 from empirical.analysis.seeds import mean_difference
 from empirical.pruning.criteria import REGISTRY
 from theory import spearman
@@ -47,9 +48,10 @@ def areas(rows: pd.DataFrame, cell: Sequence[str] = CELL, *, share: str = "share
     keys = list(cell)
     pruned = rows[rows["criterion"] != "dense"].dropna(subset=["accuracy"])
     means = pruned.groupby([*keys, share], as_index=False, sort=False)["accuracy"].mean()
-    common = set.intersection(*(set(g) for _, g in means.groupby(keys)[share]))
+    shares = [set(group) for _, group in means.groupby(keys)[share]]
+    common = set.intersection(*shares) if shares else set()
     if not common:
-        raise ValueError(
+        raise NoDataError(
             "rows of the comparison have no share in common. Let the run finish, or select arms "
             "that went through the same shares."
         )

@@ -62,8 +62,9 @@ class LesionOptions:
         """Refuse unknown names, with the nearest, before anything is read."""
         from empirical.lesions.lesioning import KINDS
         from theory.peer_regression import PEERS
-        from theory.shared.validation import one_of
+        from theory.shared.validation import one_of, within
 
+        within("--memory", self.memory, "[0, 1e6]")
         for kind in self.kinds:
             one_of("--kind", kind, KINDS)
         for name in self.peer_sets:
@@ -85,7 +86,7 @@ def lesion(
 
     options.check()
     with progress_bar() as progress:
-        opened = source.open()
+        opened = source.open((options.calibration_images, options.images))
         calibration = opened.drawn(opened.train, options.calibration_images)
         table = measure(
             opened.network,
@@ -96,6 +97,7 @@ def lesion(
         )
         write_table(out / "axes.csv", table.to_frame())
         held_out = opened.drawn(opened.test, options.images)
+        typer.echo(opened.accuracy_line(held_out))
         experiment = LesionExperiment(opened, held_out, table, options, out, progress)
         sections, accuracy = experiment.sections()
         write_report(
@@ -104,7 +106,7 @@ def lesion(
             f"{opened.name} on {opened.test.name}: every channel of {len(table.layers)} layers, "
             f"one at a time, on {len(held_out)} test images; scores from {len(calibration)} "
             f"training images. Accuracy of the intact network on these test images: "
-            f"{accuracy:.1%}.",
+            f"{accuracy:.1%}; {opened.weights}.",
             sections,
         )
     print_findings(sections, out / "report.html")
@@ -127,7 +129,8 @@ class LesionExperiment:
 
         from empirical.analysis.lesions import analyze_lesions
         from empirical.lesions.lesioning import lesion
-        from empirical.report.lesion_analysis import lesion_analysis_section
+        from empirical.report.lesion_analysis import TITLE, lesion_analysis_section
+        from empirical.report.page import chapter
         from theory.shared.files import write_table
 
         seed, permutations = self.opened.source.seed, self.options.permutations
@@ -143,11 +146,15 @@ class LesionExperiment:
         write_table(self.out / "lesions.csv", frame)
         replacement, pairs = self._replacement(), self._pairs()
         control = damages.shuffled(np.random.default_rng(seed)).to_frame()
-        found, shuffled = (
-            analyze_lesions(rows, permutations=permutations, seed=seed)
-            for rows in (frame, control.merge(scores, on=["layer", "channel"]))
-        )
-        chapters = [lesion_analysis_section(found, pairs, shuffled), *replacement]
+
+        def explained() -> Section:
+            found, shuffled = (
+                analyze_lesions(rows, permutations=permutations, seed=seed)
+                for rows in (frame, control.merge(scores, on=["layer", "channel"]))
+            )
+            return lesion_analysis_section(found, pairs, shuffled)
+
+        chapters = [chapter(TITLE, explained), *replacement]
         return chapters, float(damages.dense["accuracy"].mean())
 
     def _replacement(self) -> list[Section]:

@@ -50,8 +50,9 @@ def measure(
     target_function(target)
     if estimate is not None:
         one_of("--estimate", estimate, ESTIMATES)
-    opened = source.open()
+    opened = source.open((images, images))
     chosen = opened.drawn(opened.train, images)
+    typer.echo(opened.accuracy_line(chosen))
     table = halving_batches(
         lambda size: measure(
             opened.network,

@@ -90,6 +90,7 @@ def prune(
     exports = [one_of("--export", kind, EXPORTS) for kind in export or ()]
     opened = source.open()
     calibration = opened.drawn(opened.train, images)
+    typer.echo(opened.accuracy_line(calibration))
     known = Calibration(
         opened.network,
         opened.loader(calibration),

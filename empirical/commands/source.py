@@ -45,6 +45,10 @@ class NetworkSource:
         Path | None,
         typer.Option(help="Weights: .safetensors, or a .pt/.pth file that holds a state dict."),
     ] = None
+    key: Annotated[
+        str | None,
+        typer.Option(help="Entry of a .pt/.pth file that holds the state dict, where unusual."),
+    ] = None
     image_size: Annotated[int | None, typer.Option(help="Resize and crop images to this.")] = None
     width: Annotated[float, typer.Option(help="Width multiplier of a network by name.")] = 1.0
     mean: Annotated[
@@ -60,8 +64,11 @@ class NetworkSource:
     download: Annotated[bool, DOWNLOAD] = False
     cache: Annotated[Path | None, CACHE] = None
 
-    def open(self) -> OpenNetwork:
+    def open(self, images: tuple[int | None, int | None] = (None, None)) -> OpenNetwork:
         """Read the images, build the network, and load its weights.
+
+        `images` are how many training and test images of a folder are needed, None for all: no
+        others are decoded.
 
         Raises
         ------
@@ -72,7 +79,9 @@ class NetworkSource:
         from empirical.data.loading import load_data
         from empirical.devices import chosen_device
         from empirical.models.probe import check_logits
+        from theory.shared.validation import count
 
+        count("--seed", self.seed, least=0)
         import_from_here()
         device = chosen_device(self.device)
         train, test = load_data(
@@ -81,6 +90,8 @@ class NetworkSource:
             image_size=self.image_size,
             download=self.download,
             cache=self.cache or DEFAULT_CACHE,
+            images=images,
+            draw=self.seed,
         )
         network, info = self._network(train)
         if (statistics := self._statistics(info)) is not None:
@@ -104,10 +115,12 @@ class NetworkSource:
                 seed=self.seed,
             )
             if self.checkpoint is not None:
-                load_weights(network, self.checkpoint)
+                load_weights(network, self.checkpoint, key=self.key)
             return network.eval(), None
         if self.checkpoint is None:
             raise ValueError("model must be given where there is no checkpoint; both are missing.")
+        if self.key is not None:
+            raise ValueError(f"--key goes with --model and --checkpoint; got {self.key!r} alone.")
         network, info = load_model(self.checkpoint)
         if info.class_names != images.class_names:
             raise ValueError(
@@ -156,6 +169,25 @@ class OpenNetwork:
             return None if self.info is None else self.info.spec
         return ModelSpec(
             name, images.classes, images.image_size, images.channels, self.source.width
+        )
+
+    @property
+    def weights(self) -> str:
+        """Where the weights come from, in words."""
+        if self.source.checkpoint is not None:
+            return f"weights of {self.source.checkpoint}"
+        if ":" in self.name:
+            return f"weights as {self.name} returns them (no --checkpoint is given)"
+        return f"RANDOM weights of seed {self.source.seed} (no --checkpoint is given)"
+
+    def accuracy_line(self, images: ImageSet) -> str:
+        """Whose weights these are and how well they classify: wrong ones are seen at once."""
+        from empirical.training.evaluation import evaluate
+
+        found = evaluate(self.network, self.loader(images), device=self.device)
+        return (
+            f"{self.name}: {self.weights}; accuracy on {found.images} images of {images.name}: "
+            f"{found.accuracy:.1%}, by chance {1 / images.classes:.1%}"
         )
 
     def drawn(self, images: ImageSet, number: int) -> ImageSet:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
+import math
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,36 +21,89 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from empirical.data.images import check_memory, gib
+from empirical.data.splits import stratified_draw
+
+Shape = tuple[int, int, int, int]
 Files = list[tuple[Path, str]]
 """(file, class name) pairs, sorted."""
 
 DEFAULT_CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "twoaxis"
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 _CACHE_FORMAT = 1
+_UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,  # what PIL calls a broken PNG
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+"""What is decoded: formats that hold pixels and no programs (an EPS would be run)."""
+
+_LOG = logging.getLogger("twoaxis")
 
 
 def read_folder(
-    folder: Path, *, image_size: int | None, cache: str | os.PathLike[str] | None
+    folder: Path,
+    *,
+    image_size: int | None,
+    cache: str | os.PathLike[str] | None,
+    images: tuple[int | None, int | None] = (None, None),
+    draw: int = 0,
 ) -> tuple[dict[str, tuple[Tensor, Tensor]], tuple[str, ...]]:
-    """Return {"train", "test"} → (uint8 images, labels), and the class names in label order."""
+    """Return {"train", "test"} → (uint8 images, labels), and the class names in label order.
+
+    `images` are how many of each part to use, drawn by class with seed `draw`; the others stay
+    unread.
+    """
     files = {"train": _train_files(folder), "test": _test_files(folder)}
     class_names = tuple(sorted({name for _, name in files["train"]}))
     _check_classes(folder, set(class_names), {name for _, name in files["test"]})
+    files = {
+        part: _drawn(pairs, number, draw)
+        for (part, pairs), number in zip(files.items(), images, strict=True)
+    }
     key = _cache_key(folder, files, image_size)
     entry = None if cache is None else Path(cache).expanduser() / f"{folder.resolve().name}-{key}"
-    if entry is None or not (entry / "classes.json").is_file():
-        pixels = _decode_parts(files, image_size)
-        if entry is not None:
-            _store(entry, pixels, class_names)
-    else:
-        # Mapped copy-on-write: nothing is read before it is used, and the file cannot change.
+    pixels = None
+    if entry is not None:
+        if not (entry / "classes.json").is_file():
+            _store(entry, files, image_size, class_names)
+        pixels = _mapped(entry, files)
+    if pixels is None:
+        pixels = _decode_parts(files, image_size, _in_memory)
+    index = {name: label for label, name in enumerate(class_names)}
+    labels = {part: torch.tensor([index[name] for _, name in files[part]]) for part in files}
+    return {part: (torch.from_numpy(pixels[part]), labels[part]) for part in files}, class_names
+
+
+def _drawn(pairs: Files, number: int | None, seed: int) -> Files:
+    if number is None or number >= len(pairs):
+        return pairs
+    _, labels = np.unique([name for _, name in pairs], return_inverse=True)
+    rows = stratified_draw(labels, number, np.random.default_rng(seed))
+    return [pairs[row] for row in np.sort(rows)]
+
+
+def _mapped(entry: Path, files: dict[str, Files]) -> dict[str, NDArray[np.uint8]] | None:
+    """Return the kept images; None where there are none, or others than the files say."""
+    try:
+        # Copy-on-write: nothing is read before it is used, and the file cannot change.
         pixels = {
             part: np.load(entry / f"{part}.npy", mmap_mode="c", allow_pickle=False)
             for part in files
         }
-    index = {name: label for label, name in enumerate(class_names)}
-    labels = {part: torch.tensor([index[name] for _, name in files[part]]) for part in files}
-    return {part: (torch.from_numpy(pixels[part]), labels[part]) for part in files}, class_names
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = all(
+        array.dtype == np.uint8 and array.ndim == 4 and len(array) == len(files[part])
+        for part, array in pixels.items()
+    )
+    return pixels if fits else None
 
 
 def _train_files(folder: Path) -> Files:
@@ -66,8 +122,7 @@ def _test_files(folder: Path) -> Files:
     # Tiny-ImageNet's own test images have no labels; its validation images do, in a text file.
     annotations = folder / "val" / "val_annotations.txt"
     if annotations.is_file():
-        rows = [line.split("\t") for line in annotations.read_text("utf-8").splitlines() if line]
-        return sorted((folder / "val" / "images" / row[0], row[1]) for row in rows)
+        return _annotated(annotations)
     for name in ("test", "val", "validation", "val.X"):
         if (folder / name).is_dir() and (found := _class_files(folder / name)):
             return sorted(found)
@@ -75,6 +130,20 @@ def _test_files(folder: Path) -> Files:
         f"data folder {str(folder)!r} has no images in test/<class>/ or val/<class>/. Add one of "
         "them: accuracy is reported on images that training did not see."
     )
+
+
+def _annotated(annotations: Path) -> Files:
+    try:
+        rows = [line.split("\t") for line in annotations.read_text("utf-8").splitlines() if line]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{annotations} is not text ({error}). Unpack it again.") from error
+    for number, row in enumerate(rows, start=1):
+        if len(row) < 2 or Path(row[0]).name != row[0]:
+            raise ValueError(
+                f"{annotations} must hold a file of val/images and its class in each line, with a "
+                f"tab between; line {number} does not. Unpack it again."
+            )
+    return sorted((annotations.parent / "images" / row[0], row[1]) for row in rows)
 
 
 def _class_files(part: Path) -> Files:
@@ -115,16 +184,22 @@ def _cache_key(folder: Path, files: dict[str, Files], image_size: int | None) ->
     return digest.hexdigest()[:16]
 
 
-def _decode_parts(files: dict[str, Files], image_size: int | None) -> dict[str, NDArray[np.uint8]]:
+def _decode_parts(
+    files: dict[str, Files],
+    image_size: int | None,
+    allocate: Callable[[str, Shape], NDArray[np.uint8]],
+) -> dict[str, NDArray[np.uint8]]:
+    """Decode every file into what `allocate` returns for a part and the shape of its images."""
     paths = {part: [path for path, _ in pairs] for part, pairs in files.items()}
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         every = [path for part in paths.values() for path in part]
         headers = list(pool.map(_header, every, chunksize=256))
         mode = "L" if all(kind in ("L", "1") for kind, _ in headers) else "RGB"
         size = image_size or _common_size(every, [shape for _, shape in headers])
+        _LOG.info("decoding %d images: %s", len(every), gib(len(every) * len(mode) * size**2))
         decoded = {}
         for part, part_paths in paths.items():
-            pixels = np.empty((len(part_paths), len(mode), size, size), dtype=np.uint8)
+            pixels = allocate(part, (len(part_paths), len(mode), size, size))
 
             def fill(
                 row: int, out: NDArray[np.uint8] = pixels, source: Sequence[Path] = part_paths
@@ -136,11 +211,16 @@ def _decode_parts(files: dict[str, Files], image_size: int | None) -> dict[str, 
     return decoded
 
 
+def _in_memory(_: str, shape: Shape) -> NDArray[np.uint8]:
+    check_memory(math.prod(shape), f"{shape[0]} decoded images")
+    return np.empty(shape, dtype=np.uint8)
+
+
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.mode, image.size
-    except (UnidentifiedImageError, OSError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as an image ({error}). Remove it.") from error
 
 
@@ -165,9 +245,9 @@ def _shape(size: tuple[int, int]) -> str:
 
 def _pixels(path: Path, mode: str, size: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             converted = image.convert(mode)
-    except OSError as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{path} cannot be decoded ({error}). Replace or remove it.") from error
     if converted.size != (size, size):
         converted = _resize_and_crop(converted, size)
@@ -184,21 +264,32 @@ def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _store(entry: Path, pixels: dict[str, NDArray[np.uint8]], class_names: tuple[str, ...]) -> None:
-    """Write the decoded images as one folder that appears complete or not at all."""
+def _store(
+    entry: Path, files: dict[str, Files], image_size: int | None, class_names: tuple[str, ...]
+) -> None:
+    """Decode into a folder that appears complete or not at all; memory holds an image a thread."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".decoding-") as scratch:
             part = Path(scratch) / "part"
             part.mkdir()
-            for name, array in pixels.items():
-                np.save(part / f"{name}.npy", array, allow_pickle=False)
+
+            def on_disk(name: str, shape: Shape) -> NDArray[np.uint8]:
+                needed, free = math.prod(shape), shutil.disk_usage(part).free
+                if needed > free:  # before, since writing to a mapped file on a full disk kills
+                    raise OSError(
+                        errno.ENOSPC, f"{gib(needed)} are needed and {gib(free)} are free"
+                    )
+                file = part / f"{name}.npy"
+                return np.lib.format.open_memmap(file, "w+", dtype=np.uint8, shape=shape)
+
+            for array in _decode_parts(files, image_size, on_disk).values():
+                array.flush()  # type: ignore[attr-defined]
             (part / "classes.json").write_text(json.dumps(class_names), encoding="utf-8")
             if entry.exists():
                 shutil.rmtree(entry)
             part.rename(entry)
     except OSError as error:
-        # The images are in memory already; without a cache the next start only decodes again.
         warnings.warn(
             f"decoded images were not kept in {str(entry)!r} ({error}); they will be decoded again "
             "next time. Free some space, or name another cache folder.",

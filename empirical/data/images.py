@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
-from theory.shared.validation import count
+from theory.shared.validation import count, positive, real_array
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class ImageSet:
                 f"mean and std must have one value per channel ({self.channels}); "
                 f"got {self.mean} and {self.std}."
             )
+        for value in self.std:
+            positive("std", value)
         wrong = (self.labels < 0) | (self.labels >= self.classes)
         if wrong.any():
             first = int(wrong.nonzero()[0, 0])
@@ -104,6 +107,7 @@ class ImageSet:
     def subset(self, indices: Sequence[int] | Tensor, *, name: str | None = None) -> ImageSet:
         """Return the images at `indices`, in that order, with the same statistics."""
         chosen = _checked_indices(indices, len(self))
+        check_memory(len(chosen) * self.images[:1].nbytes, f"{len(chosen)} images of {self.name}")
         return ImageSet(
             name or self.name,
             self.images[chosen],
@@ -168,6 +172,32 @@ def image_loader(
     return ImageLoader(image_set, chosen, size)
 
 
+def check_memory(needed: int, what: str) -> None:
+    """Refuse what does not fit, instead of being killed for it half-way.
+
+    Raises
+    ------
+    MemoryError
+        `what` takes `needed` bytes, and fewer are free.
+    """
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(
+            f"{what} take {gib(needed)} of memory, and {gib(free)} are free. Use fewer images or a "
+            "smaller image_size, or name a cache folder with room for them: images are then read "
+            "from there, in order."
+        )
+
+
+def gib(size: int) -> str:
+    """Return a number of bytes for people.
+
+    >>> gib(3 * 2**29)
+    '1.50 GiB'
+    """
+    return f"{size / 2**30:.2f} GiB"
+
+
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return per-channel mean and standard deviation of uint8 images, for values in [0, 1].
 
@@ -189,6 +219,12 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def _checked_indices(indices: Sequence[int] | Tensor, n_images: int) -> Tensor:
+    whole = real_array("indices", indices) % 1 == 0
+    if not whole.all():
+        raise ValueError(
+            f"indices must be whole numbers; {int((~whole).sum())} are not. Pass 0 .. "
+            f"{n_images - 1}."
+        )
     chosen = torch.as_tensor(indices, dtype=torch.int64)
     if len(chosen) and (int(chosen.min()) < 0 or int(chosen.max()) >= n_images):
         raise ValueError(

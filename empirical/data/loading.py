@@ -26,6 +26,8 @@ def load_data(
     root: str | os.PathLike[str] = "data",
     download: bool = False,
     image_size: int | None = None,
+    images: tuple[int | None, int | None] = (None, None),
+    draw: int = 0,
     seed: int = 0,
     cache: str | os.PathLike[str] | None = DEFAULT_CACHE,
 ) -> tuple[ImageSet, ImageSet]:
@@ -43,10 +45,15 @@ def load_data(
     image_size
         Resize the shorter side to this many pixels and crop the centre. Needed where a folder's
         images differ in size.
+    images, draw
+        How many training and test images of a folder to use, drawn by class with seed `draw` from
+        the list of its files: the others are not read, and the mean and standard deviation are
+        those of the training images that are. None for all; data sets by name always come whole.
     seed
-        Which third of the digits is the test set. Nothing else is random.
+        Which third of the digits is the test set.
     cache
-        Folder of decoded images, so that a folder is decoded once. None keeps none.
+        Folder of decoded images, so that a folder is decoded once. They are decoded into it, and
+        read from it as they are used: memory need not hold them. None keeps none, and memory must.
 
     Raises
     ------
@@ -54,6 +61,9 @@ def load_data(
         If the folder, its ``train`` or its ``test`` is missing, or torchvision's files are.
     ValueError
         If images differ in size, a file is no image, or the two parts' classes differ.
+    MemoryError
+        If the decoded images fit neither into the cache nor into memory; it says how much they
+        take.
 
     Examples
     --------
@@ -62,6 +72,7 @@ def load_data(
     (1198, 599, 10, (1, 8, 8))
     """
     name = os.fspath(source)
+    count("seed", seed, least=0)
     if name == "digits":
         return _digits(seed)
     if name in ("cifar10", "cifar100"):
@@ -73,7 +84,10 @@ def load_data(
             "the images to train/<class>/* and test/<class>/* and name the folder that holds both."
         )
     size = None if image_size is None else count("image_size", image_size)
-    parts, class_names = read_folder(folder, image_size=size, cache=cache)
+    wanted = tuple(None if number is None else count("images", number) for number in images)
+    parts, class_names = read_folder(
+        folder, image_size=size, cache=cache, images=(wanted[0], wanted[1]), draw=draw
+    )
     label = folder.resolve().name
     return _pair(label, parts["train"], parts["test"], class_names)
 

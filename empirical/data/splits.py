@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from empirical.data.images import ImageSet
-from theory.shared.validation import count
+from theory.shared.validation import count, within
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def split_data(
     [1078, 200, 120, 599]
     """
     wanted = count("calibration", calibration)
-    if not 0 <= selection < 1:
-        raise ValueError(f"selection must be a share in [0, 1); got {selection!r}.")
+    within("selection", selection, "[0, 1)")
+    count("seed", seed, least=0)
     if train.class_names != test.class_names:
         raise ValueError(
             f"train and test must have the same classes; got {train.classes} and {test.classes} "

@@ -101,12 +101,18 @@ def calibrate(
             )
         digests = getattr(source, "image_digests", None) or None
         return LayerMoments(source.moments, digests, getattr(source, "groups", {}))
-    if not isinstance(source, Iterable):
+    if not is_loader(source):
         raise TypeError(
             "calibration must be the result of measure(), a mapping of layer name to Moments, or a "
             f"loader of calibration images; got {type(source).__name__}."
         )
     return _from_loader(model, source, layers, point, count("positions", positions), seed)
+
+
+def is_loader(source: object) -> bool:
+    """Whether a calibration is a loader of images, and nothing that holds moments."""
+    known = isinstance(source, LayerMoments | Mapping) or hasattr(source, "moments")
+    return isinstance(source, Iterable) and not known
 
 
 def _from_loader(
@@ -127,7 +133,7 @@ def _from_loader(
     )
     seen: set[bytes] = set()
     with evaluating(model), recorder.reading(model):
-        for batch in batches(loader, device):
+        for batch in batches(loader, device, classes=False):
             seen.update(batch.digests())
             recorder.run(model, batch)
     groups = {name: total.moments() for name, total in sums.items()}

@@ -6,7 +6,7 @@ the same logits from what a lesion changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from empirical.devices import full_precision
 from empirical.lesions.interventions import Job, apply
-from empirical.lesions.scores import Loss, damage, image_scores
+from empirical.lesions.scores import Loss, cross_entropy, damage, image_scores
 from empirical.lesions.table import DAMAGES
-from empirical.reading.batches import Batch, batches
+from empirical.reading.batches import Batch, batches, length
 from empirical.reading.hooks import edit, evaluating
+from empirical.reading.outputs import checked_logits, checked_outputs
 
 Progress = Callable[[int, int], object]
 """Called with (forward passes asked for so far, their number or 0 where it is not known)."""
@@ -111,16 +112,15 @@ def execute(
     blocks: list[NDArray[np.float32]] = []
     dense_blocks: list[dict[str, NDArray[np.float64]]] = []
     device = next(model.parameters()).device
-    passes = len(loader) if isinstance(loader, Sized) else 0
-    total = passes * sum(len(job.channels) for job in jobs)
+    total = (length(loader) or 0) * sum(len(job.channels) for job in jobs)
     done = 0
-    source = batches(loader, device)
+    source = batches(loader, device, classes=loss is cross_entropy)
     with evaluating(model), full_precision():
         for number, batch in enumerate(_parts(source, images_at_once)):
             images, labels = batch
             if known and not known.isdisjoint(batch.digests()):
                 _refuse_shared(known, batch, source)
-            dense = _dense_scores(model, images, labels, loss, number)
+            dense = _dense_scores(model, batch, loss, number)
             dense_blocks.append({name: scores.cpu().numpy() for name, scores in dense.items()})
             parts = []
             for job, run in zip(jobs, runners, strict=True):
@@ -150,46 +150,43 @@ def _job_damage(
     """`DAMAGES` (3, L, N) of one job on one batch."""
     shape = (len(DAMAGES), len(job.channels), len(images))
     result = images.new_zeros(shape, dtype=torch.float32)
-    if dense["accuracy"].isnan().any():
+    classes = not bool(dense["accuracy"].isnan().any())
+    if not classes:
         result[1:] = torch.nan
     for part in run(images, job):
         if not bool(torch.isfinite(part.logits).all()):
-            bad = (~torch.isfinite(part.logits)).flatten(1).any(1).nonzero()[0, 0]
+            bad = (
+                (~torch.isfinite(part.logits)).reshape(len(part.logits), -1).any(1).nonzero()[0, 0]
+            )
             members = job.channels[int(part.lesion[bad])].tolist()
             raise ValueError(
                 f"model must stay finite under lesions; kind {job.kind!r} of channels {members} of "
                 f"layer {job.layer.name!r} gives NaN or infinite logits. Run it in float32."
             )
         control = {name: values[part.image] for name, values in dense.items()}
-        found = damage(control, image_scores(part.logits, labels[part.image], loss))
+        scores = image_scores(part.logits, labels[part.image], loss, classes=classes)
+        found = damage(control, scores)
         for name, values in zip(DAMAGES, result, strict=True):
             values[part.lesion, part.image] = found[name].float()
     return np.asarray(result.cpu())
 
 
-def _dense_scores(
-    model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, number: int
-) -> dict[str, Tensor]:
-    logits = model(images)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"model must return logits of shape ({len(images)}, K), one row per image; got {got}. "
-            "Wrap it in a module that does."
-        )
+def _dense_scores(model: nn.Module, batch: Batch, loss: Loss, number: int) -> dict[str, Tensor]:
+    images, largest = batch.images, batch.largest_label
+    returned = model(images)
+    if loss is cross_entropy:
+        logits = checked_logits(returned, len(images), largest)
+    else:
+        logits = checked_outputs(returned, len(images))
     if not bool(torch.isfinite(logits).all()):
         raise ValueError(
             f"model must give finite logits; on batch {number} some are NaN or infinite. "
             "Check its weights."
         )
-    if logits.shape[1] > 1 and int(labels.max()) >= logits.shape[1]:
-        raise ValueError(
-            f"loader must yield labels below the model's {logits.shape[1]} outputs; batch {number} "
-            f"has {int(labels.max())}. Use the data that the model was trained on."
-        )
     if number == 0:
         _refuse_random(model, images, logits)
-    return image_scores(logits, labels, loss)
+    classes = largest is not None and logits.ndim == 2 and largest < logits.shape[1]
+    return image_scores(logits, batch.labels, loss, classes=classes)
 
 
 def _refuse_random(model: nn.Module, images: Tensor, logits: Tensor) -> None:

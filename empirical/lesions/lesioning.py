@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.lesions.calibration import LayerMoments, calibrate
+from empirical.lesions.calibration import LayerMoments, calibrate, is_loader
 from empirical.lesions.execution import Progress, execute
 from empirical.lesions.interventions import FromOtherImage, Intervention, Job, ToConstant
 from empirical.lesions.plan import METHODS, Plan, plan_runs
@@ -17,7 +17,8 @@ from empirical.lesions.scores import Loss, cross_entropy
 from empirical.lesions.table import LesionTable
 from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
-from theory.shared.validation import count, one_of
+from empirical.reading.networks import Adapter, opened
+from theory.shared.validation import count, one_of, positive
 
 KINDS = ("mean", "zero", "resample")
 EXAMPLES = 4
@@ -42,6 +43,7 @@ def lesion(
     memory: int = MEMORY,
     seed: int = 0,
     progress: Progress | None = None,
+    adapt: Adapter | None = None,
 ) -> LesionTable:
     """Silence every channel, one at a time, and measure what each image loses by it.
 
@@ -59,12 +61,16 @@ def lesion(
     kinds : of "mean", "zero", "resample"
     calibration : for "mean": the result of `measure`, layer name -> `Moments`, or a loader of
         calibration images, which then may not be among the evaluation images
-    loss : (logits (N, K) in float64, labels (N,)) -> loss of each image (N,)
+    loss : (outputs (N, ...) in float64, labels (N, ...)) -> loss of each image (N,). With a loss of
+        your own, labels and outputs may have any form; accuracy and margin are NaN where labels
+        are not the classes of at least 2 logits. The cross-entropy of one output is constant and
+        is refused
     method : "fast" runs again only what a lesion changes; "naive" makes a forward pass per lesion.
         Equal up to rounding.
     memory : bytes that "fast" may use for activations
     seed : of the donors of "resample"
     progress : called with (passes done, passes in all)
+    adapt : an `Adapter`, where batches are not pairs or the model returns more than its outputs
 
     Raises
     ------
@@ -82,6 +88,9 @@ def lesion(
     """
     wanted = _kinds(kinds)
     one_of("method", method, METHODS)
+    positive("memory", memory)
+    count("seed", seed, least=0)
+    model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
     found = find_layers(model, example, names_of(layers, channels))
     known = LayerMoments({})
@@ -135,6 +144,20 @@ def run_jobs(
     )
 
 
+def adapted(
+    model: nn.Module, loader: Iterable[object], calibration: Any, adapt: Adapter | None
+) -> tuple[nn.Module, Iterable[object], Any]:
+    """Return the network opened, with its loader and, where that is a loader, the calibration's."""
+    model = opened(model, adapt)
+    if adapt is None:
+        return model, loader, calibration
+    return (
+        model,
+        adapt.loader(loader),
+        adapt.loader(calibration) if is_loader(calibration) else calibration,
+    )
+
+
 def example_images(model: nn.Module, loader: Iterable[object]) -> Tensor:
     """Return the first images of a loader, which stays whole, on the model's device.
 
@@ -150,7 +173,9 @@ def example_images(model: nn.Module, loader: Iterable[object]) -> Tensor:
             f"loader must be readable more than once; got the iterator {type(loader).__name__}. "
             "Pass a DataLoader or a list of batches."
         )
-    images = next(leading(batches(loader, next(model.parameters()).device), EXAMPLES)).images
+    images = next(
+        leading(batches(loader, next(model.parameters()).device, classes=False), EXAMPLES)
+    ).images
     return images
 
 
@@ -158,10 +183,6 @@ def names_of(
     layers: Sequence[str] | None, channels: Mapping[str, Sets] | None
 ) -> Sequence[str] | None:
     """Return the layers asked for, by name or as keys of `channels`; None means all."""
-    if isinstance(layers, str):
-        raise TypeError(
-            f"layers must be a sequence of names; got the text {layers!r}. Pass [{layers!r}]."
-        )
     if channels is None:
         return layers
     if layers is not None and set(layers) != set(channels):

@@ -21,6 +21,7 @@ from empirical.lesions.interventions import FromPeers, Job, ToConstant
 from empirical.lesions.lesioning import (
     MEMORY,
     Sets,
+    adapted,
     channel_sets,
     example_images,
     names_of,
@@ -30,6 +31,7 @@ from empirical.lesions.plan import METHODS, plan_runs
 from empirical.lesions.replacement_table import ReplacementTable
 from empirical.lesions.scores import Loss, cross_entropy
 from empirical.reading.layers import Layer, find_layers
+from empirical.reading.networks import Adapter
 from theory.peer_regression import PEERS, recovered_outside, regress_on_peers
 from theory.shared.validation import Float, count, one_of, positive
 
@@ -51,6 +53,7 @@ def replace(
     memory: int = MEMORY,
     seed: int = 0,
     progress: Progress | None = None,
+    adapt: Adapter | None = None,
 ) -> ReplacementTable:
     """Replace every channel, one at a time, by its ridge regression on its same-layer peers.
 
@@ -60,7 +63,7 @@ def replace(
 
     Parameters
     ----------
-    model, loader, layers, loss, method, memory, progress : as for `lesion`
+    model, loader, layers, loss, method, memory, progress, adapt : as for `lesion`
     calibration : the result of `measure`, layer name -> `Moments`, or a loader of calibration
         images
     peers : one or more of "all", "hull" (compact hull), "overlap" (the most overlapping) and
@@ -91,12 +94,16 @@ def replace(
     [1.0, 1.0, 1.0]
     """
     one_of("method", method, METHODS)
+    positive("memory", memory)
+    count("seed", seed, least=0)
     named = [peers] if isinstance(peers, str) else list(peers)
     wanted = list(dict.fromkeys(one_of("peers", kind, PEERS) for kind in named))
     positive("ridge", ridge, zero=True)
     repeats = count("draws", draws)
     if size is not None:
         count("size", size)
+    count("memory", memory)
+    model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
     found = find_layers(model, example, names_of(layers, channels))
     if one_of("point", point, ("pre_norm", "post_activation")) == "post_activation":

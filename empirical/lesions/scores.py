@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits (N, K) float64, labels (N,)) -> loss of each image (N,)."""
+"""(outputs (N, ...) float64, labels (N, ...)) -> loss of each image (N,)."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -17,20 +17,29 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels, reduction="none")
 
 
-def image_scores(logits: Tensor, labels: Tensor, loss: Loss) -> dict[str, Tensor]:
+def image_scores(
+    logits: Tensor, labels: Tensor, loss: Loss, *, classes: bool = True
+) -> dict[str, Tensor]:
     """Return loss, accuracy (0 or 1) and margin of each image, float64 (N,).
 
-    The margin is the true-class logit minus the largest other. A network with one output has
-    neither accuracy nor margin: NaN. All in float64: a lesion of a small channel changes the loss
-    by less than float32 resolves beside the loss itself.
+    The margin is the true-class logit minus the largest other. Without `classes` (a network with
+    one output, labels that are no classes of its outputs) both are NaN. All in float64: a lesion of
+    a small channel changes the loss by less than float32 resolves beside the loss itself.
 
     >>> scores = image_scores(torch.tensor([[2.0, 0.5]]), torch.tensor([0]), cross_entropy)
     >>> scores["margin"].item(), scores["accuracy"].item()
     (1.5, 1.0)
     """
     exact = logits.double()
-    scores = {"loss": loss(exact, labels)}
-    if exact.shape[1] < 2:
+    found = loss(exact, labels)
+    if not isinstance(found, Tensor) or found.shape != (len(exact),):
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(
+            f"loss must return one value for each of {len(exact)} images, a tensor "
+            f"({len(exact)},); got {got}. Take no mean over images (reduction='none')."
+        )
+    scores = {"loss": found.double()}
+    if not classes or exact.ndim != 2 or exact.shape[1] < 2:
         missing = torch.full_like(scores["loss"], torch.nan)
         return scores | {"accuracy": missing, "margin": missing}
     true = exact.gather(1, labels[:, None])[:, 0]

@@ -21,7 +21,7 @@ from theory import (
     estimate_peers,
     merge,
 )
-from theory.shared.validation import Float
+from theory.shared.validation import Float, instance
 
 OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull", "estimate")
 """The settings of a measurement that `theory.channel_axes` takes."""
@@ -169,6 +169,9 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
     Ranks of a `torchrun` job each save their share with ``moments="groups"``; one of them loads
     all and merges.
     """
+    instance("tables", tables, Sequence, "Pass a list of AxisTables.")
+    for table in tables:
+        instance("tables", table, AxisTable, "Pass what measure returned.")
     if not tables:
         raise ValueError("tables must hold at least one AxisTable; got none.")
     first = tables[0]

@@ -20,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.devices import device_of
-from empirical.measuring.targets import TargetFunction, batch_target, target_function
+from empirical.devices import placed
+from empirical.measuring.targets import TargetFunction, batch_target, reads_classes, target_function
 from empirical.reading.batches import Batch, batches
 from empirical.reading.hooks import evaluating
 from empirical.reading.layers import Layer, find_layers
+from empirical.reading.networks import Adapter, opened
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import PatchesAndOutputs
 from empirical.reading.recorder import Recorder, Target
@@ -96,6 +97,7 @@ def gradient_cosines(
     groups: int = 10,
     seed: int = 0,
     device: torch.device | str | None = None,
+    adapt: Adapter | None = None,
 ) -> GradientGeometry:
     """Cosine of ∇_w I_X and ∇_w I_T for every channel, from one pass over `loader`.
 
@@ -103,8 +105,8 @@ def gradient_cosines(
 
     Parameters
     ----------
-    model, loader, target, positions, groups, seed, device : as in `empirical.measure`; the target
-        must be scalar
+    model, loader, target, positions, groups, seed, device, adapt : as in `empirical.measure`; the
+        target must be scalar
     layers : dotted names of Conv2d and Linear layers; None means all of them
 
     Raises
@@ -121,16 +123,16 @@ def gradient_cosines(
     >>> found.by_layer()[["layer", "dimension"]].values.tolist()
     [['0', 27]]
     """
-    if device is not None:
-        model.to(device)
-    place = device_of(model)
+    model = opened(model, adapt)
+    loader = loader if adapt is None else adapt.loader(loader)
+    place = placed(model, device)
     sampler = Sampler(
         count("positions", positions),
         groups=count("groups", groups, least=2),
         seed=count("seed", seed, least=0),
         device=place,
     )
-    stream = batches(loader, place)
+    stream = batches(loader, place, classes=reads_classes(target))
     first = next(stream)
     chosen = _supported(find_layers(model, first.images, layers), strict=layers is not None)
     sums = {name: Sums(PRODUCTS, groups=groups, device=place) for name in chosen}

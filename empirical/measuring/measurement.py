@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from empirical.devices import device_of
+from empirical.devices import placed
 from empirical.measuring.estimation import OPTIONS, project_to_first_component, tabulate
 from empirical.measuring.memory import check_memory, required_bytes
 from empirical.measuring.null import permutations, target_null
@@ -24,14 +24,16 @@ from empirical.measuring.targets import (
     TargetFunction,
     batch_target,
     evaluate_target,
+    reads_classes,
     target_function,
 )
-from empirical.reading.batches import Batch, batches
+from empirical.reading.batches import Batch, batches, length, warn_of_copies
 from empirical.reading.expansion import Expansion, expansions
 from empirical.reading.groups import grouped_moments
 from empirical.reading.hooks import evaluating
 from empirical.reading.kept import PerImage
 from empirical.reading.layers import Measurable, find_layers
+from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap, taps
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, channel_readings
@@ -72,6 +74,7 @@ def measure(
     device: torch.device | str | None = None,
     autocast: torch.dtype | None = None,
     precision: str = "float64",
+    adapt: Adapter | None = None,
     progress: bool = False,
 ) -> AxisTable:
     """Measure both axes of every channel of `model` on the images of `loader`. In nats.
@@ -84,11 +87,13 @@ def measure(
 
     Parameters
     ----------
-    model : any nn.Module from images to logits (n, classes)
+    model : any nn.Module from images to logits (n, classes). A compiled or parallel one is taken
+        out of its wrapper
     loader : iterable of (images (n, ...), labels (n,)), such as a DataLoader
     target : "logit_margin", "true_logit", "logit_pc1", "label" (one-hot), or a function of
-        (logits, labels) that returns (n,) or (n, q). "logit_pc1" is the first principal component
-        of all logits on these images
+        (outputs, labels) that returns (n,) or (n, q): then outputs and labels may have any form
+        (n, ...), as in regression. "logit_pc1" is the first principal component of all logits on
+        these images; it reads no labels
     layers : dotted names; None means all that can be measured, the others listed in `skipped`
     point : "pre_norm", "post_norm" or "post_activation". Layers without that point (a norm or an
         activation that receives their output directly) are left out
@@ -106,6 +111,7 @@ def measure(
     autocast : run the model in torch.bfloat16 or torch.float16; moments are not affected
     precision : of the products within a batch, "float64", or "float32" for devices slow at
         float64; totals are float64 and deviations are taken from a first mean in either case
+    adapt : an `Adapter`, where batches are not pairs or the model returns more than its logits
     progress : show the memory needed and a progress bar
 
     Raises
@@ -125,7 +131,8 @@ def measure(
     >>> table.to_frame()[["layer", "channel"]].values.tolist()
     [['0', 0], ['0', 1], ['0', 2], ['0', 3]]
     """
-    place = _place(model, device)
+    model = opened(model, adapt)
+    place = placed(model, device)
     if groups is None:
         groups = GROUPS if standard_errors else 1
     settings: dict[str, Any] = {
@@ -144,10 +151,12 @@ def measure(
         "bias_correction": bias_correction,
         "estimate": estimate,
         "hull": hull,
-        "null": count("null", null, least=0),
+        "null": count("null", null, least=0, most=1_000_000),
     }
     one_of("precision", precision, PRECISIONS)
-    stream = batches(loader, place, first_image=settings["first_image"])
+    loader = loader if adapt is None else adapt.loader(loader)
+    classes = reads_classes(target)
+    stream = batches(loader, place, first_image=settings["first_image"], classes=classes)
     first = next(stream)
     found = find_layers(model, first.images, layers)
     tapped, skipped = taps(found, point, strict=layers is not None)
@@ -181,6 +190,8 @@ def measure(
             digests.update(batch.digests())
             recorder.run(model, batch)
             advance()
+    if not isinstance(loader, list | tuple):  # whoever lists batches sees that they repeat
+        warn_of_copies(len(digests), recorder.n_images)
     settings["n_images"] = recorder.n_images
     table = _evaluate(tapped, wide, sums, per_image, settings, skipped)
     _warn_of_few(table)
@@ -249,7 +260,7 @@ def _required(
     with evaluating(model):
         logits = model(batch.images[:1])
     target = evaluate_target(function, logits, batch.labels[:1], batch.largest_label)
-    n_batches = len(loader) if isinstance(loader, Sized) else 1
+    n_batches = length(loader) or 1
     return required_bytes(
         tapped,
         inputs={name: layer.weights.shape[1] for name, layer in wide.items()},
@@ -270,21 +281,11 @@ def _squared_norms(module: Measurable) -> np.ndarray:
     return module.weight.detach().double().flatten(1).square().sum(1).cpu().numpy()
 
 
-def _place(model: nn.Module, device: torch.device | str | None) -> torch.device:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}.")
-    if device is not None:
-        model.to(device)
-        return torch.device(device)
-    return device_of(model)
-
-
 @contextmanager
 def _bar(shown: bool, loader: Iterable[object]) -> Iterator[Callable[[], None]]:
     if not shown:
         yield lambda: None
         return
-    total = len(loader) if isinstance(loader, Sized) else None
     with Progress() as progress:
-        task = progress.add_task("measuring, batches", total=total)
+        task = progress.add_task("measuring, batches", total=length(loader))
         yield lambda: progress.advance(task)

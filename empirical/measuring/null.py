@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from empirical.reading.kept import ImageSums
 from theory import TARGET_AXIS, Moments, channel_axes
+from theory.moments import trusted_moments
 from theory.shared.validation import Float
 
 
@@ -44,7 +45,7 @@ def with_permuted_targets(total: Moments, sums: ImageSums, order: NDArray[np.int
     cov[:c, c:] = channels.T @ targets / (n - 1)
     cov[c:, :c] = cov[:c, c:].T
     cov[c:, c:] = (targets * sums.samples[:, None]).T @ targets / (n - 1)
-    return Moments(np.concatenate([total.mean[:c], mean]), cov, total.n_targets, n)
+    return trusted_moments(np.concatenate([total.mean[:c], mean]), cov, total.n_targets, n)
 
 
 def target_null(

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from theory import QUANTITIES, TARGET_AXIS, ChannelAxes, Moments, jackknife_standard_error
 from theory.shared import files
+from theory.shared.foreign import parse_json, read_arrays
 from theory.shared.validation import Float, one_of
 
 if TYPE_CHECKING:
@@ -171,19 +171,17 @@ class AxisTable:
             a file that is no saved AxisTable, or of format 1, whose quantities have no names
         """
         try:
-            # opened here, so that a file that is no archive is closed too
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = dict(stored)
-            header = json.loads(bytes(arrays.pop("header")))
-            known = header["format"] == FORMAT
-        except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
-            raise ValueError(f"path must be a saved AxisTable; {path} is not: {error}") from error
-        if not known:
-            raise ValueError(
-                f"path must be a saved AxisTable of format {FORMAT}; {path} has "
-                f"{header['format']}. Measure again with this version."
-            )
-        return _unpack(header, arrays)
+            arrays = read_arrays(path)
+            header = parse_json(arrays.pop("header").tobytes(), "its header")
+            if header["format"] != FORMAT:
+                raise ValueError(
+                    f"it has format {header['format']}. Measure again with this version, which "
+                    f"reads {FORMAT}."
+                )
+            return _unpack(header, arrays)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"path must be a saved AxisTable; {path} is not: {what}") from error
 
 
 def _unpack(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> AxisTable:
@@ -196,13 +194,17 @@ def _unpack(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> AxisTabl
 
     def named(kind: str, names: Sequence[str]) -> dict[str, dict[str, Float]]:
         found = {layer: folders[f"{folder}/{kind}"] for layer, folder in folder_of.items()}
-        return {layer: _by_name(stored, names) for layer, stored in found.items() if stored}
+        return {
+            layer: _alike(layer, _by_name(stored, names), 1 if kind == "axes" else 2)
+            for layer, stored in found.items()
+            if stored
+        }
 
     axes = {
         layer: ChannelAxes(
             **values,
             affected={kind: tuple(c) for kind, c in entries[layer]["affected"].items()},
-            noise_power=entries[layer]["noise_power"],
+            noise_power=float(entries[layer]["noise_power"]),
             n=entries[layer]["n"],
         )
         for layer, values in named("axes", QUANTITIES).items()
@@ -231,6 +233,13 @@ def _unpack(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> AxisTabl
 
 def _moments(stored: Mapping[str, Float], counts: Mapping[str, int]) -> Moments:
     return Moments(stored["mean"], stored["cov"], counts["n_targets"], counts["n"])
+
+
+def _alike(layer: str, values: dict[str, Float], ndim: int) -> dict[str, Float]:
+    shapes = {(array.dtype.kind, array.shape) for array in values.values()}
+    if len(shapes) > 1 or any(kind != "f" or len(shape) != ndim for kind, shape in shapes):
+        raise ValueError(f"the quantities of layer {layer!r} have shapes {sorted(shapes)}")
+    return values
 
 
 def _by_name(stored: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, Float]:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from empirical.reading.batches import Batch
+from empirical.reading.outputs import checked_logits, checked_outputs
 from theory.moments import Moments
 from theory.shared.validation import one_of
 
 TargetFunction = Callable[[Tensor, Tensor], Tensor]
-"""(logits (n, classes), labels (n,)) -> T (n,) or (n, q)."""
+"""(outputs (n, ...) in float64, labels (n, ...)) -> T (n,) or (n, q)."""
 
 
 def true_logit(logits: Tensor, labels: Tensor) -> Tensor:
@@ -58,6 +59,11 @@ def target_function(target: str | TargetFunction) -> TargetFunction:
     return TARGETS[one_of("target", target, TARGETS)]
 
 
+def reads_classes(target: str | TargetFunction) -> bool:
+    """Whether labels must be class numbers: not for a function, nor for a target without labels."""
+    return isinstance(target, str) and target != "logit_pc1"
+
+
 def batch_target(function: TargetFunction) -> Callable[[object, Batch], Tensor]:
     """Return T of a batch as (n, q) float64, as `empirical.reading.recorder` asks for it."""
     return lambda logits, batch: evaluate_target(
@@ -66,32 +72,20 @@ def batch_target(function: TargetFunction) -> Callable[[object, Batch], Tensor]:
 
 
 def evaluate_target(
-    function: TargetFunction, logits: object, labels: Tensor, largest_label: int
+    function: TargetFunction, logits: object, labels: Tensor, largest_label: int | None
 ) -> Tensor:
     """Return T as (n, q) float64; whether it is finite is checked with the layers' samples.
 
     Raises
     ------
     TypeError, ValueError
-        logits that are no (n, classes) tensor; labels beyond the classes; T of a wrong shape
+        outputs that are no tensor (n, ...); for a named target logits that are not (n, classes),
+        and labels beyond the classes; T of a wrong shape
     """
     n = len(labels)
-    if not isinstance(logits, Tensor):
-        raise TypeError(
-            f"model must return logits as one tensor (n, classes); it returned a "
-            f"{type(logits).__name__}. Wrap it in a module that returns only its logits."
-        )
-    if logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2:
-        raise ValueError(
-            f"model must return logits of shape (n, classes) with at least 2 classes; for {n} "
-            f"images it returned shape {tuple(logits.shape)}."
-        )
-    if largest_label >= logits.shape[1]:
-        raise ValueError(
-            f"labels must be below the number of classes; the loader gives {largest_label} and the "
-            f"model has {logits.shape[1]} outputs. Check that model and data belong together."
-        )
-    target = function(logits.double(), labels)
+    named = function in TARGETS.values()
+    outputs = checked_logits(logits, n, largest_label) if named else checked_outputs(logits, n)
+    target = function(outputs.double(), labels)
     if not isinstance(target, Tensor) or target.ndim not in (1, 2) or len(target) != n:
         got = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
         raise ValueError(f"target must return a tensor (n,) or (n, q), n = {n}; got {got}.")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from empirical.seeding import own_generators, seed_generators
-from theory.shared.validation import count, one_of, positive
+from theory.shared.validation import count, instance, one_of, positive
 
 MODELS: dict[str, str] = {
     "small_convnet": "empirical.models.small:small_convnet",
@@ -27,6 +27,9 @@ MODELS: dict[str, str] = {
 """Name -> package.module:callable, called with classes, image_size, channels and width."""
 
 CPU = torch.device("cpu")
+
+LARGEST_NAMED = 2**31
+"""Weights of the largest network that a file may ask for: 8 GiB."""
 
 ALIASES = {
     "classes": ("classes", "num_classes", "n_classes"),
@@ -57,6 +60,32 @@ class ModelSpec:
         """Return the network with the initial weights of `seed`."""
         options = asdict(self)
         return create_model(options.pop("name"), seed=seed, **options)
+
+    def build_for(self, file: str) -> nn.Module:
+        """Return the network that `file` names: one of `MODELS`, since a file chooses no code.
+
+        Raises
+        ------
+        ValueError
+            Any other name; sizes out of range, or more than `LARGEST_NAMED` weights.
+        """
+        if self.name not in MODELS:
+            raise ValueError(
+                f"{file!r} names the network {self.name!r}, which is none of twoaxis's own "
+                f"({', '.join(MODELS)}). A file may not choose which code runs: name the network "
+                "yourself, with --model or by building it."
+            )
+        try:
+            with torch.device("meta"):  # shapes without memory
+                weights = sum(weight.numel() for weight in self.build().parameters())
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"{file!r} names a network that cannot be built: {error}") from error
+        if weights > LARGEST_NAMED:
+            raise ValueError(
+                f"{file!r} names a network of {weights:,} weights, more than {LARGEST_NAMED:,}. "
+                "Build it yourself and pass it."
+            )
+        return self.build()
 
     @property
     def own_code(self) -> tuple[str, ...]:
@@ -94,6 +123,8 @@ def create_model(
     >>> model(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
+    count("seed", seed, least=0)
+    instance("model", name, str, "Pass a name, or package.module:callable.")
     builder = _builder(name)
     options = {
         "classes": count("classes", classes, least=2),

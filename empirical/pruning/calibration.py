@@ -18,7 +18,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from empirical.data.images import ImageSet
-from empirical.devices import device_of
+from empirical.devices import chosen_device, placed
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import TargetFunction
@@ -33,6 +33,7 @@ from empirical.pruning.reconstruction import References, references
 from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
 from empirical.reading.batches import Batch, batches, leading
+from empirical.reading.networks import Adapter, opened
 from empirical.training.recipes import Recipe
 from theory import ChannelAxes, channel_axes
 from theory.shared.validation import count
@@ -55,6 +56,10 @@ class Calibration:
     skip : layers to keep whole. coupled: False also keeps residual streams whole.
     seed : of the spatial positions that are sampled.
     device : where to compute; by default where the model's parameters are.
+    adapt : an `Adapter`, where batches are not pairs or the model returns more than its logits.
+
+    Labels that are no class numbers are taken wherever none are read: they matter to gradients,
+    to the sensitivity allocation and to targets by name.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
     >>> loader = [(torch.randn(8, 1, 4, 4), torch.tensor([0, 1] * 4))]
@@ -76,28 +81,51 @@ class Calibration:
     coupled: bool = True
     seed: int = 0
     device: torch.device | str | None = None
+    adapt: Adapter | None = None
 
     def __post_init__(self, batch_limit: int | None) -> None:
+        self.given = self.model
+        self.model = opened(self.model, self.adapt)
+        if not isinstance(self.loader, Iterable):
+            raise TypeError(
+                "loader must be an iterable of (images, labels), such as a DataLoader; got "
+                f"{type(self.loader).__name__}."
+            )
         if iter(self.loader) is self.loader:
             raise TypeError(
                 "loader must be re-iterable, since calibration reads it more than once; got an "
                 f"iterator ({type(self.loader).__name__}). Pass a DataLoader or a list of batches."
             )
+        if self.adapt is not None:
+            self.loader = self.adapt.loader(self.loader)
         if batch_limit is not None:
             self.loader = _FirstBatches(self.loader, count("batch_limit", batch_limit))
         for name in ("gradient_images", "map_images", "refit_images"):
             count(name, getattr(self, name))
-        self.device = device_of(self.model) if self.device is None else torch.device(self.device)
+        self.device = (
+            placed(self.model, None) if self.device is None else chosen_device(self.device)
+        )
+        self._order_judged = False
         self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
 
     def batches(self) -> Iterator[Batch]:
-        """Checked calibration batches on the device."""
-        return batches(self.loader, self.device)
+        """Checked calibration batches on the device; their labels may be of any form."""
+        read = []
+        for batch in batches(self.loader, self.device, classes=False):
+            if batch.largest_label is not None:
+                read.append(batch.labels)
+            yield batch
+        if read and not self._order_judged:
+            self._order_judged = True
+            warn_if_sorted(torch.cat(read))
 
     @cached_property
     def example(self) -> Tensor:
         """One image, (1, ...)."""
-        images, labels = next(self.batches())
+        first = next(self.batches())
+        images, labels = first
+        if first.largest_label is None:
+            return images[:1]
         if len(labels) >= 16 and bool((labels == labels[0]).all()):
             warnings.warn(
                 f"the first {len(labels)} calibration images are all of class {int(labels[0])}: "
@@ -175,7 +203,8 @@ class Calibration:
         return self._gradients(max(1, self.gradient_images // 4), "square")
 
     def _gradients(self, images: int, kind: Gradient) -> dict[str, Tensor]:
-        return loss_gradients(self.traced[0], self.batches(), images, kind)
+        labelled = batches(self.batches())  # which checks that labels are class numbers
+        return loss_gradients(self.traced[0], labelled, images, kind)
 
     @cached_property
     def map_ranks(self) -> dict[str, Scores]:
@@ -210,6 +239,18 @@ class Calibration:
     def producers(self) -> list[str]:
         """Every layer that produces removable channels."""
         return [m.module for group in self.graph.groups for m in group.producers]
+
+
+def warn_if_sorted(labels: Tensor) -> None:
+    """Warn where the first half of the images holds at most half of the classes of all."""
+    classes, half = len(labels.unique()), len(labels[: len(labels) // 2].unique())
+    if len(labels) >= 32 and 2 * half <= classes:
+        warnings.warn(
+            f"the first half of {len(labels)} calibration images holds {half} of {classes} "
+            "classes: loader seems to be sorted by class. Gradients, feature maps and batch-norm "
+            "statistics are then those of few classes; shuffle it.",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)

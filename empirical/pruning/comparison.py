@@ -31,7 +31,7 @@ from empirical.training.checkpoints import tensor_hash
 from empirical.training.evaluation import evaluate
 from theory.shared.code import fingerprint
 from theory.shared.store import Cells
-from theory.shared.validation import count, one_of
+from theory.shared.validation import count, one_of, positive
 
 CRITERIA = (
     "replaceability", "task_replaceability", "replaceability_at_once", "conditional_power",
@@ -65,7 +65,7 @@ class Factorial:
             one_of("recoveries", name, RECOVERIES)
         count("draws", self.draws)
         for share in self.shares:
-            if not 0 < share <= 1:
+            if not 0 < positive("shares", share, zero=True) <= 1:
                 raise ValueError(f"shares must lie above 0 and at most at 1; got {share!r}.")
 
     def cells(self) -> Iterator[Cell]:

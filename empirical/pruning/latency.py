@@ -35,6 +35,7 @@ def latencies(
     (2, True)
     """
     count("repeats", repeats)
+    count("warmup", warmup, least=0)
     seconds: list[list[float]] = [[] for _ in models]
     for model in models:
         with evaluating(model):

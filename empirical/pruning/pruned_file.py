@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from empirical.models import ModelSpec
 from empirical.pruning.pruner import PrunedModel
-from empirical.training.checkpoints import read_tensors, write_tensors
+from empirical.training.checkpoints import from_header, read_tensors, write_tensors
 
 FORMAT = "twoaxis.pruned/1"
 SIZES = (
@@ -34,6 +34,15 @@ SIZES = (
     "num_parameters",
 )
 """Attributes of a module that removal changes."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the file says beside its tensors."""
+
+    spec: ModelSpec | None
+    modules: dict[str, dict[str, int | list[int]]]
+    report: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ def load_pruned(path: str | PathLike[str], model: nn.Module | None = None) -> Lo
     ----------
     path : the file.
     model : a network of the original, unpruned shape, which is left as it is; not needed where
-        the file names one.
+        the file names one of `empirical.models`. A file never chooses other code.
 
     Raises
     ------
@@ -98,19 +107,20 @@ def load_pruned(path: str | PathLike[str], model: nn.Module | None = None) -> Lo
             f"{path} is not a pruned network of save_pruned (format {FORMAT!r} expected, "
             f"{header.get('pruned')!r} found). A checkpoint is read by load_model."
         )
-    spec = None if header["spec"] is None else ModelSpec(**header["spec"])
+    said = from_header(_Header, header, path)
+    spec = said.spec
     if model is not None:
         loaded = copy.deepcopy(model)
     elif spec is not None:
-        loaded = spec.build()
+        loaded = spec.build_for(str(path))
     else:
         raise ValueError(
             f"{path} holds a network that was not built by name. Pass model, a freshly built "
             "network of the original shape."
         )
-    _reshape(loaded, header["modules"], tensors, str(path))
+    _reshape(loaded, said.modules, tensors, str(path))
     loaded.load_state_dict(tensors)
-    return LoadedModel(loaded.eval(), spec, header["report"])
+    return LoadedModel(loaded.eval(), spec, said.report)
 
 
 def structure(model: nn.Module) -> dict[str, dict[str, int | list[int]]]:
@@ -142,7 +152,9 @@ def _reshape(
             if key not in SIZES or not hasattr(module, key):
                 raise ValueError(f"{path}: {key!r} is no size of module {name!r} of model.")
             setattr(module, key, tuple(value) if isinstance(value, list) else value)
-        if f"{name}.bias" in tensors and module.bias is None:  # merged peers gave it one
+        if (
+            f"{name}.bias" in tensors and getattr(module, "bias", tensors) is None
+        ):  # merged peers gave it one
             module.bias = nn.Parameter(torch.empty(0))
     current = model.state_dict()
     if current.keys() != tensors.keys():
@@ -151,10 +163,11 @@ def _reshape(
     for key, tensor in tensors.items():
         owner, _, attribute = key.rpartition(".")
         old = current[key]
-        if tensor.ndim != old.ndim and old.numel():
+        same_kind = tensor.is_floating_point() == old.is_floating_point()
+        if (tensor.ndim != old.ndim and old.numel()) or not same_kind:
             raise ValueError(
-                f"{path}: tensor {key!r} has shape {tuple(tensor.shape)}, model has "
-                f"{tuple(old.shape)}. Pass a network of the original shape."
+                f"{path}: tensor {key!r} is {tensor.dtype} of shape {tuple(tensor.shape)}, model "
+                f"has {old.dtype} of {tuple(old.shape)}. Pass a network of the original shape."
             )
         _resize(model.get_submodule(owner), attribute, tensor)
 

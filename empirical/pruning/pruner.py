@@ -21,8 +21,9 @@ from empirical.pruning.folding import fold
 from empirical.pruning.reconstruction import kept_outputs, reconstruct
 from empirical.pruning.recovery import RECOVERIES, recalibrate
 from empirical.pruning.removal import Kept, kept_channels, mask, remove
+from empirical.reading.networks import Adapter, closed
 from empirical.training.trainer import train
-from theory.shared.validation import one_of, positive
+from theory.shared.validation import count, instance, one_of, positive, within
 
 ALLOCATIONS = ("uniform", "global", "sensitivity")
 PATHS = ("removed", "masked")
@@ -95,6 +96,7 @@ def prune(
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
     skip: Sequence[str] = (),
+    adapt: Adapter | None = None,
 ) -> PrunedModel:
     """Return a smaller copy of `model` that keeps the share `macs` of multiply-accumulates.
 
@@ -121,6 +123,7 @@ def prune(
     counts : group name -> units to keep, instead of `macs`; groups left out stay whole.
     seed : of criteria that draw at random.
     skip : layers to keep whole.
+    adapt : an `Adapter`, where batches are not pairs or the model returns more than its logits.
 
     Raises
     ------
@@ -143,9 +146,16 @@ def prune(
     one_of("allocation", allocation, ALLOCATIONS)
     one_of("recovery", recovery, RECOVERIES)
     one_of("path", path, PATHS)
-    positive("floor", floor, zero=True)
-    known = loader if isinstance(loader, Calibration) else Calibration(model, loader, skip=skip)
-    if known.model is not model:
+    instance("macs", macs, (int, float), "Pass a share, as 0.5.")
+    count("seed", seed, least=0)
+    within("floor", positive("floor", floor, zero=True), "[0, 1]")
+    if isinstance(loader, Calibration):
+        if adapt is not None:
+            raise ValueError("adapt must be given to the Calibration; prune got both.")
+        known = loader
+    else:
+        known = Calibration(model, loader, skip=skip, adapt=adapt)
+    if known.given is not model and known.model is not model:
         raise ValueError("loader is a Calibration of another model. Calibrate this one.")
     kept = choose(known, macs, criterion, allocation, floor=floor, counts=counts, seed=seed)
     pruned = apply(known, kept, recovery, path)
@@ -153,10 +163,10 @@ def prune(
     left = known.graph.macs(np.array([after for _, after in sizes.values()]))
     report = PruningReport(
         named, allocation if counts is None else "given", recovery, path,
-        macs if counts is None else None, known.graph.macs(), left, _parameters(model),
+        macs if counts is None else None, known.graph.macs(), left, _parameters(known.model),
         _parameters(pruned), sizes, known.graph.kept_whole, time.perf_counter() - started,
     )  # fmt: skip
-    return PrunedModel(pruned, report, kept)
+    return PrunedModel(closed(pruned), report, kept)
 
 
 def choose(
@@ -231,7 +241,7 @@ def _given(graph: ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:
     names = {group.name: group.units for group in graph.groups}
     for name, wanted in counts.items():
         one_of("counts", name, names)
-        if not 1 <= wanted <= names[name]:
+        if count(f"counts[{name!r}]", wanted, least=0) not in range(1, names[name] + 1):
             raise ValueError(
                 f"counts[{name!r}] must be from 1 to {names[name]}, its number of channels; got "
                 f"{wanted!r}. A layer cannot be emptied."

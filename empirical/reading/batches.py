@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
+from empirical.reading.networks import AdaptedLoader
 from theory.shared.validation import count
 
 
@@ -18,10 +21,11 @@ class Batch:
 
     Attributes
     ----------
-    images, labels : (n, ...) and (n,) on the device
+    images, labels : (n, ...) and (n,) on the device; labels that are no class numbers (n, ...)
     first : index of its first image in the data
     number : of the batch, from 0
-    largest_label : known before the upload, so that no one waits for the device to learn it
+    largest_label : known before the upload, so that no one waits for the device to learn it; None
+        where the labels are no class numbers
     host_images : the images as the loader gave them
     """
 
@@ -29,7 +33,7 @@ class Batch:
     labels: Tensor
     first: int
     number: int
-    largest_label: int
+    largest_label: int | None
     host_images: Tensor
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -51,7 +55,11 @@ class Batch:
 
 
 def batches(
-    loader: Iterable[object], device: torch.device | str | None = None, *, first_image: int = 0
+    loader: Iterable[object],
+    device: torch.device | str | None = None,
+    *,
+    first_image: int = 0,
+    classes: bool = True,
 ) -> Iterator[Batch]:
     """Yield a `Batch` of (images, labels) on `device`, each checked before it is uploaded.
 
@@ -61,11 +69,13 @@ def batches(
         images (n, ...) of a floating type and finite; labels (n,) whole numbers >= 0
     device : where the tensors go; None leaves them where they are
     first_image : index of the loader's first image in the data
+    classes : whether labels must be class numbers; False takes any tensor (n, ...)
 
     Raises
     ------
     TypeError, ValueError
-        naming the batch (counted from 0), what it holds, and the remedy
+        naming the batch (counted from 0), what it holds, and the remedy; a batch of images that
+        another worker's copy of an IterableDataset has given already
 
     Examples
     --------
@@ -78,25 +88,46 @@ def batches(
             f"loader must be an iterable of (images, labels), such as a DataLoader; got "
             f"{type(loader).__name__}."
         )
-    index = -1
+    index, seen = -1, _Copies.of(loader)
     for index, batch in enumerate(loader):
         if isinstance(batch, Batch):  # from this function, and so checked
+            if classes and batch.largest_label is None:
+                _checked_labels(batch.number, batch.labels, len(batch.images))
             yield batch
             continue
         images, labels = _pair(index, batch)
         _check_images(index, images)
-        labels = _checked_labels(index, labels, len(images))
+        if seen is not None:
+            seen.refuse(index, images)
+        largest = None
+        if classes or _are_classes(labels, len(images)):
+            labels = _checked_labels(index, labels, len(images))
+            largest = int(labels.max())
+        elif labels.ndim == 0 or len(labels) != len(images):
+            raise ValueError(_labels_missing(index, labels, len(images)))
         yield Batch(
             images.to(device, non_blocking=True),
             labels.to(device, non_blocking=True),
             first_image,
             index,
-            int(labels.max()),
+            largest,
             images,
         )
         first_image += len(images)
     if index < 0:
         raise ValueError("loader must yield at least one batch of (images, labels); it is empty.")
+
+
+def length(loader: object) -> int | None:
+    """Return the number of batches of a loader; None where it does not know.
+
+    >>> length([1, 2]), length(iter([1, 2]))
+    (2, None)
+    """
+    try:
+        return len(loader) if isinstance(loader, Sized) else None
+    except TypeError:  # a DataLoader of an IterableDataset has the method, and no answer
+        return None
 
 
 def leading(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
@@ -130,7 +161,7 @@ def _pair(index: int, batch: object) -> tuple[Tensor, Tensor]:
         got = type(batch).__name__
     raise TypeError(
         f"loader must yield pairs of tensors (images, labels); batch {index} is {got}. "
-        "Give the loader a collate_fn that returns such pairs."
+        "Give the loader a collate_fn that returns such pairs, or pass adapt=Adapter(batch=...)."
     )
 
 
@@ -159,13 +190,11 @@ def _checked_labels(index: int, labels: Tensor, n_images: int) -> Tensor:
     if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype is torch.bool:
         raise TypeError(
             f"loader must yield labels that are class numbers of an integer type; batch {index} "
-            f"has {labels.dtype}. For one-hot labels, pass labels.argmax(1)."
+            f"has {labels.dtype}. For one-hot labels, pass labels.argmax(1); other labels go with "
+            "a target= or loss= function of your own."
         )
     if tuple(labels.shape) != (n_images,):
-        raise ValueError(
-            f"loader must yield one label per image; batch {index} has {n_images} images and "
-            f"labels of shape {tuple(labels.shape)}."
-        )
+        raise ValueError(_labels_missing(index, labels, n_images))
     smallest = int(labels.min())
     if smallest < 0:
         raise ValueError(
@@ -173,6 +202,59 @@ def _checked_labels(index: int, labels: Tensor, n_images: int) -> Tensor:
             "Leave out unlabelled images."
         )
     return labels.long()
+
+
+def _are_classes(labels: Tensor, n_images: int) -> bool:
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool)
+    return whole and tuple(labels.shape) == (n_images,) and int(labels.min()) >= 0
+
+
+def _labels_missing(index: int, labels: Tensor, n_images: int) -> str:
+    return (
+        f"loader must yield one label per image; batch {index} has {n_images} images and labels "
+        f"of shape {tuple(labels.shape)}. Labels of another form, (n, ...), go with a target= or "
+        "loss= function of your own."
+    )
+
+
+def warn_of_copies(distinct: int, images: int) -> None:
+    """Warn where half of what was read, or more, had been read before."""
+    if images > 1 and 2 * distinct <= images:
+        warnings.warn(
+            f"loader yields {images} images of which only {distinct} differ: each counts more than "
+            "once, and standard errors are too small. Give each image once (workers of an "
+            "IterableDataset must divide it).",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+class _Copies:
+    """Finds the batches that a second worker's copy of an IterableDataset gives again."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.seen: set[bytes] = set()
+
+    @classmethod
+    def of(cls, loader: Iterable[object]) -> _Copies | None:
+        """Return one for a loader whose workers may each read the whole data, else None."""
+        while isinstance(loader, AdaptedLoader):
+            loader = loader.loader
+        if not isinstance(loader, DataLoader) or not isinstance(loader.dataset, IterableDataset):
+            return None
+        return cls(loader.num_workers) if loader.num_workers > 1 else None
+
+    def refuse(self, index: int, images: Tensor) -> None:
+        """Raise where all images of a batch have been there before."""
+        digests = set(image_digests(images))
+        if digests <= self.seen:
+            raise ValueError(
+                f"loader must yield each image once; all images of batch {index} came before. Each "
+                f"of its {self.workers} workers reads the whole IterableDataset: divide the data "
+                "by torch.utils.data.get_worker_info() in its __iter__, or pass num_workers=0."
+            )
+        self.seen |= digests
 
 
 def image_digests(images: Tensor) -> list[bytes]:

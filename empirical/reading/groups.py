@@ -11,7 +11,7 @@ import numpy as np
 from empirical.reading.expansion import Expansion
 from empirical.reading.sums import Sums
 from empirical.reading.workers import workers
-from theory.moments import Moments, merge
+from theory.moments import Moments, merge, trusted_moments
 
 
 class Groups(Sequence[Moments]):
@@ -94,7 +94,7 @@ def without(total: Moments, part: Moments) -> Moments:
     scatter -= (left_out - 1) * part.cov
     scatter -= np.outer(shift * (n * left_out / whole), shift)
     scatter /= max(n - 1, 1)
-    return Moments(mean, scatter, total.n_targets, n)
+    return trusted_moments(mean, scatter, total.n_targets, n)
 
 
 def _samples(moments: Moments) -> int:

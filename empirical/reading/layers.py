@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from empirical.reading.hooks import evaluating
+from empirical.reading.networks import opened
 from theory.shared.validation import one_of
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -100,7 +101,7 @@ def find_layers(
     Raises
     ------
     ValueError
-        no convolution or linear layer; a name that is none, with the nearest names
+        no convolution or linear layer; no names; a name that is none, with the nearest names
 
     Examples
     --------
@@ -111,7 +112,13 @@ def find_layers(
     ...     model, torch.zeros(1, 3, 8, 8))]
     [('0', 8, '1')]
     """
-    calls, outputs = _trace(model, example[:1])
+    if isinstance(names, str):
+        raise TypeError(
+            f"layers must be a sequence of names; got the text {names!r}. Pass [{names!r}]."
+        )
+    if names is not None and not list(names):
+        raise ValueError("layers must name at least one layer; got none. Pass None for all.")
+    calls, outputs = _trace(opened(model), example[:1])
     found = {name: _describe(name, records) for name, records in calls.items()}
     if names is not None:
         chosen = [one_of("layers", name, found) for name in names]

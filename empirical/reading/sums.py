@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from empirical.devices import full_precision
-from theory.moments import Moments
+from theory.moments import Moments, trusted_moments
 
 Float = NDArray[np.float64]
 Product = tuple[str, str]
@@ -252,13 +252,13 @@ class Sums:
         of_group = self.total(only=group)
         mean, cov = of_group.mean("y")[0], of_group.covariance("y", "y")[0]
         if "t" not in self._first:
-            return Moments(mean, (cov + cov.T) / 2, 0, of_group.n)
+            return trusted_moments(mean, (cov + cov.T) / 2, 0, of_group.n)
         cross, targets = of_group.covariance("y", "t")[0], of_group.covariance("t", "t")
         joint = np.block([[cov, cross], [cross.T, targets]])
         joint += joint.T.copy()
         joint /= 2
         mean = np.concatenate([mean, of_group.mean("t")])
-        return Moments(mean, joint, targets.shape[0], of_group.n)
+        return trusted_moments(mean, joint, targets.shape[0], of_group.n)
 
 
 def _add_product(total: Float, rows: Mapping[str, Float], pair: Product, positions: int) -> None:

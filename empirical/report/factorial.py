@@ -11,6 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from empirical.analysis.pruning import (
+    AXES,
+    COMPENSATED,
+    OURS,
     agreement,
     areas,
     axis_against_axis,
@@ -48,6 +51,8 @@ def factorial_section(
     """
     table = areas(rows)
     axes, best, stability = axis_against_axis(table), headline(rows), rank_stability(table)
+    present = list(dict.fromkeys(table["criterion"]))
+    drawn = [name for name in DRAWN if name in present] or present[: len(DRAWN)]
     captions = {
         "share": "Accuracy against multiply-accumulates, {} allocation; lines: means over "
         "seeds, bars: range over seeds, dotted: the dense network.",
@@ -56,7 +61,7 @@ def factorial_section(
     }
     figures = {
         f"pruning_{allocation}" + ("_latency" if against == "latency_share" else ""): (
-            accuracy_curves(rows, DRAWN, allocation, against=against),
+            accuracy_curves(rows, drawn, allocation, against=against),
             caption.format(allocation),
         )
         for against, caption in captions.items()
@@ -104,7 +109,16 @@ def factorial_section(
 
 
 def headline_findings(best: pd.DataFrame) -> list[Finding]:
-    """Sentences on what `headline` found, in points of accuracy."""
+    """Sentences on what `headline` found, in points of accuracy; or on what it lacks."""
+    if best.empty:
+        return [
+            Finding(
+                "Our selectors are not compared with the others: that needs half of the "
+                f"multiply-accumulates among the shares, {' or '.join(OURS)} with "
+                f"{' or '.join(COMPENSATED)}, and another selector with the same recovery or, of "
+                "the libraries' criteria, with recalibrate."
+            )
+        ]
     found = []
     for _, row in best.iterrows():
         values = values_of(row)
@@ -123,6 +137,14 @@ def headline_findings(best: pd.DataFrame) -> list[Finding]:
 
 def axis_findings(axes: pd.DataFrame) -> list[Finding]:
     """Sentences on claim C5, worded from the intervals, whichever way they point."""
+    if axes.empty:
+        return [
+            Finding(
+                "The axes are not compared: that needs criteria of the local axis "
+                f"({', '.join(AXES['local'])}) and of the target axis "
+                f"({', '.join(AXES['target'])}) in one setting."
+            )
+        ]
     found = []
     for _, row in axes.iterrows():
         neither = (

@@ -15,6 +15,8 @@ from empirical.report.wording import unit, values_of, words
 from theory.shared.findings import Finding
 from theory.shared.style import label, sheet, styled
 
+TITLE = "Does peer support explain lesion damage beyond the other axes?"
+
 
 def lesion_analysis_section(
     analysis: LesionAnalysis,
@@ -69,7 +71,7 @@ def lesion_analysis_section(
         findings += pair_findings(pairs)
     listed = "; ".join(f"{name}: {reason}" for name, reason in analysis.skipped.items())
     return Section(
-        title="Does peer support explain lesion damage beyond the other axes?",
+        title=TITLE,
         note=f"Damage of the {analysis.settings['kind']} lesion, measured as "
         f"{words(analysis.settings['damage'])}, all on ranks within layers. P-values permute "
         "channels within layers (for regressions their residuals); over layers they are adjusted "

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -19,7 +18,10 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from empirical.analysis.missing import NoDataError
+from empirical.data.tables import read_table
 from theory.shared.files import write_bytes, write_json, write_table, write_text
 from theory.shared.findings import Finding
 from theory.shared.style import styled
@@ -47,6 +49,41 @@ class Section:
     note: str = ""
 
 
+def chapter(title: str, make: Callable[[], Section]) -> Section:
+    """Return what `make` returns; where it finds no data, a chapter that says what is missing.
+
+    >>> def nothing() -> Section:
+    ...     raise NoDataError("no layer has 8 channels.")
+    >>> chapter("What explains damage?", nothing).note
+    'Nothing to report: no layer has 8 channels.'
+    """
+    try:
+        return make()
+    except NoDataError as reason:
+        return Section(title, note=f"Nothing to report: {reason}")
+
+
+class _Chapter(BaseModel):
+    """A chapter in the index; figures and shown tables by stem, with their captions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    title: str
+    note: str
+    findings: list[str]
+    figures: dict[str, str]
+    tables: list[str]
+    shown: dict[str, str]
+
+
+class _Index(BaseModel):
+    """What `report.json` holds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    title: str
+    lead: str
+    sections: list[_Chapter]
+
+
 def write_report(
     out: str | os.PathLike[str],
     title: str,
@@ -69,6 +106,8 @@ def write_report(
     """
     folder = Path(out)
     _refuse_repeats(sections)
+    for name in ("figures", "tables"):
+        _refuse_outside(folder, folder / name)
     written = [folder / "tables" / "findings.csv"]
     write_table(written[0], findings_table(sections))
     for section in sections:
@@ -96,17 +135,22 @@ def write_report(
     }
     write_json(folder / "report.json", index)
     for file in {*folder.glob("figures/*"), *folder.glob("tables/*")}.difference(written):
-        file.unlink()
+        if file.is_symlink() or file.is_file():
+            file.unlink()
     return render(folder)
 
 
 def render(out: str | os.PathLike[str]) -> Path:
     """Write `report.html` from a folder's `report.json`, figures and tables.
 
+    Nothing from outside the folder is read.
+
     Raises
     ------
     FileNotFoundError
-        the folder holds no report.
+        the folder holds no report, or lacks a figure or a table of it.
+    ValueError
+        the index is malformed, or names a file outside the folder.
     """
     folder = Path(out)
     index_file = folder / "report.json"
@@ -115,14 +159,22 @@ def render(out: str | os.PathLike[str]) -> Path:
             f"{index_file} does not exist. Name the folder that `twoaxis demo` or `twoaxis run` "
             "wrote with --out."
         )
-    index = json.loads(index_file.read_text(encoding="utf-8"))
+    _refuse_outside(folder, index_file)
+    try:
+        index = _Index.model_validate_json(index_file.read_bytes()).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(
+            f"{index_file} is no index of a report ({'.'.join(map(str, first['loc']))}: "
+            f"{first['msg']}). Start again what wrote it."
+        ) from error
     for section in index["sections"]:
         section["figures"] = [
-            {"stem": stem, "caption": caption, "data": _inline(folder / "figures" / f"{stem}.png")}
+            {"stem": stem, "caption": caption, "data": _inline(_part(folder, "figures", stem))}
             for stem, caption in section["figures"].items()
         ]
         section["shown"] = [
-            {"stem": stem, "caption": caption, "table": _html_table(folder, stem)}
+            {"stem": stem, "caption": caption, "table": _html_table(_part(folder, "tables", stem))}
             for stem, caption in section["shown"].items()
         ]
     template = resources.files("empirical.report").joinpath("page.html.jinja")
@@ -163,12 +215,32 @@ def _refuse_repeats(sections: Sequence[Section]) -> None:
             )
 
 
+def _part(folder: Path, kind: str, stem: str) -> Path:
+    """Return the file of a figure or table that the index names, which lies in the folder."""
+    file = folder / kind / f"{stem}{'.png' if kind == 'figures' else '.csv'}"
+    if Path(stem).name != stem or "\\" in stem or "\0" in stem:
+        raise ValueError(f"{folder / 'report.json'} names {stem!r}, which is no name of a file.")
+    _refuse_outside(folder, file)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist. Start again what wrote the report.")
+    return file
+
+
+def _refuse_outside(folder: Path, path: Path) -> None:
+    there = Path(os.path.realpath(path))
+    if not there.is_relative_to(os.path.realpath(folder)):
+        raise ValueError(
+            f"{path} leads out of its folder, to {there}. A report reads and writes in "
+            "its own folder only: replace the link by the file or folder itself."
+        )
+
+
 def _inline(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _html_table(folder: Path, stem: str) -> dict[str, list[object]]:
-    table = pd.read_csv(folder / "tables" / f"{stem}.csv")
+def _html_table(path: Path) -> dict[str, list[object]]:
+    table = read_table(path)
     return {
         "columns": [str(name).replace("_", " ") for name in table.columns],
         "rows": [[_cell(value) for value in row] for row in table.itertuples(index=False)],

@@ -9,14 +9,16 @@ import pandas as pd
 
 from empirical.analysis.couplings import training_couplings
 from empirical.analysis.lesions import analyze_lesions
+from empirical.data.tables import read_table
 from empirical.measuring.table import AxisTable
 from empirical.report.coupling import coupling_section
 from empirical.report.factorial import factorial_section
 from empirical.report.gradients import gradients_section
 from empirical.report.grouping import grouping_section
 from empirical.report.lesion import lesion_section
+from empirical.report.lesion_analysis import TITLE as EXPLAINED
 from empirical.report.lesion_analysis import lesion_analysis_section
-from empirical.report.page import Section
+from empirical.report.page import Section, chapter
 from empirical.report.robustness import robustness_section
 from empirical.report.training import training_section
 from empirical.runs.steps import SCALAR_TARGETS, RunStages
@@ -68,11 +70,18 @@ def run_sections(
         )
         sections += [
             lesion_section(lesions, recovered),
-            lesion_analysis_section(analyze_lesions(lesions), shuffled=analyze_lesions(shuffled)),
+            chapter(
+                EXPLAINED,
+                lambda: lesion_analysis_section(
+                    analyze_lesions(lesions), shuffled=analyze_lesions(shuffled)
+                ),
+            ),
         ]
     if stages.config.pruning.enabled:
         pruned = stages.pruning()
-        sections.append(factorial_section(pruned.rows, pruned.scores))
+        sections.append(
+            chapter("Which channels can go?", lambda: factorial_section(pruned.rows, pruned.scores))
+        )
     return sections
 
 
@@ -124,7 +133,7 @@ def _gradients(stages: RunStages) -> pd.DataFrame:
     ends = dict.fromkeys((stages.steps[0], stages.steps[-1]))
     return pd.concat(
         [
-            pd.read_csv(stages.gradients_path(seed, step)).assign(seed=seed, step=step)
+            read_table(stages.gradients_path(seed, step)).assign(seed=seed, step=step)
             for seed in stages.config.seeds
             for step in ends
         ],
@@ -135,7 +144,7 @@ def _gradients(stages: RunStages) -> pd.DataFrame:
 def _over_seeds(stages: RunStages, name: str) -> pd.DataFrame:
     return pd.concat(
         [
-            pd.read_csv(stages.robustness_folder(seed) / name).assign(seed=seed)
+            read_table(stages.robustness_folder(seed) / name).assign(seed=seed)
             for seed in stages.config.seeds
         ],
         ignore_index=True,

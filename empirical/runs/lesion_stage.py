@@ -11,9 +11,11 @@ import torch
 
 from empirical.data.images import ImageSet, image_loader
 from empirical.data.splits import stratified_draw
+from empirical.data.tables import read_table
 from empirical.lesions.lesioning import lesion
 from empirical.lesions.replacement import replace
 from empirical.measuring.table import AxisTable
+from empirical.models import ModelSpec
 from empirical.training.checkpoints import load_model
 from theory import QUANTITIES
 from theory.shared.files import write_table
@@ -35,7 +37,7 @@ class LesionResult:
 def read_lesions(folder: Path) -> LesionResult:
     """Return what `lesion_channels` and `replace_channels` wrote into `folder`."""
     names = ("lesions", "shuffled", "replacements")
-    return LesionResult(*(pd.read_csv(folder / f"{name}.csv") for name in names))
+    return LesionResult(*(read_table(folder / f"{name}.csv") for name in names))
 
 
 def lesion_channels(
@@ -46,10 +48,11 @@ def lesion_channels(
     *,
     number: int,
     seed: int,
+    spec: ModelSpec,
     device: torch.device,
 ) -> None:
     """Write the damage of every lesion on `number` of `images`, and its shuffled control."""
-    model, _ = load_model(checkpoint)
+    model, _ = load_model(checkpoint, spec)
     table = AxisTable.load(axes)
     scores = table.to_frame()[["layer", "channel", *QUANTITIES]]
     loader = image_loader(images, _drawn(images, number, seed))
@@ -69,10 +72,11 @@ def replace_channels(
     number: int,
     draws: int,
     seed: int,
+    spec: ModelSpec,
     device: torch.device,
 ) -> None:
     """Write what the peers of every channel recover, with `draws` of random peers."""
-    model, _ = load_model(checkpoint)
+    model, _ = load_model(checkpoint, spec)
     loader = image_loader(images, _drawn(images, number, seed))
     found = replace(model.to(device), loader, AxisTable.load(axes), seed=seed, draws=draws)
     write_table(artifact, beside_mean_lesion(found.to_frame()).assign(seed=seed))

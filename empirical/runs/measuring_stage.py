@@ -15,6 +15,7 @@ import torch
 from empirical.data.images import ImageSet, image_loader
 from empirical.devices import halving_batches
 from empirical.measuring import gradients, measurement
+from empirical.models import ModelSpec
 from empirical.training import evaluation
 from empirical.training.checkpoints import load_model, read_info
 from theory.shared.files import write_json, write_table
@@ -27,10 +28,11 @@ def measure_checkpoint(
     options: Mapping[str, Any],
     *,
     batch_size: int,
+    spec: ModelSpec,
     device: torch.device,
 ) -> None:
     """Measure both axes of every layer, with `options` of `measure`."""
-    model, _ = load_model(checkpoint)
+    model, _ = load_model(checkpoint, spec)
     table = halving_batches(
         lambda size: measurement.measure(
             model, image_loader(images, batch_size=size), device=device, **options
@@ -46,10 +48,11 @@ def evaluate_checkpoint(
     images: ImageSet,
     *,
     batch_size: int,
+    spec: ModelSpec,
     device: torch.device,
 ) -> None:
     """Write loss and accuracy, with seed, step and epoch."""
-    model, _ = load_model(checkpoint)
+    model, _ = load_model(checkpoint, spec)
     found = halving_batches(
         lambda size: evaluation.evaluate(
             model, image_loader(images, batch_size=size), device=device
@@ -68,10 +71,11 @@ def compare_gradients(
     options: Mapping[str, Any],
     *,
     batch_size: int,
+    spec: ModelSpec,
     device: torch.device,
 ) -> None:
     """Measure the angle between the axes' gradients, with `options` of `gradient_cosines`."""
-    model, _ = load_model(checkpoint)
+    model, _ = load_model(checkpoint, spec)
     found = halving_batches(
         lambda size: gradients.gradient_cosines(
             model, image_loader(images, batch_size=size), device=device, **options

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from empirical.data.images import ImageSet, image_loader
 from empirical.data.splits import DataSplit, stratified_draw
+from empirical.data.tables import read_table
+from empirical.models import ModelSpec
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.comparison import Factorial, criteria_scores, run_factorial
 from empirical.pruning.recovery import fine_tuning
 from empirical.training.checkpoints import load_model
 from empirical.training.recipes import Recipe
 from theory.shared.files import atomic, write_table
+from theory.shared.foreign import read_arrays
 
 if TYPE_CHECKING:  # its sentences and other sections are no part of what is computed here
     from empirical.runs.config import PruningConfig
@@ -37,12 +40,8 @@ class PruningResult:
 
 def read_pruning(folders: Sequence[Path]) -> PruningResult:
     """Return what `prune_network` wrote into each of `folders`."""
-    rows = pd.concat([pd.read_csv(folder / "cells.csv") for folder in folders], ignore_index=True)
-    scores = []
-    for folder in folders:
-        with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
-            scores.append(dict(arrays))
-    return PruningResult(rows, tuple(scores))
+    rows = pd.concat([read_table(folder / "cells.csv") for folder in folders], ignore_index=True)
+    return PruningResult(rows, tuple(read_arrays(folder / "scores.npz") for folder in folders))
 
 
 def prune_network(
@@ -53,8 +52,8 @@ def prune_network(
     config: PruningConfig,
     target: str,
     recipe: Recipe,
-    network: str,
     seed: int,
+    spec: ModelSpec,
     device: torch.device,
     inputs: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
@@ -68,7 +67,7 @@ def prune_network(
     factorial = Factorial(**config.factors())
     # Most passes of the factorial are forward passes of small networks, to which this layout is
     # worth a quarter to a half.
-    model = load_model(checkpoint)[0].to(device)
+    model = load_model(checkpoint, spec)[0].to(device)
     model.to(memory_format=torch.channels_last)
     known = Calibration(
         model,
@@ -82,7 +81,7 @@ def prune_network(
     rows, scores = artifacts
     folder = rows.parent
     found = criteria_scores(
-        known, folder, network=network, seed=seed, criteria=factorial.criteria, inputs=inputs
+        known, folder, network=spec.name, seed=seed, criteria=factorial.criteria, inputs=inputs
     )
     with atomic(scores) as stream:
         np.savez(stream, allow_pickle=False, **found)
@@ -90,7 +89,7 @@ def prune_network(
         known,
         reported,
         folder,
-        network=network,
+        network=spec.name,
         seed=seed,
         factorial=factorial,
         inputs=inputs,

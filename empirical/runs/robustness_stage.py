@@ -12,6 +12,7 @@ import torch
 from empirical.analysis import robustness
 from empirical.data.images import ImageSet, image_loader
 from empirical.measuring.measurement import measure
+from empirical.models import ModelSpec
 from empirical.training.checkpoints import load_model
 from theory.shared.files import write_table
 
@@ -23,6 +24,7 @@ def measure_variations(
     options: Mapping[str, Any],
     *,
     batch_size: int,
+    spec: ModelSpec,
     device: torch.device,
 ) -> None:
     """Write how couplings depend on choices (first artifact) and on images (second).
@@ -31,7 +33,7 @@ def measure_variations(
     """
     settings = {**options, **robustness.FAST, "device": device}
     variations, sample_counts = artifacts
-    model, _ = load_model(checkpoint)
+    model, _ = load_model(checkpoint, spec)
     loader = image_loader(images, batch_size=batch_size)
     base = measure(model, loader, **settings)
     changed = robustness.coupling_robustness(model, loader, base, **settings)

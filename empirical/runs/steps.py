@@ -203,6 +203,7 @@ class RunStages(RunPaths):
         return {
             "images": self.split.calibration,
             "batch_size": self.config.measure.batch_size,
+            "spec": self.spec,
             "device": self.device,
         }
 
@@ -219,7 +220,7 @@ class RunStages(RunPaths):
         last, options, images = self.steps[-1], self.config.lesion, self.split.report
         checkpoint, axes = self.checkpoint(seed, last), self.table_path(seed, last)
         inputs: dict[str, Any] = {"number": options.images, "seed": seed}
-        given = {**inputs, "images": images, "device": self.device}
+        given = {**inputs, "images": images, "spec": self.spec, "device": self.device}
         inputs |= {
             "checkpoint": content_hash(checkpoint),
             "axes": content_hash(axes),
@@ -273,7 +274,7 @@ class RunStages(RunPaths):
                 config=options,
                 target=target,
                 recipe=recipe,
-                network=self.spec.name,
+                spec=self.spec,
                 seed=seed,
                 device=self.device,
                 inputs=inputs,

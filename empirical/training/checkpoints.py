@@ -5,23 +5,28 @@ One file holds a checkpoint, so it is complete or absent. Reading one never exec
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from empirical.models import ModelSpec
+from empirical.reading.networks import opened
+from empirical.training.foreign import fitted, read_state_dict
 from theory.shared.files import write_bytes
+from theory.shared.foreign import parse_json
 
+T = TypeVar("T")
 _HEADER = "twoaxis"
 _FORMAT = 1
 
@@ -84,16 +89,7 @@ def write_tensors(
         for name, value in tensors.items()
     }
     metadata = {_HEADER: json.dumps({"format": _FORMAT, **header})}
-    try:
-        write_bytes(path, serialize(owned, metadata))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise OSError(
-            error.errno,
-            f"no space left to write {os.fspath(path)!r}. What was written before is complete: "
-            "free some space and start again to resume",
-        ) from error
+    write_bytes(path, serialize(owned, metadata))
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -132,27 +128,52 @@ def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
     return _info(file, header)
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, CheckpointInfo]:
+def load_model(
+    path: str | os.PathLike[str], spec: ModelSpec | None = None
+) -> tuple[nn.Module, CheckpointInfo]:
     """Build the network that a checkpoint describes, load its weights, and return both.
 
     The network is in evaluation mode.
+
+    Parameters
+    ----------
+    path
+        The file.
+    spec
+        How to build the network, whatever the file says. Needed where it names another one than
+        those of `empirical.models`: reading a file never runs code that the file has chosen.
     """
     tensors, header = read_tensors(path)
     info = _info(Path(path), header)
-    if info.spec is None:
+    if spec is not None:
+        model = spec.build()
+    elif info.spec is not None:
+        model = info.spec.build_for(os.fspath(path))
+    else:
         raise ValueError(
             f"checkpoint {os.fspath(path)!r} does not say which network it belongs to. Build the "
             "network yourself and use load_weights(model, path)."
         )
-    model = info.spec.build()
     _load_into(model, tensors, path)
     return model.eval(), info
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+def load_weights(model: nn.Module, path: str | os.PathLike[str], *, key: str | None = None) -> None:
     """Load weights into `model`: a checkpoint of ours, any safetensors, or a torch state dict.
 
-    A ``.pt`` or ``.pth`` file is read with ``weights_only=True``: tensors, never code.
+    A ``.pt`` or ``.pth`` file is read with ``weights_only=True``: tensors, never code. It may be a
+    state dict or hold one in an entry, as training scripts, Lightning and SWA save it; prefixes of
+    names that wrappers add are taken off.
+
+    Parameters
+    ----------
+    model
+        The network; what it is wrapped in (torch.compile, DataParallel) does not matter.
+    path
+        The file.
+    key
+        Which entry of a torch file holds the state dict. None takes the usual one, such as
+        "state_dict", "model_state_dict", "model" or "net", or the only one.
 
     Raises
     ------
@@ -160,18 +181,23 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         If there is no such file.
     ValueError
         If the file is corrupt, holds something else, or belongs to another architecture; the
-        message names the first weights that differ.
+        message lists the entries found, or names the first weights that differ.
     """
-    file = _existing(path)
-    if file.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        tensors = _read_torch(file)
+    file, model = _existing(path), opened(model)
+    if file.suffix in (".pt", ".pth", ".bin", ".ckpt", ".tar"):
+        tensors = read_state_dict(file, key)
+    elif key is not None:
+        raise ValueError(
+            f"key must be left out for {str(file)!r}: a safetensors file has no entries; got "
+            f"{key!r}."
+        )
     else:
         try:
             with safe_open(file, framework="pt", device="cpu") as source:
                 tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise _corrupt(file, error) from error
-    _load_into(model, _without_prefix(tensors), file)
+    _load_into(model, fitted(tensors, model.state_dict()), file)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -190,11 +216,11 @@ def _parsed(file: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
             f"checkpoint {str(file)!r} was not written by twoaxis: its header does not name a "
             "network. Pass the network with --model; its weights are then loaded from the file."
         )
-    header: dict[str, Any] = json.loads(metadata[_HEADER])
-    if header.get("format") != _FORMAT:
+    header = parse_json(metadata[_HEADER], f"header of checkpoint {str(file)!r}")
+    if (found := header.get("format")) != _FORMAT:
         raise ValueError(
-            f"checkpoint {str(file)!r} has format {header.get('format')!r}; this version reads "
-            f"format {_FORMAT}. Write it again with this version."
+            f"checkpoint {str(file)!r} has format {reprlib.repr(found)}; this version reads format "
+            f"{_FORMAT}. Write it again with this version."
         )
     return header
 
@@ -204,11 +230,20 @@ def _info(file: Path, header: dict[str, Any]) -> CheckpointInfo:
         raise ValueError(
             f"{str(file)!r} is a training state, not a checkpoint; give step-*.safetensors."
         )
-    values = dict(header["info"])
-    values["spec"] = None if values["spec"] is None else ModelSpec(**values["spec"])
-    for name in ("class_names", "mean", "std"):
-        values[name] = tuple(values[name])
-    return CheckpointInfo(**values)
+    return from_header(CheckpointInfo, header["info"], file)
+
+
+def from_header(kind: type[T], stored: object, file: str | os.PathLike[str]) -> T:
+    """Return what a file's header says as a `kind`, every field present and of its type."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(stored), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its content"
+        raise ValueError(
+            f"header of {os.fspath(file)!r} is malformed: {where}: {first['msg']}. Write the file "
+            "again with this version."
+        ) from error
 
 
 def _corrupt(file: Path, error: Exception) -> ValueError:
@@ -216,35 +251,6 @@ def _corrupt(file: Path, error: Exception) -> ValueError:
         f"checkpoint {str(file)!r} is not a complete safetensors file ({error}). Copy or train it "
         "again."
     )
-
-
-def _read_torch(file: Path) -> dict[str, Tensor]:
-    from pickle import UnpicklingError
-
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"checkpoint {str(file)!r} holds more than tensors, or is damaged; it was not loaded, "
-            "since loading it could run code. Save model.state_dict() alone."
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(
-            f"checkpoint {str(file)!r} must hold a state dict, a mapping from names to tensors; "
-            f"got {type(content).__name__}. Save model.state_dict()."
-        )
-    return content
-
-
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # What DistributedDataParallel and torch.compile put in front of every name.
-    for prefix in ("module.", "_orig_mod."):
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
 
 
 def _load_into(

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from empirical.devices import device_of
+from empirical.devices import placed
 from empirical.reading.batches import batches
 from empirical.reading.hooks import evaluating
+from empirical.reading.networks import Adapter, opened
+from empirical.reading.outputs import checked_logits, checked_outputs
 
 AT_ONCE = 50
 """Images of one pass on a CPU. The outputs of larger batches leave its caches, and the system maps
@@ -35,8 +37,12 @@ def evaluate(
     loader: Iterable[object],
     *,
     device: str | torch.device | None = None,
+    adapt: Adapter | None = None,
 ) -> Evaluation:
     """Return loss and accuracy of `model`, in evaluation mode, over all batches of `loader`.
+
+    Of labels that are class numbers and at least 2 logits; `adapt` is an `Adapter`, where batches
+    are not such pairs or the model returns more than its logits.
 
     Examples
     --------
@@ -47,14 +53,17 @@ def evaluate(
     >>> evaluate(model, image_loader(test)).images
     599
     """
-    where = torch.device(device) if device is not None else device_of(model)
+    model = opened(model, adapt)
+    loader = loader if adapt is None else adapt.loader(loader)
+    where = placed(model, device)
     losses, hits = [], []
-    with evaluating(model.to(where)):
+    with evaluating(model):
         for batch in batches(loader, where):
             n = len(batch.images)
             size = AT_ONCE if where.type == "cpu" else n
             parts = [batch.part(slice(start, start + size)) for start in range(0, n, size)]
-            logits = torch.cat([model(part.images).float() for part in parts])
+            logits = torch.cat([checked_outputs(model(p.images), len(p.images)) for p in parts])
+            logits = checked_logits(logits, n, batch.largest_label).float()
             losses.append(functional.cross_entropy(logits, batch.labels, reduction="none").cpu())
             hits.append((logits.argmax(1) == batch.labels).cpu())
     loss, hit = torch.cat(losses).double().numpy(), torch.cat(hits).double().numpy()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from empirical.training.schedules import SCHEDULES
-from theory.shared.validation import count, one_of, positive
+from theory.shared.validation import count, one_of, positive, within
 
 OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("float32", "bfloat16")
@@ -74,8 +74,7 @@ class Recipe:
         one_of("precision", self.precision, PRECISIONS)
         count("crop_padding", self.crop_padding, least=0)
         for name in ("momentum", "warmup", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1); got {getattr(self, name)!r}.")
+            within(name, getattr(self, name), "[0, 1)")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for JSON."""

@@ -91,7 +91,7 @@ def _refuse_other_settings(
     folder: Path, stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]
 ) -> None:
     """Say which settings of the training in `folder` differ from the wanted ones, if any does."""
-    if stored is None:
+    if not isinstance(stored, Mapping):
         return
     there, here = _flat(stored), _flat(wanted)
     differing = [

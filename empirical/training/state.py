@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
 
-from empirical.training.checkpoints import read_tensors, tensor_hash, write_tensors
+from empirical.training.checkpoints import from_header, read_tensors, tensor_hash, write_tensors
 
 
 @dataclass
@@ -57,11 +58,21 @@ class TrainingState:
         write_tensors(self.path(folder), tensors, header)
 
 
+class _Content(TypedDict):
+    """What the header of a state holds."""
+
+    step: int
+    history: list[dict[str, Any]]
+    checkpoints: dict[str, str]
+    settings: dict[str, Any]
+    key: str
+
+
 @dataclass(frozen=True)
 class StoredState:
     """A state as it lies on disk, checked: nothing is loaded into a network yet."""
 
-    content: Mapping[str, Any]
+    content: _Content
     tensors: Mapping[str, Tensor]
 
     @classmethod
@@ -71,12 +82,15 @@ class StoredState:
         Raises
         ------
         ValueError
-            The file is truncated or damaged.
+            The file is truncated, damaged or malformed, or names files outside the folder.
         """
         tensors, header = read_tensors(TrainingState.path(folder))
-        if header.get("digest") != tensor_hash(tensors):
+        if header.get("digest") != tensor_hash(tensors) or "totals" not in tensors:
             raise ValueError(f"{TrainingState.path(folder)} is damaged.")
-        return cls(header["state"], tensors)
+        content = from_header(_Content, header.get("state"), TrainingState.path(folder))
+        if any(Path(name).name != name for name in content["checkpoints"]):
+            raise ValueError(f"{TrainingState.path(folder)} names checkpoints of other folders.")
+        return cls(content, tensors)
 
     def restore(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device

@@ -155,7 +155,7 @@ def test_a_lesion_that_gives_infinite_logits_is_named() -> None:
 
 
 def test_labels_beyond_the_outputs_are_refused() -> None:
-    with pytest.raises(ValueError, match="labels below the model's 3 outputs; batch 0 has 7"):
+    with pytest.raises(ValueError, match="gives 7 and the model has 3 outputs"):
         lesion(Counter(), [(images(4, 0), torch.tensor([0, 1, 7, 2]))], kinds="zero")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -75,6 +77,22 @@ def test_sensitivity_reads_512_images_unless_told_otherwise() -> None:
     assert loss_by_share(model, graph, checked(loader)) != loss_by_share(
         model, graph, checked(loader), images=511
     )
+
+
+def test_sensitivity_reads_and_keeps_no_more_batches_than_it_needs() -> None:
+    """Batches of 200: 512 images are in the first three."""
+    model, read, alive = hidden(), [], weakref.WeakSet()
+    graph = trace_channels(model, data(1)[0][0])
+
+    def endless() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        while True:
+            read.append(len(alive))
+            images, labels = data(200)[0]
+            alive.add(images)
+            yield images, labels
+
+    loss_by_share(model, graph, checked(endless()))
+    assert read == [0, 1, 2]
 
 
 def test_the_mode_of_every_module_stays() -> None:

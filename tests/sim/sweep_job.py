@@ -11,6 +11,11 @@ def third(setting):
     return {"third": setting["x"] / 3}
 
 
+def roots(setting):
+    """Work for the processor, for those who count its time."""
+    return {"sum": sum((k + setting["x"]) ** 0.5 for k in range(20_000))}
+
+
 def run(folder, progress=None):
     run_sweep(third, [{"x": x} for x in range(30)], out=folder, progress=progress)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import integrate, stats
 
 from theory import Moments, channel_axes, copula_moments, nearest_neighbor_information
 
@@ -57,3 +58,44 @@ def test_bad_input_is_named() -> None:
         nearest_neighbor_information(np.arange(4.0), np.arange(4.0))
     with pytest.raises(ValueError, match="x has a constant column, 0"):
         nearest_neighbor_information(np.ones(9), np.arange(9.0))
+
+
+def information_of_rectified_gaussians(rho: float) -> float:
+    """I(max(A, 0); max(B, 0)): an atom, two densities on the axes, one in the quadrant."""
+    s = np.sqrt(1 - rho**2)
+    both = 0.25 + np.arcsin(rho) / (2 * np.pi)
+
+    def on_an_axis(x: float) -> float:
+        share = stats.norm.cdf(-rho * x / s)
+        return float(stats.norm.pdf(x) * share * np.log(share / 0.5))
+
+    def inside(y: float, x: float) -> float:
+        form = (x * x - 2 * rho * x * y + y * y) / (2 * s * s)
+        return float(np.exp(-form) / (2 * np.pi * s) * ((x * x + y * y) / 2 - form - np.log(s)))
+
+    axes = 2 * integrate.quad(on_an_axis, 0, 9)[0]
+    quadrant = integrate.dblquad(inside, 0, 9, 0, 9)[0]
+    return float(both * np.log(4 * both) + axes + quadrant)
+
+
+@pytest.mark.parametrize(("rho", "truth"), [(0.0, 0.0), (0.5, 0.0986), (0.8, 0.3464)])
+def test_rectified_gaussians_have_the_information_of_the_integral(rho: float, truth: float) -> None:
+    if rho:
+        assert information_of_rectified_gaussians(rho) == pytest.approx(truth, abs=1e-4)
+    a, e = np.random.default_rng(3).standard_normal((2, 3000))
+    b = rho * a + np.sqrt(1 - rho**2) * e
+    found = nearest_neighbor_information(np.maximum(a, 0), np.maximum(b, 0))
+    assert found == pytest.approx(truth, abs=NEIGHBOURS)
+
+
+def test_discrete_and_mixed_variables_have_their_information() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.integers(0, 4, 3000).astype(float)
+    y = np.where(rng.random(3000) < 0.5, x, rng.integers(0, 4, 3000))
+    joint = np.full((4, 4), 1 / 32) + np.eye(4) / 8
+    truth = float(np.sum(joint * np.log(16 * joint)))
+    assert nearest_neighbor_information(x, y) == pytest.approx(truth, abs=NEIGHBOURS)
+    # a label of two values that shifts a uniform variable without overlap: log 2
+    label = rng.integers(0, 2, 3000).astype(float)
+    shifted = label * 2 + rng.random(3000)
+    assert nearest_neighbor_information(label, shifted) == pytest.approx(np.log(2), abs=NEIGHBOURS)

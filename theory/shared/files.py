@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 CSV_DIGITS = "%.10g"
 """Ten digits: more than any estimate has, and free of the last bits that differ by platform."""
 
+_FORMULA = re.compile(r"'*[=+\-@\t\n]")
+"""What a spreadsheet would compute instead of show; quotes before it are ours."""
+
 
 class Table(Protocol):
     """What a pandas DataFrame can do: theory does not import pandas."""
 
+    def map(self, func: Callable[[Any], Any]) -> Table: ...  # noqa: D102
+    def rename(self, *, columns: Callable[[Any], Any]) -> Table: ...  # noqa: D102
     def to_csv(self, *, index: bool, float_format: str, lineterminator: str) -> str: ...  # noqa: D102
 
 
@@ -25,19 +33,41 @@ class Table(Protocol):
 def atomic(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` that replaces it when the block ends without an error."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     options: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    with _said(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".part"
+        )
     try:
-        with os.fdopen(handle, mode, **options) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, target)
+        with _said(target):
+            with os.fdopen(handle, mode, **options) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _said(target: Path) -> Iterator[None]:
+    """Say which file could not be written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = (
+                f"no space left to write {str(target)!r}. What was written before is complete: "
+                "free some space and start again to resume"
+            )
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = f"{str(target)!r} cannot be written. Choose another folder, or allow it"
+        else:
+            raise
+        raise OSError(error.errno, remedy) from error
 
 
 def remove_leftovers(*paths: Path) -> None:
@@ -65,5 +95,37 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
 
 
 def write_table(path: str | os.PathLike[str], table: Table) -> None:
-    """Write a table as CSV, atomically."""
-    write_text(path, table.to_csv(index=False, float_format=CSV_DIGITS, lineterminator="\n"))
+    """Write a table as CSV, atomically: `CSV_DIGITS` of every float, and no formulas.
+
+    Text that a spreadsheet would compute (it begins with = + - @ and is no number) gets a quote in
+    front; `unquoted` takes it away. Lines of a text end in a line feed alone.
+    """
+    plain = table.rename(columns=_cell).map(_cell)
+    write_text(path, plain.to_csv(index=False, float_format=CSV_DIGITS, lineterminator="\n"))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        text = value.replace("\r\n", "\n").replace("\r", "\n")  # csv leaves a bare \r unquoted
+        return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
+    # to_csv formats columns of floats alone, not floats among other values
+    fraction = isinstance(value, Real) and not isinstance(value, Integral)
+    return float(CSV_DIGITS % value) if fraction else value
+
+
+def unquoted(value: Any) -> Any:
+    """Return the text of a cell that `write_table` wrote; what is no text stays.
+
+    >>> unquoted("'-peer_overlap"), unquoted("'tis"), unquoted(-1.5)
+    ('-peer_overlap', "'tis", -1.5)
+    """
+    quoted = isinstance(value, str) and value.startswith("'") and _FORMULA.match(value)
+    return value[1:] if quoted else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

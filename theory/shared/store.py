@@ -102,7 +102,7 @@ class Stage:
         """Return the record: `key`, `inputs`, `code`, `artifacts`; empty if there is none."""
         try:
             record = json.loads(self._record.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
         return record if isinstance(record, dict) else {}
 
@@ -192,7 +192,8 @@ class Cells:
         self._common = key_of(self.inputs, *self.code)
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         whole = [line for line in lines if self._read(line)]
-        if len(whole) < len(lines):
+        # A link is replaced: lines that are added later belong to this folder's file.
+        if len(whole) < len(lines) or self.path.is_symlink():
             with atomic(self.path) as stream:
                 stream.writelines(whole)
         self._stream: TextIO = self.path.open("a", encoding="utf-8", newline="\n")
@@ -232,10 +233,10 @@ class Cells:
         try:
             row = json.loads(line)
             whole = line.endswith(b"\n") and row.pop("hash") == _digest(row)
-        except (ValueError, KeyError, AttributeError, TypeError):
+            if whole:
+                self._rows[row["key"]] = row["result"]
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             return False
-        if whole:
-            self._rows[row["key"]] = row["result"]
         return bool(whole)
 
 
