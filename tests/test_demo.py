@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import twoaxis
+from empirical.data.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_every_number_of_the_findings_stands_in_the_tables(run):
 
 def test_curves_compare_criteria_at_equal_cost(run):
     out, _ = run
-    curves = pd.read_csv(out / "tables" / "pruning_curves.csv")
+    curves = read_table(out / "tables" / "pruning_curves.csv")
     by_request = curves.groupby("macs_requested")["macs_share"]
     assert (by_request.nunique() == 1).all()
     assert ((by_request.first() / by_request.first().index - 1).abs() < 0.01).all()
@@ -67,4 +68,5 @@ def test_every_channel_is_lesioned_and_replaced(run):
     assert len(lesions) == 2 * (16 + 32 + 32) * 2
     replaced = pd.read_csv(out / "tables" / "replacements.csv")
     assert set(replaced["kind"]) == {"all", "hull", "random"}
-    assert replaced["predicted"].between(0, 1).all()
+    assert (replaced["predicted"] <= 1).all()
+    assert replaced.groupby("kind")["predicted"].mean().gt(0.5).all()

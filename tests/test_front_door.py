@@ -177,7 +177,7 @@ def test_shared_options_are_the_same_in_every_command():
     shared = inspect.signature(
         importlib.import_module("empirical.commands.source").NetworkSource
     ).parameters
-    assert len(shared) == 13
+    assert len(shared) == 14
     for command in ("measure", "lesion", "prune"):
         text = help_of(command)
         for name in shared:

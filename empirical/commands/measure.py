@@ -11,6 +11,8 @@ from empirical.commands.options import TARGET, spread
 from empirical.commands.source import NetworkSource
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.table import Table
 
     from empirical.measuring.table import AxisTable
@@ -75,7 +77,6 @@ def measure(
 
 def summary_table(table: AxisTable) -> Table:
     """Return one row per layer: mean I_X, I_T and E, and the coupling of I_X and I_T."""
-    import numpy as np
     from rich.table import Table
 
     from empirical.analysis.couplings import PAIRS, layer_couplings
@@ -92,8 +93,14 @@ def summary_table(table: AxisTable) -> Table:
         summary.add_row(
             name,
             str(len(values[shown[0]])),
-            *(f"{np.nanmean(values[quantity]):.4f}" for quantity in shown),
+            *(_mean(values[quantity]) for quantity in shown),
             f"{row['coupling']:+.2f}",
             f"{row['null_low']:+.2f} {row['null_high']:+.2f}",
         )
     return summary
+
+
+def _mean(values: NDArray[np.float64]) -> str:
+    """The mean over the channels that have a value, a dash where none has."""
+    known = values[values == values]  # NaN is not
+    return f"{known.mean():.4f}" if known.size else "–"

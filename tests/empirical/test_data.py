@@ -179,7 +179,7 @@ def test_every_part_of_a_stratified_draw_is_stratified():
 
 
 def test_split_refuses_a_share_of_one():
-    with pytest.raises(ValueError, match=r"selection must be a share in \[0, 1\); got 1"):
+    with pytest.raises(ValueError, match=r"selection must be in \[0, 1\); got 1"):
         split_data(*load_data("digits"), selection=1)
 
 

@@ -50,7 +50,7 @@ def test_a_checkpoint_and_a_callable_are_named(tmp_path):
     [
         ("measure --model small_convnet --device gpu", "device must be 'cpu'.*got 'gpu'"),
         ("prune --model small_convnet --device cuda:x", "device must be 'cpu'.*got 'cuda:x'"),
-        ("lesion --model small_convnet --memory inf", "--memory must be > 0 and finite; got inf"),
+        ("lesion --model small_convnet --memory inf", "--memory must be in \\[0, 1e6\\]; got inf"),
         ("measure --checkpoint {out}/none.pth --key net", "--key goes with --model"),
         ("report {out}", "report.json does not exist. Name the folder"),
     ],

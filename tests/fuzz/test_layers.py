@@ -27,12 +27,12 @@ ILL = 1e-3
 
 WHERE_NAN = {
     "peer_overlap": {"copies"},
-    "peer_information": {"collinear"},
-    "peer_predictability": {"dead"},
-    "hull_score": {"dead"},
+    "peer_information": {"collinear", "few_samples"},
+    "peer_predictability": {"dead", "few_samples"},
+    "hull_score": {"dead", "few_samples"},
     "task_information": {"target_determined"},
     "target_excess": {"target_determined"},
-    "conditional_task_information": {"target_determined", "undecided"},
+    "conditional_task_information": {"target_determined", "undecided", "few_samples"},
     "task_redundancy": {"target_determined"},
     "task_unique": {"target_determined"},
 }
@@ -40,7 +40,7 @@ CHECKED = [name for name in QUANTITIES if name != "rayleigh_quotient"]
 HULL = [k for k, name in enumerate(CHECKED) if name.startswith("hull")]
 MAY_BE_NAN = {
     kind: [k for k, name in enumerate(CHECKED) if kind in WHERE_NAN.get(name, ())]
-    for kind in ("dead", "copies", "collinear", "target_determined", "undecided")
+    for kind in ("dead", "copies", "collinear", "target_determined", "undecided", "few_samples")
 }
 LOW = np.array([[quantities()[name].low - 1e-12] for name in CHECKED])
 HIGH = np.array([[quantities()[name].high + 1e-12] for name in CHECKED])

@@ -220,7 +220,7 @@ def test_memory_that_is_not_there_is_refused_before_starting(monkeypatch):
         ({"samples": 5}, "samples=5 needs a batch"),
         ({"layer": 2}, "layer must be one of 1..1"),
         ({"dtype": "float16"}, "dtype must be one of 'float64', 'float32'"),
-        ({"records": [0, 99]}, "records must be steps from 0 to 10"),
+        ({"records": [0, 99]}, "records must be indices from 0 to 10"),
         ({"threads": 0}, "threads must be a whole number >= 1"),
     ],
 )

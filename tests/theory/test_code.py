@@ -139,8 +139,8 @@ def test_a_module_without_source_is_named():
             "empirical.training.trainer",
             ["empirical.data.augmentation", "empirical.models.vgg", "empirical.training.loop",
              "empirical.training.recipes", "empirical.seeding"],
-            ["empirical.measuring", "empirical.reading", "empirical.lesions", "empirical.pruning",
-             "theory.axes"],
+            ["empirical.measuring", "empirical.reading.recorder", "empirical.lesions",
+             "empirical.pruning", "theory.axes"],
         ),
         (
             "empirical.runs.lesion_stage",

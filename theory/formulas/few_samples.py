@@ -14,7 +14,9 @@ from theory.formulas.closed_form import ClosedForm, Oracle, Proof
 n, p, m = sympy.symbols("n p m", integer=True, positive=True)
 rho = sympy.Symbol("rho", real=True)
 
-WISHART = "means of χ² and of an inverse Wishart matrix (Anderson, section 7.7); derived here"
+WISHART = (
+    "means of chi-square and of an inverse Wishart matrix (Anderson, section 7.7); derived here"
+)
 SETS = 40_000
 """Data sets of the sampling oracle."""
 
@@ -81,7 +83,7 @@ FORMS = (
     ClosedForm(
         name="in_out_product",
         item="T6",
-        title="Residual variance inside the samples times outside of them, over σ⁴: nearly 1.",
+        title="Residual variance inside times outside of the samples, over its square: nearly 1.",
         lhs=r"E\,\mathrm{inside} \cdot E\,\mathrm{outside} / \sigma^4",
         symbols=(n, p),
         expr=(n - 1 - p) * (n + 1) * (n - 2) / (n * (n - 1) * (n - p - 2)),
@@ -98,7 +100,7 @@ FORMS = (
         lhs=r"\delta",
         symbols=(m, rho),
         expr=1 + (m - 1) * rho**2,
-        domain="equally correlated samples, 0 ≤ ρ ≤ 1",
+        domain="equally correlated samples, ρ from 0 to 1",
         source="Kish (1965) for means, by squares for covariances; derived here",
         derive=derive_effect,
         point=lambda rng: {"m": int(rng.integers(2, 30)), "rho": float(rng.uniform(0.05, 0.95))},

@@ -68,6 +68,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     except (
         ValueError,
         EOFError,
+        IsADirectoryError,
         zipfile.BadZipFile,
         zlib.error,
         NotImplementedError,  # compression that Python lacks

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import lapack
 
 Float = NDArray[np.float64]
 
@@ -82,6 +81,8 @@ def symmetric_psd(name: str, value: ArrayLike) -> Float:
         )
     matrix = matrix / 2 + matrix.T / 2
     # a factor decides where it can, in a tenth of the time of eigenvalues, by the same tolerance
+    from scipy.linalg import lapack
+
     if lapack.dpotrf(matrix + 1e-8 * scale * np.eye(len(matrix)), overwrite_a=1)[1] == 0:
         return matrix
     smallest = float(np.linalg.eigvalsh(matrix)[0])
