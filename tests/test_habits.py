@@ -66,13 +66,15 @@ def test_deadlines_are_the_profiles_alone_and_clusters_take_a_free_port(path):
             assert options["dashboard_address"] in ("None", "':0'"), f"line {call.lineno}"
 
 
+@pytest.mark.parametrize("machine", ["", "1"], ids=["by hand", "in CI"])
 @pytest.mark.parametrize(("profile", "seeded"), [("seeded", True), ("exploring", False)])
-def test_the_environment_chooses_the_profile(monkeypatch, profile, seeded):
+def test_the_environment_chooses_the_profile(monkeypatch, profile, seeded, machine):
     code = (
         "import tests.conftest; from hypothesis import settings as s; d = s.default;"
         "print(d.derandomize, d.deadline)"
     )
     monkeypatch.setenv("HYPOTHESIS_PROFILE", profile)
+    monkeypatch.setenv("CI", machine)
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
