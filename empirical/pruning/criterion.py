@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
-import torch_pruning as tp
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
@@ -74,10 +73,6 @@ class Knowledge(Protocol):
     @property
     def map_independence(self) -> Mapping[str, Scores]:
         """Producer -> CHIP of its channels."""
-
-    @property
-    def traced(self) -> tuple[nn.Module, tp.DependencyGraph]:
-        """A copy of the model, and torch-pruning's graph of that copy."""
 
     def batches(self) -> Iterator[Any]:
         """Checked calibration batches, (images, labels)."""

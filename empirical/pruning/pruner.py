@@ -21,6 +21,7 @@ from empirical.pruning.folding import fold
 from empirical.pruning.reconstruction import kept_outputs, reconstruct
 from empirical.pruning.recovery import RECOVERIES, recalibrate
 from empirical.pruning.removal import Kept, kept_channels, mask, remove
+from empirical.pruning.verification import check_same, misread
 from empirical.reading.networks import Adapter, closed
 from empirical.training.trainer import train
 from theory.shared.validation import count, instance, one_of, positive, within
@@ -122,14 +123,16 @@ def prune(
     floor : least share of its channels that every layer keeps.
     counts : group name -> units to keep, instead of `macs`; groups left out stay whole.
     seed : of criteria that draw at random.
-    skip : layers to keep whole.
+    skip : layers to keep whole: names, stages ("layer1" is all of "layer1.…") or patterns
+        ("layer?.*.conv2").
     adapt : an `Adapter`, where batches are not pairs or the model returns more than its logits.
 
     Raises
     ------
     ValueError
-        unknown criterion, allocation or recovery; `macs` below what the floors allow;
-        a model that does not trace; scores that are not finite.
+        unknown criterion, allocation, recovery or layer; `macs` below what the floors allow;
+        a model that does not trace; scores that are not finite; a layer of `counts` that cannot
+        be cut.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
@@ -152,12 +155,17 @@ def prune(
     if isinstance(loader, Calibration):
         if adapt is not None:
             raise ValueError("adapt must be given to the Calibration; prune got both.")
-        known = loader
+        known = loader.keeping(skip) if skip else loader
     else:
         known = Calibration(model, loader, skip=skip, adapt=adapt)
     if known.given is not model and known.model is not model:
         raise ValueError("loader is a Calibration of another model. Calibrate this one.")
-    kept = choose(known, macs, criterion, allocation, floor=floor, counts=counts, seed=seed)
+    while True:
+        kept = choose(known, macs, criterion, allocation, floor=floor, counts=counts, seed=seed)
+        wrong = refusals(known, kept) if path == "removed" else {}
+        if not wrong:
+            break
+        known = known.keeping(refused=wrong)
     pruned = apply(known, kept, recovery, path)
     sizes = {g.name: (g.units, len(kept[g.name])) for g in known.graph.groups}
     left = known.graph.macs(np.array([after for _, after in sizes.values()]))
@@ -199,6 +207,26 @@ def choose(
     }
 
 
+def refusals(known: Calibration, kept: Kept) -> dict[str, str]:
+    """Producers whose channels cannot go as `kept` says, with the reason; empty where all can.
+
+    The removed network is run beside the masked one on calibration images; only where they
+    disagree, or the removed one does not run, the groups at fault are sought.
+    """
+    images = known.batch
+    try:
+        removed = remove(known.model, known.graph, kept, known.example)
+        check_same(removed, mask(known.model, known.graph.groups, kept), images)
+    except ValueError as error:
+        found = misread(known.model, images, known.graph.groups, kept)
+        if not found:
+            raise ValueError(
+                f"{error} No single group is at fault; name layers in skip."
+            ) from error
+        return found
+    return {}
+
+
 def apply(
     known: Calibration, kept: Kept, recovery: str = "none", path: str = "removed"
 ) -> nn.Module:
@@ -222,11 +250,11 @@ def apply(
         model = copy.deepcopy(model)
         fold(model, known.graph, kept)
     if path == "masked":
-        pruned = mask(model, known.graph, kept)
+        pruned = mask(model, known.graph.groups, kept)
     else:
         pruned = remove(model, known.graph, kept, known.example)
     if "reconstruct" in steps:
-        outputs = kept_outputs(known.model, kept_channels(known.model, known.graph, kept))
+        outputs = kept_outputs(known.model, kept_channels(known.model, known.graph.groups, kept))
         reconstruct(pruned, known.images, known.references, outputs)
     if "recalibrate" in steps:
         recalibrate(pruned, known.batches())
@@ -240,6 +268,11 @@ def apply(
 def _given(graph: ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:
     names = {group.name: group.units for group in graph.groups}
     for name, wanted in counts.items():
+        if name in graph.kept_whole:
+            raise ValueError(
+                f"counts asks for {wanted!r} channels of {name!r}, which is kept whole: "
+                f"{graph.kept_whole[name]}. Leave it out."
+            )
         one_of("counts", name, names)
         if count(f"counts[{name!r}]", wanted, least=0) not in range(1, names[name] + 1):
             raise ValueError(

@@ -111,6 +111,32 @@ def before_call(
 
 
 @contextmanager
+def running(model: nn.Module) -> Iterator[list[str]]:
+    """Names of the submodules whose forward runs at the moment, outermost first.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
+    >>> with running(model) as names, capture(model, {"1": lambda _: print(names)}):
+    ...     _ = model(torch.zeros(2, 3))
+    ['', '1']
+    """
+    names: list[str] = []
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+
+            def enter(_module: nn.Module, _inputs: object, name: str = name) -> None:
+                names.append(name)
+
+            def leave(_module: nn.Module, _inputs: object, _output: object) -> None:
+                names.pop()
+
+            stack.enter_context(module.register_forward_pre_hook(enter, prepend=True))
+            stack.enter_context(module.register_forward_hook(leave, always_call=True))
+        yield names
+
+
+@contextmanager
 def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
     """Replace the output of submodule `name` by `editors[name](output)` at each of its calls.
 
@@ -176,9 +202,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def submodule(model: nn.Module, name: str) -> nn.Module:
     """Return the submodule of a dotted name, or say which names are nearest."""
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    one_of("name of a submodule", name, modules)
-    return modules[name]
+    found = module_at(model, name)
+    if found is None:
+        one_of("name of a submodule", name, dict(model.named_modules()))
+        raise AssertionError(name)
+    return found
+
+
+def module_at(model: nn.Module, name: str) -> nn.Module | None:
+    """Return the submodule of a dotted name; None where there is none."""
+    found: nn.Module | None = model
+    for part in name.split(".") if name else ():
+        found = found._modules.get(part) if found is not None else None
+    return found
 
 
 def _of_output(read: Callable[[Tensor], object]) -> Callable[[Tensor, Tensor], object]:

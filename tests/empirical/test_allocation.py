@@ -20,7 +20,8 @@ from empirical.pruning.allocation import (
     target_macs,
     uniform,
 )
-from empirical.pruning.channel_graph import ChannelGraph, trace_channels
+from empirical.pruning.channel_graph import ChannelGraph
+from empirical.pruning.tracing import trace_channels
 from tests.empirical.pruning_networks import SIZES, network, plain
 
 NEAR = 0.002
