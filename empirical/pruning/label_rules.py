@@ -184,8 +184,9 @@ def layer(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
         if labels is not None:
             mode.freeze(labels, reason)
         result = func(*args, **kwargs)
-        atom = torch.tensor(float(mode.atoms.single(reason)), dtype=torch.float64)
-        mode.put(result, atom)
+        if isinstance(module, COUNTED):  # so that it is named among what is kept whole
+            mode.atoms.freeze(mode.atoms.of((name, "out"), len(weight)), reason)
+        mode.put(result, torch.tensor(float(mode.atoms.single(reason)), dtype=torch.float64))
         return result
     result = func(*args, **kwargs)
     dim, groups = (-1, 1) if linear else (1 - weight.ndim + images.ndim, given["groups"])

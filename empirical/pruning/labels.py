@@ -86,7 +86,7 @@ class Atoms:
 
         def dense(atoms: Indices) -> Indices:
             owner = np.searchsorted(starts, atoms, side="right") - 1
-            return offsets[owner] + atoms - starts[owner]
+            return np.asarray(offsets[owner] + atoms - starts[owner])
 
         ties = dense(np.concatenate([np.zeros((2, 0), dtype=np.int64), *self._ties], axis=1))
         size = int(offsets[-1])

@@ -176,11 +176,13 @@ class Chunked(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 4, 1)
+        self.first, self.second, self.head = (
+            nn.Conv2d(3, 8, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 2),
+        )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
         hidden = self.first(images)
-        return (self.second(hidden[:, :4]) + hidden[:, 4:8]).mean((2, 3))
+        return self.head((self.second(hidden[:, :4]) + hidden[:, 4:8]).mean((2, 3)))
 
 
 def test_what_cannot_be_traced_is_refused() -> None:
