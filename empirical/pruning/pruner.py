@@ -93,6 +93,7 @@ def prune(
     recovery: str = "compensate",
     path: str = "removed",
     floor: float = 0.05,
+    round_to: int = 1,
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
     skip: Sequence[str] = (),
@@ -120,6 +121,9 @@ def prune(
         with `training` images.
     path : "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
     floor : least share of its channels that every layer keeps.
+    round_to : keep multiples of so many channels in every layer that is thinned out, as hardware
+        likes them (8, 16); layers with fewer channels stay whole. `macs` is met as nearly as
+        the multiples allow.
     counts : group name -> units to keep, instead of `macs`; groups left out stay whole.
     seed : of criteria that draw at random.
     skip : layers to keep whole.
@@ -128,7 +132,8 @@ def prune(
     Raises
     ------
     ValueError
-        unknown criterion, allocation or recovery; `macs` below what the floors allow;
+        unknown criterion, allocation or recovery; `macs` below what the floors allow, the least
+        possible being named; `round_to` together with `counts`;
         a model that does not trace; scores that are not finite.
 
     >>> import torch
@@ -149,6 +154,10 @@ def prune(
     instance("macs", macs, (int, float), "Pass a share, as 0.5.")
     count("seed", seed, least=0)
     within("floor", positive("floor", floor, zero=True), "[0, 1]")
+    if count("round_to", round_to) > 1 and counts is not None:
+        raise ValueError(
+            f"round_to={round_to} chooses counts, and counts gives them. Pass one of the two."
+        )
     if isinstance(loader, Calibration):
         if adapt is not None:
             raise ValueError("adapt must be given to the Calibration; prune got both.")
@@ -157,7 +166,9 @@ def prune(
         known = Calibration(model, loader, skip=skip, adapt=adapt)
     if known.given is not model and known.model is not model:
         raise ValueError("loader is a Calibration of another model. Calibrate this one.")
-    kept = choose(known, macs, criterion, allocation, floor=floor, counts=counts, seed=seed)
+    kept = choose(
+        known, macs, criterion, allocation, floor=floor, round_to=round_to, counts=counts, seed=seed
+    )
     pruned = apply(known, kept, recovery, path)
     sizes = {g.name: (g.units, len(kept[g.name])) for g in known.graph.groups}
     left = known.graph.macs(np.array([after for _, after in sizes.values()]))
@@ -176,6 +187,7 @@ def choose(
     allocation: str,
     *,
     floor: float = 0.05,
+    round_to: int = 1,
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Kept:
@@ -185,14 +197,15 @@ def choose(
     if counts is not None:
         keep = _given(graph, counts)
     else:
-        least = alloc.floors(graph, floor)
+        step = alloc.steps(graph, round_to)
+        least = alloc.floors(graph, floor, step)
         target = alloc.target_macs(graph, macs, least)
         if allocation == "uniform":
-            keep = alloc.uniform(graph, target, least)
+            keep = alloc.uniform(graph, target, least, step)
         elif allocation == "global":
-            keep = alloc.competing(graph, comparable(criterion, found), target, least)
+            keep = alloc.competing(graph, comparable(criterion, found), target, least, step)
         else:
-            keep = alloc.by_sensitivity(graph, known.sensitivity, target, least)
+            keep = alloc.by_sensitivity(graph, known.sensitivity, target, least, step)
     return {
         group.name: alloc.best_units(found[group.name], int(keep[g]))
         for g, group in enumerate(graph.groups)
