@@ -154,7 +154,8 @@ def prune(
     instance("macs", macs, (int, float), "Pass a share, as 0.5.")
     count("seed", seed, least=0)
     within("floor", positive("floor", floor, zero=True), "[0, 1]")
-    if count("round_to", round_to) > 1 and counts is not None:
+    round_to = count("round_to", round_to)
+    if round_to > 1 and counts is not None:
         raise ValueError(
             f"round_to={round_to} chooses counts, and counts gives them. Pass one of the two."
         )

@@ -103,6 +103,14 @@ def test_a_target_below_the_floors_says_the_least_possible() -> None:
         target_macs(graph, 1.5, least)
 
 
+def test_what_no_removal_changes_is_stated() -> None:
+    """The layer that skip keeps: its own multiply-accumulates, read from the images."""
+    graph = trace_channels(plain((3, 10, 6)), torch.zeros(1, 3, 6, 6), skip=("0",))
+    fixed = 6 * 6 * 9 * 3 * 10 / graph.macs()
+    with pytest.raises(ValueError, match=rf"\({fixed:.4f} depend on no channel"):
+        target_macs(graph, 0.1, floors(graph, 0.05))
+
+
 @pytest.mark.parametrize(
     ("floor", "expected"),
     [(0.0, [1, 1, 1]), (0.07, [7, 1, 4]), (0.25, [25, 3, 13]), (1.0, [100, 10, 50])],
