@@ -123,7 +123,8 @@ def competing(
 
     def counts(removed: int) -> Counts:
         staying = owners[: owners.size - removed]
-        return least + width * np.bincount(staying, minlength=len(graph.groups))
+        more = width * np.bincount(staying, minlength=len(graph.groups))
+        return np.asarray(least + more, np.int64)
 
     low, high = 0, owners.size
     while low < high:

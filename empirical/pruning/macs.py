@@ -160,8 +160,10 @@ def _trilinear(
     **__: object,
 ) -> int:
     """One per weight and row of the inputs, each being broadcast over its `expand` dimensions."""
-    shapes = zip((one, weight, other), (expand_one, expand_weight, expand_other), strict=True)
-    return 2 * prod(map(max, *(_expanded(shape, dims) for shape, dims in shapes)))
+    given = zip((one, weight, other), (expand_one, expand_weight, expand_other), strict=True)
+    shapes = [_expanded(shape, dims) for shape, dims in given]
+    joint: list[int] = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    return 2 * prod(joint)
 
 
 def _expanded(shape: Shape, dims: Sequence[int]) -> list[int]:
