@@ -43,6 +43,9 @@ class PruneOptions:
     floor: Annotated[
         float, typer.Option(help="Least share of its channels that each layer keeps.")
     ] = 0.05
+    round_to: Annotated[
+        int, typer.Option(min=1, help="Keep multiples of so many channels, as 8 for hardware.")
+    ] = 1
 
     def check(self) -> None:
         """Refuse unknown names, with the nearest, before anything is read."""

@@ -25,7 +25,7 @@ from torch import nn
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.criterion import REGISTRY
 from empirical.pruning.latency import LatencyShares
-from empirical.pruning.pruner import ALLOCATIONS, apply, choose
+from empirical.pruning.pruner import ALLOCATIONS, apply, choose, verified
 from empirical.pruning.recovery import RECOVERIES
 from empirical.training.checkpoints import tensor_hash
 from empirical.training.evaluation import evaluate
@@ -191,7 +191,9 @@ def _run_cell(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     try:
-        kept = choose(known, cell.share, cell.criterion, cell.allocation, seed=cell.draw)
+        known, kept = verified(
+            known, lambda k: choose(k, cell.share, cell.criterion, cell.allocation, seed=cell.draw)
+        )
     except ValueError as error:
         return {"error": str(error)}
     pruned = apply(known, kept, cell.recovery)

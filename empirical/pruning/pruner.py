@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,7 @@ def prune(
     recovery: str = "compensate",
     path: str = "removed",
     floor: float = 0.05,
+    round_to: int = 1,
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
     skip: Sequence[str] = (),
@@ -121,6 +122,9 @@ def prune(
         with `training` images.
     path : "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
     floor : least share of its channels that every layer keeps.
+    round_to : keep multiples of so many channels in every layer that is thinned out, as hardware
+        likes them (8, 16); layers with fewer channels stay whole. `macs` is met as nearly as
+        the multiples allow.
     counts : group name -> units to keep, instead of `macs`; groups left out stay whole.
     seed : of criteria that draw at random.
     skip : layers to keep whole: names, stages ("layer1" is all of "layer1.…") or patterns
@@ -131,8 +135,8 @@ def prune(
     ------
     ValueError
         unknown criterion, allocation, recovery or layer; `macs` below what the floors allow;
-        a model that does not trace; scores that are not finite; a layer of `counts` that cannot
-        be cut.
+        `round_to` together with `counts`; a model that does not trace; scores that are not
+        finite; a layer of `counts` that cannot be cut.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
@@ -152,6 +156,11 @@ def prune(
     instance("macs", macs, (int, float), "Pass a share, as 0.5.")
     count("seed", seed, least=0)
     within("floor", positive("floor", floor, zero=True), "[0, 1]")
+    round_to = count("round_to", round_to)
+    if round_to > 1 and counts is not None:
+        raise ValueError(
+            f"round_to={round_to} chooses counts, and counts gives them. Pass one of the two."
+        )
     if isinstance(loader, Calibration):
         if adapt is not None:
             raise ValueError("adapt must be given to the Calibration; prune got both.")
@@ -160,12 +169,14 @@ def prune(
         known = Calibration(model, loader, skip=skip, adapt=adapt)
     if known.given is not model and known.model is not model:
         raise ValueError("loader is a Calibration of another model. Calibrate this one.")
-    while True:
-        kept = choose(known, macs, criterion, allocation, floor=floor, counts=counts, seed=seed)
-        wrong = refusals(known, kept) if path == "removed" else {}
-        if not wrong:
-            break
-        known = known.keeping(refused=wrong)
+
+    def wanted(known: Calibration) -> Kept:
+        return choose(
+            known, macs, criterion, allocation,
+            floor=floor, round_to=round_to, counts=counts, seed=seed,
+        )  # fmt: skip
+
+    known, kept = verified(known, wanted) if path == "removed" else (known, wanted(known))
     pruned = apply(known, kept, recovery, path)
     sizes = {g.name: (g.units, len(kept[g.name])) for g in known.graph.groups}
     left = known.graph.macs(np.array([after for _, after in sizes.values()]))
@@ -184,6 +195,7 @@ def choose(
     allocation: str,
     *,
     floor: float = 0.05,
+    round_to: int = 1,
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Kept:
@@ -193,18 +205,29 @@ def choose(
     if counts is not None:
         keep = _given(graph, counts)
     else:
-        least = alloc.floors(graph, floor)
+        step = alloc.steps(graph, round_to)
+        least = alloc.floors(graph, floor, step)
         target = alloc.target_macs(graph, macs, least)
         if allocation == "uniform":
-            keep = alloc.uniform(graph, target, least)
+            keep = alloc.uniform(graph, target, least, step)
         elif allocation == "global":
-            keep = alloc.competing(graph, comparable(criterion, found), target, least)
+            keep = alloc.competing(graph, comparable(criterion, found), target, least, step)
         else:
-            keep = alloc.by_sensitivity(graph, known.sensitivity, target, least)
+            keep = alloc.by_sensitivity(graph, known.sensitivity, target, least, step)
     return {
         group.name: alloc.best_units(found[group.name], int(keep[g]))
         for g, group in enumerate(graph.groups)
     }
+
+
+def verified(known: Calibration, wanted: Callable[[Calibration], Kept]) -> tuple[Calibration, Kept]:
+    """What is `wanted` and can go; groups that cannot are kept whole, and the choice made anew."""
+    while True:
+        kept = wanted(known)
+        wrong = refusals(known, kept)
+        if not wrong:
+            return known, kept
+        known = known.keeping(refused=wrong)
 
 
 def refusals(known: Calibration, kept: Kept) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune as masks
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import VisionTransformer
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.ops import FrozenBatchNorm2d
@@ -299,3 +301,22 @@ def test_tracing_leaves_the_model_and_its_settings_as_they_were() -> None:
     assert not any(hasattr(p, "_atom_labels") for p in model.parameters())
     with evaluating(model):
         assert not model(images(1, 16)).is_inference()
+
+
+def test_the_share_that_is_reported_is_the_one_that_an_independent_counter_finds() -> None:
+    def recount(network: nn.Module, image: Tensor) -> int:
+        network = copy.deepcopy(network).requires_grad_(True)  # off attention's uncounted path
+        with FlopCounterMode(display=False) as counter:
+            network(image)
+        return int(counter.get_total_flops() // 2)
+
+    torch.manual_seed(0)
+    model = VisionTransformer(16, 8, 2, 4, 32, 64, num_classes=4).eval()
+    batch = (images(16, 16), torch.arange(16) % 4)
+    small = prune(model, [batch], macs=0.8, criterion="l2", recovery="none")
+    before, after = recount(model, batch[0][:1]), recount(small.model, batch[0][:1])
+    assert small.report.macs_before == before
+    assert small.report.macs_after == after
+    assert abs(after / before - 0.8) < 0.01
+    with pytest.raises(ValueError, match=r"leaves 0\.65\d\d .*0\.62\d\d depend on no channel"):
+        prune(model, [batch], macs=0.6, criterion="l2", recovery="none")
