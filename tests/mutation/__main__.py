@@ -40,6 +40,9 @@ CAMPAIGN = {
         "tests/theory/test_bias_correction.py",
         "tests/theory/test_few_samples.py",
     ],
+    "theory/few_samples.py": ["tests/theory/test_few_samples.py"],
+    "theory/_correction.py": ["tests/theory/test_bias_correction.py"],
+    "theory/_conditional.py": ["tests/theory/test_decided.py", "tests/theory/test_axes_limits.py"],
     "empirical/analysis/statistics.py": [
         "tests/empirical/test_statistics.py",
         "tests/empirical/test_lesion_tables.py",
