@@ -11,6 +11,7 @@ from theory.sampling import in_out_product, likeness_of
 
 SIZES = (4, 3, 3, 2)
 """Of groups of images, so that their number, largest and sum all differ."""
+FOUR = (17, 16, 16, 15)
 
 
 def images(channels, positions=1, likeness=0.0, targets=0, sizes=SIZES, seed=0):
@@ -75,9 +76,12 @@ def variances(groups, positions, effect):
     return mean, np.sqrt(inside * left / product), outside.mean(0)
 
 
-@pytest.mark.parametrize(("positions", "likeness"), [(1, 0.0), (2, 0.9), (6, 0.4)])
-def test_every_estimate_is_what_regressions_sample_by_sample_give(positions, likeness):
-    c, q, sizes = 5, 2, (17, 16, 16, 15)
+@pytest.mark.parametrize(
+    ("positions", "likeness", "sizes"),
+    [(1, 0.0, FOUR), (2, 0.9, FOUR), (6, 0.4, FOUR), (8, 0.7, (40, 30))],
+)
+def test_every_estimate_is_what_regressions_sample_by_sample_give(positions, likeness, sizes):
+    c, q = 5, 2
     groups = images(c, positions, likeness, targets=q, sizes=sizes)
     found = estimate_peers(parts(groups, c), samples_per_image=positions)
     scale = np.vstack(groups).std(0, ddof=1)
@@ -123,6 +127,13 @@ def test_targets_too_take_samples():
     assert np.isnan(found.conditional).all()
 
 
+def test_a_target_twice_is_a_target_once():
+    once = images(4, targets=1, sizes=FOUR)
+    twice = [np.column_stack([group, 2 * group[:, -1]]) for group in once]
+    found, again = (estimate_peers(parts(groups, 4)).conditional for groups in (once, twice))
+    np.testing.assert_allclose(again, found, rtol=1e-7)
+
+
 def test_one_group_has_no_outside():
     found = estimate_peers(parts(images(3, sizes=(40,)), 3))
     assert np.isnan(found.predictability).all()
@@ -153,6 +164,26 @@ def test_determined_channels_are_told_from_too_few_samples(samples, determined):
     np.testing.assert_array_equal(found.recoverable, one)
     np.testing.assert_array_equal(found.conditional, one - 1)
     np.testing.assert_array_equal(found.conditional_replicates, [one - 1, one - 1])
+
+
+def test_others_are_regressed_without_determined_channels():
+    groups = images(4, targets=1, sizes=FOUR)
+    fewer = estimate_peers(parts(groups, 4))
+    more = [np.insert(group, 4, group[:, 0] - group[:, 1], axis=1) for group in groups]
+    found = estimate_peers(parts(more, 5))
+    for name in ("predictability", "conditional", "recoverable"):
+        values = getattr(found, name)
+        assert (values[[0, 1, 4]] == (name != "conditional")).all()
+        np.testing.assert_allclose(values[2:4], getattr(fewer, name)[2:], rtol=1e-8)
+    for name in ("predictability_replicates", "conditional_replicates"):
+        values, expected = getattr(found, name), getattr(fewer, name)
+        np.testing.assert_allclose(values[:, 2:4], expected[:, 2:], rtol=1e-8)
+
+
+def test_fewer_samples_than_channels_say_nothing_of_any():
+    """Twelve channels, of which ten are one and the same, from twelve samples."""
+    groups = [group[:, [0] * 10 + [1, 2]] for group in images(3)]
+    assert np.isnan(estimate_peers(parts(groups, 12)).predictability).all()
 
 
 def test_estimates_without_a_group():
