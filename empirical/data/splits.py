@@ -97,3 +97,9 @@ def stratified_draw(
         members = order[labels[order] == label]
         ranks[members] = (np.arange(len(members)) + rng.random()) / len(members)
     return np.argsort(ranks, kind="stable")[:size]
+
+
+def stratified_subset(images: ImageSet, size: int, seed: int) -> ImageSet:
+    """Return `size` of `images`, or all where there are fewer, as `stratified_draw` draws them."""
+    drawn = stratified_draw(images.labels.numpy(), size, np.random.default_rng(seed))
+    return images.subset(torch.from_numpy(drawn))

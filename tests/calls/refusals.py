@@ -72,6 +72,20 @@ def rows(table: Mapping[str, Good]) -> list[Any]:
     ]
 
 
+def checks_of(table: Mapping[str, Good]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return two tests: of every good call of a table, and of every bad one."""
+
+    @pytest.mark.parametrize("name", table)
+    def good(name: str) -> None:
+        table[name].run()
+
+    @pytest.mark.parametrize(("name", "argument", "value"), rows(table))
+    def bad(name: str, argument: str, value: Any) -> None:
+        assert_refused(table[name], argument, value)
+
+    return good, bad
+
+
 def assert_refused(good: Good, argument: str, value: Any) -> None:
     """The call raises, and the message names argument, value and remedy."""
     name, _, word = argument.partition(" as ")

@@ -1,6 +1,5 @@
 """Bad calls of `empirical`: each is refused with argument, value and remedy."""
 
-import pytest
 import torch
 from torch import nn
 
@@ -15,8 +14,7 @@ from tests.calls.refusals import (
     SHARES,
     SIZES,
     Good,
-    assert_refused,
-    rows,
+    checks_of,
 )
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -197,12 +195,4 @@ TABLE = {
     ),
 }  # fmt: skip
 
-
-@pytest.mark.parametrize("name", TABLE)
-def test_the_good_call_works(name):
-    TABLE[name].run()
-
-
-@pytest.mark.parametrize(("name", "argument", "value"), rows(TABLE))
-def test_a_bad_call_is_refused(name, argument, value):
-    assert_refused(TABLE[name], argument, value)
+test_the_good_call_works, test_a_bad_call_is_refused = checks_of(TABLE)

@@ -13,7 +13,7 @@ from tests.calls.refusals import (
     SIZES,
     Good,
     assert_refused,
-    rows,
+    checks_of,
 )
 
 SPECTRUM = sim.power_law(4, 1.0)
@@ -116,15 +116,7 @@ TABLE = {
     ),
 }  # fmt: skip
 
-
-@pytest.mark.parametrize("name", TABLE)
-def test_the_good_call_works(name):
-    TABLE[name].run()
-
-
-@pytest.mark.parametrize(("name", "argument", "value"), rows(TABLE))
-def test_a_bad_call_is_refused(name, argument, value):
-    assert_refused(TABLE[name], argument, value)
+test_the_good_call_works, test_a_bad_call_is_refused = checks_of(TABLE)
 
 
 @pytest.mark.parametrize("kind", ["folder", "empty", "other"])
