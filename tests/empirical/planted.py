@@ -8,14 +8,15 @@ it. What is left after exactly those are cut must compute the same.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.pruning.channel_graph import ChannelGraph, Group
-from empirical.pruning.removal import remove
-from empirical.reading.hooks import evaluating, module_at
+from empirical.pruning.channel_graph import ChannelGraph, Group, Member
+from empirical.pruning.removal import MIXING_NORMS, remove
+from empirical.reading.hooks import capture_calls, evaluating, module_at
 
 PLANTED_TOLERANCE = 1e-5
 """Of the largest output: float32 sums over fewer terms, rounded in another order."""
@@ -48,14 +49,44 @@ def silenced(model: nn.Module, group: Group, kept: np.ndarray) -> nn.Module:
     return model
 
 
+def heard(model: nn.Module, group: Group, kept: np.ndarray, images: Tensor) -> bool:
+    """Whether silence at the producers is not silence where the channels are read.
+
+    So it is behind a nonlinearity that turns zero into something, and where a norm takes its
+    statistics over the channels, which changes with those that are gone.
+    """
+    gone = np.setdiff1d(np.arange(group.units), kept)
+    found = [isinstance(module_at(model, m.module), MIXING_NORMS) for m in group.members]
+
+    def reader(member: Member) -> Callable[[Tensor, Tensor], None]:
+        def note(inputs: Tensor, _output: Tensor) -> None:
+            dim = -1 if isinstance(module_at(model, member.module), nn.Linear) else 1
+            columns = torch.as_tensor(member.index[gone].ravel())
+            found.append(bool((inputs.index_select(dim, columns) != 0).any()))
+
+        return note
+
+    with evaluating(model), capture_calls(model, {m.module: reader(m) for m in group.consumers}):
+        model(images)
+    return any(found)
+
+
 def largest_change(
     model: nn.Module, graph: ChannelGraph, images: Tensor, *, seed: int = 0
 ) -> float:
-    """Largest change of an output, of the largest one, over all groups silenced and cut at once."""
-    kept = {group.name: silent_half(group, seed) for group in graph.groups}
-    planted = model
+    """Largest change of an output, of the largest one, over all groups silenced and cut at once.
+
+    Groups whose silence is heard are left whole; at least one must be left.
+    """
+    kept, planted, cut = {}, model, 0
     for group in graph.groups:
-        planted = silenced(planted, group, kept[group.name])
+        kept[group.name] = silent_half(group, seed)
+        silent = silenced(planted, group, kept[group.name])
+        if heard(silent, group, kept[group.name], images[:1]):
+            kept[group.name] = np.arange(group.units)
+        else:
+            planted, cut = silent, cut + 1
+    assert cut
     pruned = remove(planted, graph, kept, images[:1])
     with evaluating(planted), evaluating(pruned):
         dense, small = planted(images), pruned(images)
