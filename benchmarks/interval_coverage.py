@@ -75,7 +75,16 @@ def delta_variances(values: np.ndarray, n: int) -> np.ndarray:
 def few_images(sets: int, channels: int = 64) -> list[dict[str, float | None]]:
     """One row per setting of images, positions, likeness and truth."""
     rows, rng = [], np.random.default_rng(1)
-    columns = {"images": 7, "positions": 9, "alike": 6, "E": 4, "plug-in": 8, "bias": 7, "jackknife": 9, "held": 6}
+    columns = {
+        "images": 7,
+        "positions": 9,
+        "alike": 6,
+        "E": 4,
+        "plug-in": 8,
+        "bias": 7,
+        "jackknife": 9,
+        "held": 6,
+    }
     print("\n" + " ".join(f"{name:>{width}}" for name, width in columns.items()))
     for per_channel, (positions, alike), truth in product(
         (1, 2, 4, 8), ((1, 0.0), (16, 0.0), (16, 0.5), (16, 0.9)), (0.0, 0.5)
