@@ -227,7 +227,7 @@ def _given_peers(others: Float, held_out: Float, channels: int, targets: int) ->
 
     One inverse P of both serves: that of the channels alone is its Schur complement,
     P_YY - U W Uᵀ with U = P_YT and W = P_TT⁻¹, and so are the products with the group left out.
-    Where targets are nearly determined it would cancel, and the channels are inverted by themselves.
+    Where targets are nearly determined it would cancel, and channels are inverted by themselves.
     """
     c, size = channels, channels + targets
     own = held_out[:c, :c]
