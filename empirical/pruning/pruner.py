@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import nn
 from empirical.pruning import allocation as alloc
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.channel_graph import ChannelGraph
-from empirical.pruning.compensation import merge
+from empirical.pruning.compensation import merge, recovered_outside
 from empirical.pruning.criteria import comparable, criterion_of
 from empirical.pruning.criterion import Score
 from empirical.pruning.folding import fold
@@ -32,7 +33,11 @@ PATHS = ("removed", "masked")
 
 @dataclass(frozen=True)
 class PruningReport:
-    """What was asked, what went, and what is left."""
+    """What was asked, what went, and what is left.
+
+    `recovered_outside`: group -> share of the removed units' variance, over all of them, that the
+    kept ones will supply on images other than the calibration's; empty unless the recovery merges.
+    """
 
     criterion: str
     allocation: str
@@ -46,6 +51,7 @@ class PruningReport:
     channels: Mapping[str, tuple[int, int]]
     kept_whole: Mapping[str, str]
     seconds: float
+    recovered_outside: Mapping[str, float]
 
     @property
     def macs_share(self) -> float:
@@ -58,9 +64,12 @@ class PruningReport:
         return 0.0 if self.requested is None else self.macs_share / self.requested - 1.0
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per channel group: layer, channels before, channels after."""
-        rows = [(name, before, after) for name, (before, after) in self.channels.items()]
-        return pd.DataFrame(rows, columns=["layer", "before", "after"])
+        """One row per channel group: layer, channels before and after, recovered outside."""
+        rows = [
+            (name, before, after, self.recovered_outside.get(name, math.nan))
+            for name, (before, after) in self.channels.items()
+        ]
+        return pd.DataFrame(rows, columns=["layer", "before", "after", "recovered_outside"])
 
     def __str__(self) -> str:
         asked = "" if self.requested is None else f" of {self.requested:.2%} requested"
@@ -70,7 +79,10 @@ class PruningReport:
             f"({self.macs_share:.2%}{asked}, off by {self.deviation:+.2%})",
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
         ]
-        lines += [f"  {n}: {before} -> {after}" for n, (before, after) in self.channels.items()]
+        for name, (before, after) in self.channels.items():
+            share = self.recovered_outside.get(name)
+            foretold = "" if share is None else f", {share:.1%} of what went recovered elsewhere"
+            lines.append(f"  {name}: {before} -> {after}{foretold}")
         lines += [f"  {name}: kept whole, {why}" for name, why in self.kept_whole.items()]
         return "\n".join(lines)
 
@@ -180,10 +192,12 @@ def prune(
     pruned = apply(known, kept, recovery, path)
     sizes = {g.name: (g.units, len(kept[g.name])) for g in known.graph.groups}
     left = known.graph.macs(np.array([after for _, after in sizes.values()]))
+    merges = "merge" in RECOVERIES[recovery]
+    foretold = recovered_outside(known.graph, kept, known.input_moments) if merges else {}
     report = PruningReport(
         named, allocation if counts is None else "given", recovery, path,
         macs if counts is None else None, known.graph.macs(), left, _parameters(known.model),
-        _parameters(pruned), sizes, known.graph.kept_whole, time.perf_counter() - started,
+        _parameters(pruned), sizes, known.graph.kept_whole, time.perf_counter() - started, foretold,
     )  # fmt: skip
     return PrunedModel(closed(pruned), report, kept)
 

@@ -236,3 +236,14 @@ def test_the_largest_ridge_keeps_nine_digits():
     moments = Moments.from_covariance([[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]])
     found = channel_axes(moments, ridge=1e6).peer_predictability
     np.testing.assert_allclose(found, 0.25 / (1 + 1e6), atol=1e-9)
+
+
+@pytest.mark.parametrize(("apart", "decided"), [(1e-4, True), (1e-6, False)])
+def test_the_excess_of_near_copies_is_right_or_undecided(apart, decided):
+    """T = N says ½ log 2 of Y_2 = Y_1 + δ N beside Y_1; at δ = 1e-6 rounding says as much."""
+    cov = np.array([[1, 1, 0], [1, 1 + apart**2, apart], [0, apart, 2]])
+    axes = channel_axes(Moments.from_covariance(cov))
+    assert axes.affected.get("undecided", ()) == (() if decided else (0, 1))
+    expected = 0.5 * np.log(2) if decided else np.nan
+    np.testing.assert_allclose(axes.target_excess, expected, rtol=TRUSTED)
+    assert "target_determined" not in axes.affected
