@@ -95,8 +95,8 @@ def sources(*modules: str) -> dict[str, Path]:
 def versions(files: Mapping[str, Path]) -> dict[str, str]:
     """Return the version of each of `LIBRARIES` that any of the modules uses, by distribution.
 
-    >>> list(versions(sources("theory.moments")))
-    ['numpy']
+    >>> "numpy" in versions(sources("theory.moments"))
+    True
     """
     used = {
         name.split(".")[0] for key, file in files.items() for name in _used(_tree(file), key, file)
