@@ -15,14 +15,7 @@ from theory.hull import compact_hull
 from theory.moments import Moments
 from theory.pairs import nearest_peers, overlap, pairwise_excess
 from theory.quantity import TARGET_AXIS, ChannelAxes
-from theory.shared.validation import (
-    Float,
-    count,
-    finite_array,
-    instance,
-    one_of,
-    positive,
-)
+from theory.shared.validation import Float, count, finite_array, instance, one_of, positive, truth
 from theory.standardize import COPY_TOLERANCE, Standardized, standardize
 
 LARGEST_RIDGE = 1e6
@@ -87,6 +80,8 @@ def channel_axes(
     >>> bool(np.isclose(axes.task_information[0], -0.5 * np.log(1 - 0.25)))
     True
     """
+    truth("hull", hull)
+    truth("bias_correction", bias_correction)
     _check(moments, ridge, peers, top, bias_correction)
     how = _how(estimate, groups, samples_per_image, ridge, bias_correction)
     c = moments.n_channels

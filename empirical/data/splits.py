@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from empirical.data.images import ImageSet
-from theory.shared.validation import count, within
+from theory.shared.validation import count, instance, within
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ def split_data(
     >>> [len(part) for part in (parts.fit, parts.calibration, parts.selection, parts.report)]
     [1078, 200, 120, 599]
     """
+    for name, given in (("train", train), ("test", test)):
+        instance(name, given, ImageSet, "Pass what load_data returns.")
     wanted = count("calibration", calibration)
     within("selection", selection, "[0, 1)")
     count("seed", seed, least=0)

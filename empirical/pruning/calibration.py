@@ -21,7 +21,7 @@ from empirical.data.images import ImageSet
 from empirical.devices import chosen_device, placed
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
-from empirical.measuring.targets import TargetFunction
+from empirical.measuring.targets import TargetFunction, target_function
 from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.criteria import criterion_of, scores
 from empirical.pruning.criteria_gradients import Gradient, loss_gradients
@@ -37,7 +37,7 @@ from empirical.reading.batches import Batch, batches, leading
 from empirical.reading.networks import Adapter, opened
 from empirical.training.recipes import Recipe
 from theory import ChannelAxes, channel_axes
-from theory.shared.validation import count
+from theory.shared.validation import count, instance, truth
 
 
 @dataclass(eq=False, repr=False)
@@ -101,6 +101,13 @@ class Calibration:
             self.loader = self.adapt.loader(self.loader)
         if batch_limit is not None:
             self.loader = _FirstBatches(self.loader, count("batch_limit", batch_limit))
+        target_function(self.target)
+        truth("coupled", self.coupled)
+        count("seed", self.seed, least=0)
+        instance("recipe", self.recipe, Recipe, "Pass Recipe(epochs=...).")
+        instance("skip", self.skip, (list, tuple), "Pass a list of layers' names, as ['fc'].")
+        if self.training is not None:
+            instance("training", self.training, ImageSet, "Pass what load_data returns.")
         for name in ("gradient_images", "map_images", "refit_images"):
             count(name, getattr(self, name))
         self.device = (

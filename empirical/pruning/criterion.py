@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from empirical.pruning.channel_graph import ChannelGraph, Group, Member
 from empirical.pruning.input_moments import InputMoments
 from theory import ChannelAxes
-from theory.shared.validation import one_of
+from theory.shared.validation import instance, one_of, truth
 
 Scores = NDArray[np.float64]
 """One number per unit of a group, (units,)."""
@@ -168,6 +168,10 @@ def register_criterion(
     >>> REGISTRY.pop("bias").across
     'mean'
     """
+    instance("name", name, str, "Pass text.")
+    truth("stochastic", stochastic)
+    if not name.strip():
+        raise ValueError(f"name must not be empty; got {name!r}. Choose another name.")
     if name in REGISTRY:
         raise ValueError(
             f"name must not be taken; {name!r} is a criterion already ({REGISTRY[name].source}). "

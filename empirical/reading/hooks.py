@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from theory.shared.validation import one_of
+from theory.shared.validation import functions, instance, one_of
 
 
 @contextmanager
@@ -39,6 +39,7 @@ def capture(model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]])
     >>> shapes
     [(2, 5)]
     """
+    functions("readers", readers)
     calls = {name: _of_output(read) for name, read in readers.items()}
     with capture_calls(model, calls):
         yield
@@ -160,6 +161,7 @@ def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) ->
     ...     model(torch.zeros(1, 3)).tolist()
     [[1.0, 1.0, 1.0, 1.0, 1.0]]
     """
+    functions("editors", editors)
     with ExitStack() as stack:
         for name, change in editors.items():
 
@@ -188,6 +190,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     >>> model[0].training, model[1].training
     (False, True)
     """
+    instance("model", model, nn.Module, "Build the network first.")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -202,6 +205,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def submodule(model: nn.Module, name: str) -> nn.Module:
     """Return the submodule of a dotted name, or say which names are nearest."""
+    instance("model", model, nn.Module, "Build the network first.")
     found = module_at(model, name)
     if found is None:
         one_of("name of a submodule", name, dict(model.named_modules()))
@@ -219,3 +223,21 @@ def module_at(model: nn.Module, name: str) -> nn.Module | None:
 
 def _of_output(read: Callable[[Tensor], object]) -> Callable[[Tensor, Tensor], object]:
     return lambda _input, output: read(output)
+
+
+def run_on(model: nn.Module, name: str, images: Tensor) -> Tensor:
+    """Return what `model` makes of `images`, the argument called `name`, or say why it cannot.
+
+    >>> run_on(nn.Linear(2, 2), "example", torch.zeros(1, 3))
+    Traceback (most recent call last):
+    ValueError: example must be images that model can read; got shape (1, 3): ...
+    """
+    instance(name, images, Tensor, "Pass images (n, ...).")
+    try:
+        found: Tensor = model(images)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} must be images that model can read; got shape {tuple(images.shape)}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    return found

@@ -93,7 +93,7 @@ def assert_refused(good: Good, argument: str, value: Any) -> None:
     with pytest.raises(REFUSED) as caught:
         good.run(**{name: made})
     message = str(caught.value)
-    assert re.search(rf"(?<![a-z]){re.escape(word or name)}(?![a-z])", message), message
+    assert re.search(rf"(?<![a-z])({word or re.escape(name)})(?![a-z])", message), message
     assert any(re.search(text, message) for text in shown(made)), message
     assert REMEDY.search(message), message
     assert "\n" not in message.strip(), message

@@ -94,6 +94,8 @@ TABLE = {
             "layer": (*COUNTS, 2),
             "threads": ("text", NAN, 0, -1, 1.5),
             "dtype": ("float16", None, "flaot64"),
+            "hull": ("yes", None),
+            "quantities": ("no", None),
         },
     ),
     "stable_rate": Good(

@@ -81,6 +81,8 @@ TABLE = {
             "peers": COUNTS,
             "top": COUNTS,
             "weights": ("text", np.eye(3), [[NAN]] * 4),
+            "hull": ("yes", None, 1),
+            "bias_correction": ("no", None, 1),
         },
     ),
     "channel_axes of a population": Good(
