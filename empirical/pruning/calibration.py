@@ -27,6 +27,7 @@ from empirical.pruning.criteria import criterion_of, scores
 from empirical.pruning.criteria_gradients import Gradient, loss_gradients
 from empirical.pruning.criteria_maps import average_rank, channel_independence, map_scores
 from empirical.pruning.criterion import Score, Scores
+from empirical.pruning.distillation import Distillation
 from empirical.pruning.input_moments import InputMoments, input_moments
 from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.reconstruction import References, references
@@ -53,6 +54,7 @@ class Calibration:
     batch_limit : use at most so many batches of the loader; all by default.
     gradient_images, map_images, refit_images : for Taylor and Hessian; for HRank and CHIP; that
         recovery "reconstruct" refits the layers on.
+    distillation : how recovery "distill" trains, on all images.
     training : images that the recoveries with fine-tuning train on, by `recipe`.
     skip : layers, stages or patterns to keep whole. coupled: False keeps residual streams too.
     seed : of the spatial positions that are sampled.
@@ -76,6 +78,7 @@ class Calibration:
     gradient_images: int = 256
     map_images: int = 64
     refit_images: int = 1000
+    distillation: Distillation = Distillation()
     training: ImageSet | None = None
     recipe: Recipe = FINE_TUNING
     skip: Sequence[str] = ()
@@ -211,6 +214,11 @@ class Calibration:
     def images(self) -> Tensor:
         """The first `refit_images` images, (n, ...)."""
         return torch.cat([batch.images for batch in leading(self.batches(), self.refit_images)])
+
+    @property
+    def all_images(self) -> Tensor:
+        """Every calibration image, (n, ...), held in memory only while they are used."""
+        return torch.cat([batch.images for batch in self.batches()])
 
     @cached_property
     def references(self) -> References:

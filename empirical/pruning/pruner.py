@@ -18,6 +18,7 @@ from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.compensation import merge, recovered_outside
 from empirical.pruning.criteria import comparable, criterion_of
 from empirical.pruning.criterion import Score
+from empirical.pruning.distillation import distill
 from empirical.pruning.folding import fold
 from empirical.pruning.reconstruction import kept_outputs, reconstruct
 from empirical.pruning.recovery import RECOVERIES, recalibrate
@@ -128,7 +129,8 @@ def prune(
         `consumers`: each with its `module`'s name and the `index` (units, m) of its channels).
     allocation : "uniform", "global" or "sensitivity".
     recovery : "none", "recalibrate" (batch norms), "merge" (peer compensation),
-        "compensate" (both), "reconstruct" (every layer refitted to the dense network),
+        "compensate" (both), "reconstruct" (every layer refitted to the dense network), "distill"
+        (refitted, then trained without labels to say what the dense network says: minutes),
         "fold" (model folding, recalibrated); or "finetune", "compensate_finetune",
         "reconstruct_finetune", which train on with labels afterwards and need a `Calibration`
         with `training` images.
@@ -276,7 +278,7 @@ def apply(
         )
     if "reconstruct" in steps and path == "masked":
         raise ValueError(
-            "recovery='reconstruct' refits the layers of a network whose channels are gone, so it "
+            f"recovery={recovery!r} refits the layers of a network whose channels are gone, so it "
             "does not go with path='masked'. Take path='removed', or recovery='compensate'."
         )
     model = known.model
@@ -293,6 +295,8 @@ def apply(
     if "reconstruct" in steps:
         outputs = kept_outputs(known.model, kept_channels(known.model, known.graph.groups, kept))
         reconstruct(pruned, known.images, known.references, outputs)
+    if "distill" in steps:
+        distill(pruned, known.model, known.all_images, known.distillation, seed=known.seed)
     if "recalibrate" in steps:
         recalibrate(pruned, known.batches())
     if "finetune" in steps:

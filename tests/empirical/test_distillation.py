@@ -1,0 +1,75 @@
+"""Training towards the dense network: closer on images that it did not see, without labels."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from empirical import Calibration, prune
+from empirical.pruning.distillation import Distillation, distill
+from tests.empirical.pruning_networks import awakened
+
+QUICK = Distillation(epochs=6, steps_at_least=1, batch_size=32, learning_rate=0.01)
+
+
+def dense() -> nn.Module:
+    """A network that is sure of itself: one whose prediction hardly moves has nothing to lose."""
+    torch.manual_seed(0)
+    model = awakened(
+        nn.Sequential(
+            nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 5),
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        model[-1].weight *= 30
+    return model
+
+
+def images(n: int, seed: int) -> Tensor:
+    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def divergence(model: nn.Module, other: nn.Module, batch: Tensor) -> float:
+    one, two = (m.eval()(batch).log_softmax(1) for m in (model, other))
+    return float(functional.kl_div(two, one, reduction="batchmean", log_target=True))
+
+
+def test_a_distilled_network_is_closer_on_fresh_images_than_the_refitted_one() -> None:
+    model = dense()
+    loader = [(images(320, 1), torch.zeros(320))]  # labels that are none: nothing reads them
+    known = Calibration(model, loader, distillation=QUICK)
+    refitted, distilled = (
+        prune(model, known, macs=0.3, criterion="l2", recovery=recovery).model
+        for recovery in ("reconstruct", "distill")
+    )
+    fresh = images(400, 2)
+    assert divergence(model, distilled, fresh) < 0.8 * divergence(model, refitted, fresh)
+
+
+def test_the_weights_that_were_best_on_held_out_images_are_kept() -> None:
+    model = dense()
+    pruned = prune(model, [(images(64, 1), torch.zeros(64))], criterion="l2").model
+    before = copy.deepcopy(pruned.state_dict())
+    wild = Distillation(epochs=2, steps_at_least=1, batch_size=16, learning_rate=1e4)
+    kept = distill(pruned, model, images(64, 1), wild)
+    assert all(torch.equal(before[key], value) for key, value in pruned.state_dict().items())
+    assert kept == pytest.approx(divergence(model, pruned, images(64, 1)[9::10]), rel=1e-5)
+
+
+def test_distillation_is_reproducible_and_leaves_the_dense_network_alone() -> None:
+    model = dense()
+    before = copy.deepcopy(model.state_dict())
+    start = prune(model, [(images(64, 1), torch.zeros(64))], criterion="l2").model
+    copies = [copy.deepcopy(start) for _ in range(2)]
+    for one in copies:
+        distill(one, model, images(64, 1), QUICK, seed=3)
+    one, two = (c.state_dict() for c in copies)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert not all(torch.equal(one[key], value) for key, value in start.state_dict().items())
