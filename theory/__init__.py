@@ -8,6 +8,12 @@ from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
     from theory.axes import channel_axes
+    from theory.blocks import (
+        BlockAxes,
+        block_axes,
+        blocks_recovered_outside,
+        regress_on_other_blocks,
+    )
     from theory.coupling_law import (
         channel_coupling,
         expected_output_coupling,
@@ -66,6 +72,7 @@ __all__ = [
     "LOCAL_AXIS",
     "QUANTITIES",
     "TARGET_AXIS",
+    "BlockAxes",
     "ChannelAxes",
     "ClosedForm",
     "Coupling",
@@ -80,6 +87,8 @@ __all__ = [
     "Verdict",
     "adjusted_predictability",
     "balanced_mode",
+    "block_axes",
+    "blocks_recovered_outside",
     "catalogue",
     "channel_axes",
     "channel_coupling",
@@ -114,6 +123,7 @@ __all__ = [
     "quantities",
     "readout_error",
     "recovered_outside",
+    "regress_on_other_blocks",
     "regress_on_peers",
     "separation_time",
     "set_lesion_damage",
