@@ -194,18 +194,15 @@ def measure(
         warn_of_copies(len(digests), recorder.n_images)
     settings["n_images"] = recorder.n_images
     table = _evaluate(tapped, wide, sums, per_image, settings, skipped)
-    _warn_of_few(table)
+    samples = {name: (axes.n or 0) / len(axes.signal_power) for name, axes in table.axes.items()}
+    warn_of_few(samples, recorder.n_images)
     return replace(table, image_digests=frozenset(digests))
 
 
-def _warn_of_few(table: AxisTable) -> None:
+def warn_of_few(per_channel: Mapping[str, float], images: int) -> None:
     """Name the layers with few samples per channel, and how many images would do."""
-    per_channel = {
-        name: (axes.n or 0) / len(axes.signal_power) for name, axes in table.axes.items()
-    }
     few = {name: share for name, share in per_channel.items() if share < SAMPLES_PER_CHANNEL}
     if few:
-        images = table.settings["n_images"]
         wanted = int(np.ceil(images * SAMPLES_PER_CHANNEL / min(few.values())))
         warnings.warn(
             f"layers have fewer than {SAMPLES_PER_CHANNEL} samples per channel: "
