@@ -64,9 +64,16 @@ def main() -> None:
     spec = ModelSpec(f"{__file__}:vit", classes=data.classes, image_size=data.image_size)
     model = spec.build(SEED)
     train(
-        model, parts.fit, recipe=RECIPE, seed=SEED, folder=options.out / "training",
-        on_progress=partial(print, flush=True), steps=[0, 800, 1600, 2400],
-        on_checkpoint=lambda step, network: print(step, evaluate(network, image_loader(test, range(0, 10000, 10)))),
+        model,
+        parts.fit,
+        recipe=RECIPE,
+        seed=SEED,
+        folder=options.out / "training",
+        on_progress=partial(print, flush=True),
+        steps=[0, 800, 1600, 2400],
+        on_checkpoint=lambda step, network: print(
+            step, evaluate(network, image_loader(test, range(0, 10000, 10)))
+        ),
     )
     print(evaluate(model, image_loader(test)))
 

@@ -83,7 +83,7 @@ def lesion_heads(
     >>> generator = torch.Generator().manual_seed(0)
     >>> def images(n):
     ...     return [(torch.randn(n, 5, 6, generator=generator), torch.arange(n) % 4)]
-    >>> damage = lesion_heads(model, images(8), images(80))
+    >>> damage = lesion_heads(model, images(8), images(80), method="naive")
     >>> damage.to_frame()[["head", "kind"]].values.tolist()[2:4]
     [[2, 'mean'], [0, 'heads']]
     """
@@ -114,9 +114,7 @@ def lesion_heads(
         fit = regress_on_other_blocks(moments, blocks, ridge=ridge)
         changes: dict[str, Intervention] = {
             "mean": ToConstant(torch.from_numpy(moments.mean[: heads.blocks.size].copy())),
-            HEADS: FromPeers(
-                torch.from_numpy(fit.coefficients), torch.from_numpy(fit.intercepts)
-            ),
+            HEADS: FromPeers(torch.from_numpy(fit.coefficients), torch.from_numpy(fit.intercepts)),
         }
         channels = torch.from_numpy(heads.blocks.astype(np.int64))
         layer = heads.layer(twin)
@@ -130,7 +128,9 @@ def lesion_heads(
         predictions += [np.zeros(heads.n_heads), foretold]
     plan = plan_runs(twin, example, jobs, method, memory)
     table = run_jobs(twin, loader, jobs, plan, loss, calibration.image_digests, progress)
-    others = [0 if job.kind == "mean" else job.layer.n_channels - job.channels.shape[1] for job in jobs]
+    others = [
+        0 if job.kind == "mean" else job.layer.n_channels - job.channels.shape[1] for job in jobs
+    ]
     sizes = [len(job.channels) for job in jobs]
     return HeadDamage(
         **vars(table),

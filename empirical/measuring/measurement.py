@@ -39,6 +39,7 @@ from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, channel_readings
 from empirical.reading.recorder import Recorder
 from empirical.reading.sums import Sums
+from empirical.reading.unmeasured import unmeasured
 from theory.shared.validation import count, one_of
 
 SAMPLES_PER_CHANNEL = 10
@@ -95,6 +96,8 @@ def measure(
         (n, ...), as in regression. "logit_pc1" is the first principal component of all logits on
         these images; it reads no labels
     layers : dotted names; None means all that can be measured, the others listed in `skipped`
+        with the reason (layers without the point, attentions whose projections run inside of one
+        function, transposed convolutions, recurrent layers)
     point : "pre_norm", "post_norm" or "post_activation". Layers without that point (a norm or an
         activation that receives their output directly) are left out
     positions : how many random positions of each image's map; all where it has no more
@@ -160,6 +163,8 @@ def measure(
     first = next(stream)
     found = find_layers(model, first.images, layers)
     tapped, skipped = taps(found, point, strict=layers is not None)
+    if layers is None:
+        skipped |= unmeasured(model, first.images, found)
     function = target_function(target)
     # what a lower precision makes of a layer is not what its inputs say
     lower = autocast is not None or torch.is_autocast_enabled(place.type)
