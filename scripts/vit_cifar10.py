@@ -1,4 +1,12 @@
-"""A vision transformer on CIFAR-10: its heads and its neurons."""
+"""A vision transformer on CIFAR-10: its heads and neurons measured, lesioned, replaced and pruned.
+
+    python scripts/vit_cifar10.py --data CIFAR10 --out FOLDER [--weights FILE]
+
+CIFAR10 holds train/<class>/* and test/<class>/*. Writes heads.csv, neurons.csv and pruning.csv.
+Scores come from calibration images, which are training images; damages and accuracies from test
+images. torchvision's ViT: 6 layers, width 192, 6 heads, 4 × 4 pixels a token (by two convolutions
+of stride 2, torchvision's option, which learn in few epochs what one takes many for).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +14,32 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import ConvStemConfig
 
-from empirical import ModelSpec, Recipe, evaluate, image_loader, load_data, split_data, train
+from empirical import (
+    Calibration,
+    ModelSpec,
+    Recipe,
+    evaluate,
+    image_loader,
+    lesion_heads,
+    load_data,
+    load_weights,
+    measure,
+    measure_heads,
+    prune,
+    prune_heads,
+    replace,
+    split_data,
+    train,
+)
 
 SEED = 0
+CALIBRATION, LESIONED, NEURON_IMAGES, NEURONS = 2000, 1000, 500, 8
 RECIPE = Recipe(
     epochs=5,
     batch_size=64,
@@ -41,11 +67,8 @@ class HalfOfThePatches(nn.Module):
 
 
 def vit(*, classes: int, image_size: int) -> nn.Module:
-    """Return torchvision's ViT: 6 layers, width 192, 6 heads, patches of 4 from two convolutions."""
-    stem = [
-        ConvStemConfig(out_channels=48, kernel_size=3, stride=2),
-        ConvStemConfig(out_channels=96, kernel_size=3, stride=2),
-    ]
+    """Return the network with fresh weights."""
+    stem = [ConvStemConfig(channels, kernel_size=3, stride=2) for channels in (48, 96)]
     model = VisionTransformer(
         image_size, 4, 6, 6, 192, 384, num_classes=classes, conv_stem_configs=stem
     )
@@ -53,29 +76,100 @@ def vit(*, classes: int, image_size: int) -> nn.Module:
     return model
 
 
-def main() -> None:
-    """Train and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="CIFAR-10: train/<class>/*, test/")
-    parser.add_argument("--out", type=Path, default=Path("runs/vit_cifar10"))
-    options = parser.parse_args()
-    data, test = load_data(options.data)
-    parts = split_data(data, test, calibration=5000, selection=0.0, seed=SEED)
-    spec = ModelSpec(f"{__file__}:vit", classes=data.classes, image_size=data.image_size)
-    model = spec.build(SEED)
-    train(
-        model,
-        parts.fit,
-        recipe=RECIPE,
-        seed=SEED,
-        folder=options.out / "training",
-        on_progress=partial(print, flush=True),
-        steps=[0, 800, 1600, 2400],
-        on_checkpoint=lambda step, network: print(
-            step, evaluate(network, image_loader(test, range(0, 10000, 10)))
-        ),
+def heads_by_damage(model: nn.Module, calibration: object, lesioned: object) -> pd.DataFrame:
+    """Each head's quantities beside its lesion, and what the other heads recover of it."""
+    table = measure_heads(model, calibration)
+    damage = lesion_heads(model, lesioned, table)
+    frame = damage.to_frame().set_index(["layer", "head"])
+    mean, replaced = frame[frame["kind"] == "mean"], frame[frame["kind"] == "heads"]
+    columns = mean[["loss_increase", "loss_increase_se"]].join(
+        replaced[["predicted", "recovered", "recovered_se"]]
     )
-    print(evaluate(model, image_loader(test)))
+    print(damage.by_layer().round(3).to_string())
+    known = columns.dropna()
+    gap = known["recovered"] - known["predicted"]
+    weights = known["loss_increase"] / known["loss_increase"].sum()
+    print(
+        f"{len(known)} of {len(columns)} heads clearly hurt; recovered - predicted: mean "
+        f"{gap.mean():+.3f}, median {gap.median():+.3f}, weighted by damage "
+        f"{(gap * weights).sum():+.3f}; rank correlation "
+        f"{known['recovered'].corr(known['predicted'], 'spearman'):.2f}"
+    )
+    pooled, error = damage.pooled("heads")
+    foretold = (columns["predicted"] * columns["loss_increase"]).sum()
+    foretold /= columns["loss_increase"].sum()
+    print(f"of all heads' damage {pooled:.3f} ± {error:.3f} is recovered, {foretold:.3f} foretold")
+    return table.to_frame().set_index(["layer", "head"]).join(columns).reset_index()
+
+
+def neurons_by_layer(model: nn.Module, calibration: object, lesioned: object) -> pd.DataFrame:
+    """Neurons where the second linear layer reads them: medians, and some of them replaced."""
+    names = [
+        n for n, m in model.named_modules() if n.endswith("mlp.0") and isinstance(m, nn.Linear)
+    ]
+    table = measure(model, calibration, layers=names, point="post_activation", hull=False)
+    quantities = ["input_capture", "peer_overlap", "peer_predictability", "task_information"]
+    medians = table.to_frame().groupby("layer")[quantities].median()
+    chosen = {name: list(range(NEURONS)) for name in names}
+    damage = replace(model, lesioned, table, channels=chosen, peers="all", point="post_activation")
+    return medians.join(damage.by_layer().set_index("layer")).reset_index()
+
+
+def pruned(
+    model: nn.Module, known: Calibration, calibration: object, report: object
+) -> pd.DataFrame:
+    """Half of the neurons, and half of the heads, gone; accuracies without and with recovery."""
+    neurons = {g.name: g.units // 2 for g in known.graph.groups if "mlp" in g.name}
+    networks = {("all", "-", "-"): model}
+    for criterion, recovery in (
+        ("l2", "none"), ("replaceability", "none"), ("l2", "compensate"),
+        ("replaceability", "compensate"), ("replaceability", "reconstruct"),
+    ):  # fmt: skip
+        found = prune(model, known, counts=neurons, criterion=criterion, recovery=recovery)
+        networks["half of the neurons", criterion, recovery] = found.model
+    for criterion in ("signal_power", "replaceability"):
+        for recovery in ("none", "merge"):
+            options = {"criterion": criterion, "compensate": recovery == "merge"}
+            found = prune_heads(model, calibration, share=0.5, **options)
+            networks["half of the heads", criterion, recovery] = found.model
+    rows = []
+    for (what, criterion, recovery), network in networks.items():
+        result = evaluate(network, report)
+        weights = sum(weight.numel() for weight in network.parameters())
+        rows.append((what, criterion, recovery, weights, result.accuracy, result.accuracy_se))
+    columns = ["gone", "criterion", "recovery", "weights", "accuracy", "accuracy_se"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def main() -> None:
+    """Train, or load; then measure, lesion, replace and prune."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10's images")
+    parser.add_argument("--out", type=Path, default=Path("runs/vit_cifar10"))
+    parser.add_argument("--weights", type=Path, help="a trained network, instead of training one")
+    options = parser.parse_args()
+    parts = split_data(*load_data(options.data), calibration=CALIBRATION, selection=0.0, seed=SEED)
+    spec = ModelSpec(f"{__file__}:vit", parts.fit.classes, parts.fit.image_size)
+    model = spec.build(SEED)
+    if options.weights:
+        load_weights(model, options.weights)
+    else:
+        folder, shown = options.out / "training", partial(print, flush=True)
+        train(model, parts.fit, recipe=RECIPE, seed=SEED, folder=folder, spec=spec,
+              on_progress=shown)  # fmt: skip
+    model.eval()
+    options.out.mkdir(parents=True, exist_ok=True)
+    calibration = image_loader(parts.calibration)
+    known = Calibration(model, calibration, seed=SEED)
+    some, fewer = (image_loader(parts.report, range(n)) for n in (LESIONED, NEURON_IMAGES))
+    for name, made in (
+        ("heads", lambda: heads_by_damage(model, calibration, some)),
+        ("neurons", lambda: neurons_by_layer(model, calibration, fewer)),
+        ("pruning", lambda: pruned(model, known, calibration, image_loader(parts.report))),
+    ):
+        frame = made()
+        frame.round(5).to_csv(options.out / f"{name}.csv", index=False)
+        print(frame.round(3).to_string(), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -88,7 +86,8 @@ class HeadedAttention(nn.Module):
 
     def split(self, tokens: Tensor) -> Tensor:
         """(n, L, h d) as (n, h, L, d)."""
-        return tokens.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        heads: Tensor = tokens.unflatten(-1, (self.num_heads, self.head_dim))
+        return heads.transpose(1, 2)
 
     def mask(self, q: Tensor, attn_mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
         """Both masks as one to be added to the scores (n, h, L, S)."""
@@ -169,7 +168,7 @@ def headed(source: nn.Module) -> nn.Module:
     if type(source).__module__ == WINDOWED:
         from empirical.reading.window_attention import headed_windows  # imports torchvision
 
-        return cast(nn.Module, headed_windows(source))
+        return headed_windows(source)
     return source
 
 

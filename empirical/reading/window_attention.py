@@ -6,7 +6,7 @@ Swin (Liu et al., arXiv:2103.14030) and its second version with cosine attention
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,26 +46,27 @@ def window_heads(module: _Windows, images: Tensor, position_bias: Tensor) -> Ten
 
 def _windows(maps: Tensor, window: Sequence[int]) -> Tensor:
     """(n, H, W, C) as (n, windows, tokens, C)."""
-    rows = maps.unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
+    rows: Tensor = maps.unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
     return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def _maps(tokens: Tensor, size: Sequence[int], window: Sequence[int]) -> Tensor:
     """(n, windows, tokens, C) as (n, H, W, C)."""
     grid = (size[0] // window[0], size[1] // window[1])
-    rows = tokens.unflatten(2, tuple(window)).unflatten(1, grid)
+    rows: Tensor = tokens.unflatten(2, tuple(window)).unflatten(1, grid)
     return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def _projected(module: _Windows, tokens: Tensor) -> Tensor:
     """(3, n, windows, h, tokens, d) queries, keys and values."""
-    bias = module.qkv.bias
+    bias: Tensor | None = module.qkv.bias
     if module.cosine and bias is not None:
         # the second version has keys without a bias
-        parts = bias.chunk(3)
-        bias = torch.cat([parts[0], torch.zeros_like(parts[1]), parts[2]])
-    qkv = functional.linear(tokens, module.qkv.weight, bias)
-    return qkv.unflatten(-1, (3, module.num_heads, module.head_dim)).permute(3, 0, 1, 4, 2, 5)
+        of_queries, of_keys, of_values = bias.chunk(3)
+        bias = torch.cat([of_queries, torch.zeros_like(of_keys), of_values])
+    rows = functional.linear(tokens, module.qkv.weight, bias)
+    parts: Tensor = rows.unflatten(-1, (3, module.num_heads, module.head_dim))
+    return parts.permute(3, 0, 1, 4, 2, 5)
 
 
 def _borders(
@@ -94,6 +95,7 @@ class _Windows(nn.Module):
     proj: nn.Linear
     cosine: bool
     logit_scale: Tensor
+    get_relative_position_bias: Callable[[], Tensor]
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, H, W, C) to (n, H, W, C)."""
@@ -101,13 +103,13 @@ class _Windows(nn.Module):
         return functional.dropout(self.proj(heads), self.dropout, training=self.training)
 
 
-class HeadedWindows(_Windows, ShiftedWindowAttention):
+class HeadedWindows(_Windows, ShiftedWindowAttention):  # type: ignore[misc]
     """`ShiftedWindowAttention` with any number of heads."""
 
     cosine = False
 
 
-class HeadedWindowsV2(_Windows, ShiftedWindowAttentionV2):
+class HeadedWindowsV2(_Windows, ShiftedWindowAttentionV2):  # type: ignore[misc]
     """`ShiftedWindowAttentionV2` with any number of heads."""
 
     cosine = True
@@ -115,8 +117,12 @@ class HeadedWindowsV2(_Windows, ShiftedWindowAttentionV2):
 
 def headed_windows(source: nn.Module) -> nn.Module:
     """Give a window attention of torchvision's the class whose projection is called."""
-    kinds = {ShiftedWindowAttention: HeadedWindows, ShiftedWindowAttentionV2: HeadedWindowsV2}
+    kinds: dict[type[nn.Module], type[_Windows]] = {
+        ShiftedWindowAttention: HeadedWindows,
+        ShiftedWindowAttentionV2: HeadedWindowsV2,
+    }
     if type(source) in kinds:
-        source.head_dim = source.proj.in_features // source.num_heads  # type: ignore
-        source.__class__ = kinds[type(source)]  # type: ignore[assignment]
+        source.__class__ = kinds[type(source)]
+        assert isinstance(source, _Windows)
+        source.head_dim = source.proj.in_features // source.num_heads
     return source
