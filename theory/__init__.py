@@ -8,12 +8,8 @@ from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
     from theory.axes import channel_axes
-    from theory.blocks import (
-        BlockAxes,
-        block_axes,
-        blocks_recovered_outside,
-        regress_on_other_blocks,
-    )
+    from theory.block_regression import blocks_recovered_outside, regress_on_other_blocks
+    from theory.blocks import BlockAxes, block_axes, block_axes_of_groups
     from theory.coupling_law import (
         channel_coupling,
         expected_output_coupling,
@@ -88,6 +84,7 @@ __all__ = [
     "adjusted_predictability",
     "balanced_mode",
     "block_axes",
+    "block_axes_of_groups",
     "blocks_recovered_outside",
     "catalogue",
     "channel_axes",

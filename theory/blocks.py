@@ -9,20 +9,24 @@ tr(a_Sᵀ K_{S|O} a_S), and holding it at its mean tr(a_Sᵀ K_SS a_S).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from theory._precision import well_conditioned_inverse
 from theory.axes import reference_noise
+from theory.block_regression import (
+    Index,
+    checked_blocks,
+    live_of,
+    pseudo_inverse,
+    readout_weights,
+)
+from theory.few_samples import LEAST_SPARE
 from theory.moments import Moments, merge
-from theory.peer_regression import PeerRegression, in_original_units
-from theory.sampling import gaussian_information_bias
-from theory.shared.validation import Float, finite_array, indices, instance, positive
-from theory.standardize import RANK_TOLERANCE, Standardized, standardize
-
-Index = NDArray[np.intp]
+from theory.shared.validation import Float
+from theory.standardize import RANK_TOLERANCE, Standardized, standardize, whitening
 
 DETERMINED = 1e-9
 """A share of some direction's variance below this is rounding: the others determine it."""
@@ -63,9 +67,8 @@ def block_axes(
     *,
     readout: ArrayLike | None = None,
     noise: str | float = "median",
-    samples: float | None = None,
 ) -> BlockAxes:
-    """Evaluate every quantity of each block of a layer.
+    """Evaluate every quantity of each block of a layer, from the moments as they are (plug-in).
 
     Parameters
     ----------
@@ -75,9 +78,6 @@ def block_axes(
     readout : (m, C) W, weights that read the channels, for `recoverable`; the identity by default,
         the share of variance.
     noise : σ0², as in `channel_axes`.
-    samples : number of independent samples that the moments are worth. Informations are then
-        corrected by their exact bias, and variances left for their degrees of freedom; NaN where
-        there are fewer than that needs. None corrects nothing.
 
     Raises
     ------
@@ -91,196 +91,158 @@ def block_axes(
     >>> axes.peer_predictability.round(6), axes.recoverable.round(6)
     (array([0.36, 0.36]), array([0.36, 0.36]))
     """
-    sets = _checked(moments, blocks)
-    weights = _readout(readout, moments.n_channels)
-    layer = standardize(moments)
-    if not layer.live.size:
-        raise ValueError(
-            "moments have no live channel: every variance is 0. Check that the layer is reached."
-        )
-    sigma = reference_noise(layer.power[layer.live], noise)
-    worth = None if samples is None else int(positive("samples", samples))
-    joint = _Joint(layer, worth)
-    found = [joint.block(_live(layer, block)) for block in sets]
-    overlap = joint.overlaps([_live(layer, block) for block in sets])
-    own = [moments.cov[np.ix_(block, block)] for block in sets]
-    deviation = np.sqrt(layer.power[layer.live])
-    recoverable = np.full(len(sets), np.nan)
-    for b, (block, each) in enumerate(zip(sets, found, strict=True)):
-        where = _live(layer, block)
-        scaled = weights[:, layer.live[where]] * deviation[where]
-        lost = np.sum((weights[:, block] @ own[b]) * weights[:, block])
-        if lost > 0:
-            recoverable[b] = 1 - np.sum((scaled @ each.left) * scaled) / lost
-    return BlockAxes(
-        signal_power=np.array([np.trace(cov) for cov in own]),
-        input_capture=np.array(
-            [0.5 * np.linalg.slogdet(np.eye(len(cov)) + cov / sigma)[1] for cov in own]
-        ),
-        peer_overlap=overlap,
-        peer_information=np.array([each.peers for each in found]),
-        peer_predictability=np.array([each.predictability for each in found]),
-        recoverable=recoverable,
-        task_information=np.array([each.task for each in found]),
-        conditional_task_information=np.array([each.task_given_others for each in found]),
-    )
+    sets, weights = checked_blocks(moments, blocks), readout_weights(readout, moments.n_channels)
+    return _evaluate(_Joint(_live_layer(moments), moments, []), moments, sets, weights, noise, None)
 
 
-def regress_on_other_blocks(
-    moments: Moments, blocks: Sequence[ArrayLike], *, ridge: float = 1e-4
-) -> PeerRegression:
-    """Regress each channel of a block on the channels outside it; those in no block stay zero rows.
-
-    Parameters
-    ----------
-    moments, blocks : as for `block_axes`.
-    ridge : r ≥ 0 on the diagonal of the correlation.
-
-    >>> cov = [[1.0, 0.9, 0.6], [0.9, 1.0, 0.6], [0.6, 0.6, 1.0]]
-    >>> fit = regress_on_other_blocks(
-    ...     Moments.from_covariance(cov, n_targets=0), [[0, 1], [2]], ridge=0)
-    >>> fit.coefficients[:2].round(12).tolist(), fit.n_peers.tolist()
-    ([[0.0, 0.0, 0.6], [0.0, 0.0, 0.6]], [1, 1, 2])
-    """
-    sets = _checked(moments, blocks)
-    positive("ridge", ridge, zero=True)
-    layer = standardize(moments)
-    slopes, sizes = np.zeros_like(layer.correlation), np.zeros(layer.live.size, dtype=np.intp)
-    for block in sets:
-        inside = _live(layer, block)
-        outside = np.setdiff1d(np.arange(layer.live.size), inside)
-        if outside.size:
-            right = layer.correlation[np.ix_(outside, outside)] + ridge * np.eye(outside.size)
-            cross = layer.correlation[np.ix_(outside, inside)]
-            slopes[np.ix_(inside, outside)] = (_inverse(right)[0] @ cross).T
-        sizes[inside] = outside.size
-    return in_original_units(moments, layer, slopes, sizes)
-
-
-def blocks_recovered_outside(
-    parts: Sequence[Moments],
+def block_axes_of_groups(
+    groups: Sequence[Moments],
     blocks: Sequence[ArrayLike],
     *,
     readout: ArrayLike | None = None,
-    ridge: float = 1e-4,
-) -> Float:
-    """(B,) what the regression of each block on the others recovers on samples it has not seen.
+    noise: str | float = "median",
+) -> tuple[BlockAxes, list[BlockAxes]]:
+    """Evaluate the blocks from groups of images, right from few samples; and without each group.
 
-    1 − Σ tr(W_S R_S W_Sᵀ) / Σ tr(W_S V_S W_Sᵀ): for each group of images left out, R_S is the
-    second moment of what a regression fitted on the other groups leaves there, V_S that of the
-    block about the mean of the others. NaN for a block without variance.
+    Whatever a regression leaves unexplained is the geometric mean of what it leaves on the samples
+    that it was fitted on and on the group left out: one is too small and the other too large, by
+    factors that nearly cancel, as in `theory.few_samples`. NaN where a group's others are too few.
 
     Parameters
     ----------
-    parts : moments of each group of images, at least two.
-    blocks, readout, ridge : as for `block_axes` and `regress_on_other_blocks`.
+    groups : moments of (Y, T) of each group of images, at least two.
+    blocks, readout, noise : as for `block_axes`.
+
+    Returns
+    -------
+    All groups' quantities, and those without one group at a time, for the jackknife.
 
     >>> rng = np.random.default_rng(0)
-    >>> parts = [Moments.from_samples(rng.standard_normal((9, 4))) for _ in range(5)]
-    >>> bool(blocks_recovered_outside(parts, [[0, 1], [2, 3]]).max() < 0)  # nothing but noise
+    >>> parts = [Moments.from_samples(rng.standard_normal((10, 20))) for _ in range(10)]
+    >>> axes, _ = block_axes_of_groups(parts, np.arange(20).reshape(4, 5))  # nothing shared
+    >>> bool(abs(axes.recoverable.mean()) < 0.1)
     True
     """
-    used = [part for part in parts if part.n]
+    used = [part for part in groups if part.n]
     if len(used) < 2:
-        raise ValueError(f"parts must hold at least 2 groups of samples; got {len(used)}.")
-    sets = _checked(used[0], blocks)
-    c = used[0].n_channels
-    weights = _readout(readout, c)
-    left, whole = np.zeros(len(sets)), np.zeros(len(sets))
-    for index, part in enumerate(used):
-        others = merge(used[:index] + used[index + 1 :])
-        fit = regress_on_other_blocks(others, sets, ridge=ridge)
-        n, shift = int(part.n or 0), part.mean[:c] - others.mean[:c]
-        second = part.cov[:c, :c] * (n - 1) + n * np.outer(shift, shift)
-        residual = np.eye(c) - fit.coefficients
-        for b, block in enumerate(sets):
-            reading = weights[:, block]
-            error = reading @ residual[block]
-            left[b] += np.sum((error @ second) * error)
-            whole[b] += np.sum((reading @ second[np.ix_(block, block)]) * reading)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(whole > 0, 1 - left / whole, np.nan))
-
-
-@dataclass(frozen=True)
-class _Block:
-    """One block: informations, and (d, d) what the others leave of its correlation."""
-
-    peers: float
-    predictability: float
-    task: float
-    task_given_others: float
-    left: Float
+        raise ValueError(f"groups must hold at least 2 groups of samples; got {len(used)}.")
+    total = merge(used)
+    sets, weights = checked_blocks(total, blocks), readout_weights(readout, total.n_channels)
+    joint = _Joint(_live_layer(total), total, used)
+    whole = _evaluate(joint, total, sets, weights, noise, None)
+    draws = [
+        _evaluate(joint, merge(used[:g] + used[g + 1 :]), sets, weights, noise, g)
+        for g in range(len(used))
+    ]
+    return whole, draws
 
 
 class _Joint:
-    """Correlations of live channels and white targets, in which blocks are conditioned."""
+    """Scaled channels and white targets of one layer, in which blocks are conditioned."""
 
-    def __init__(self, layer: Standardized, samples: int | None) -> None:
-        loadings = layer.loadings
-        self.c, self.q = loadings.shape
-        self.matrix = np.block([[layer.correlation, loadings], [loadings.T, np.eye(self.q)]])
+    def __init__(self, layer: Standardized, total: Moments, groups: Sequence[Moments]) -> None:
+        c = total.n_channels
+        self.layer = layer
+        white = whitening(total.cov[c:, c:])
+        self.c, self.q = layer.live.size, white.shape[1]
         self.targets = np.arange(self.c, self.c + self.q)
-        self.samples = samples
-        everything, self.rank = self.left(self.targets, np.arange(self.c))
-        self.all_say = _information(np.eye(self.q), everything)[0]
+        change = np.zeros((len(total.mean), self.c + self.q))
+        change[layer.live, np.arange(self.c)] = 1 / np.sqrt(layer.power[layer.live])
+        change[c:, self.c :] = white
+        self.whole = change.T @ total.cov @ change
+        self.fits: list[tuple[Float, Float]] = []
+        """Covariance of all groups but one, and second moment of that one about their mean."""
+        for g, part in enumerate(groups):
+            others = merge([*groups[:g], *groups[g + 1 :]])
+            n, shift = int(part.n or 0), part.mean - others.mean
+            second = part.cov * (n - 1) / n + np.outer(shift, shift)
+            self.fits.append((change.T @ others.cov @ change, change.T @ second @ change))
+        fewest = min((int(total.n or 0) - int(part.n or 0) for part in groups), default=0)
+        self.few = bool(groups) and fewest < self.c + self.q + LEAST_SPARE
+        self._left: dict[tuple[bytes, bytes], list[list[Float]]] = {}
 
-    def left(self, left: Index, right: Index) -> tuple[Float, int]:
-        """What a regression on `right` leaves of the covariance of `left`; the rank of `right`."""
-        own = self.matrix[np.ix_(left, left)]
-        if not right.size:
-            return own, 0
-        inverse, rank = _inverse(self.matrix[np.ix_(right, right)])
-        cross = self.matrix[np.ix_(left, right)]
-        return own - cross @ inverse @ cross.T, rank
+    def left(self, left: Index, right: Index, without: int | None) -> list[Float]:
+        """What regressions on `right` leave of `left`: on their own samples, and on others'."""
+        if not self.fits:
+            return [_residual(self.whole, left, right)[0]]
+        key = left.tobytes(), right.tobytes()
+        if key not in self._left:
+            pairs = [_residual(*fit, left, right) for fit in self.fits]
+            self._left[key] = [[pair[side] for pair in pairs] for side in (0, 1)]
+        inside, outside = self._left[key]
+        if without is None:
+            return [np.mean(inside, axis=0), np.mean(outside, axis=0)]
+        return [inside[without], np.mean(outside[:without] + outside[without + 1 :], axis=0)]
 
-    def block(self, inside: Index) -> _Block:
-        """Evaluate one block."""
-        others = np.setdiff1d(np.arange(self.c), inside)
-        both, rank = self.left(np.concatenate([inside, self.targets]), others)
-        d = inside.size
-        left, unsaid = both[:d, :d], both[d:, d:]
-        peers, own = _information(self.matrix[np.ix_(inside, inside)], left)
-        few = self.samples is not None and self.samples <= self.c + self.q
-        if self.samples is not None:
-            left = left * (self.samples - 1) / max(self.samples - 1 - rank, 1)
-        task = given = np.nan
-        if self.q:
-            without = _information(np.eye(self.q), unsaid)[0]
-            alone = _information(np.eye(self.q), self.left(self.targets, inside)[0])[0]
-            task = self.corrected(alone, self.q, own)
-            if np.isfinite(self.all_say):
-                given = self.corrected(self.all_say, self.q, self.rank)
-                given -= self.corrected(without, self.q, rank)
-        peers = self.corrected(peers, own, rank)
-        explained = 1 - np.exp(-2 * peers / max(own, 1))
-        return _Block(
-            _finite(peers),
-            float("nan") if few else float(explained),
-            _finite(task),
-            _finite(given),
-            np.full_like(left, np.nan) if few else left,
+    def covariance(self, left: Index, without: int | None) -> Float:
+        """Covariance of all samples, or of all but one group's."""
+        joint = self.whole if without is None else self.fits[without][0]
+        return joint[np.ix_(left, left)]
+
+    def information(self, left: Index, right: Index, without: int | None) -> tuple[float, int]:
+        """I(left; right), and the number of directions of `left`; NaN from too few samples."""
+        own = self.covariance(left, without)
+        found = [_information(own, residual) for residual in self.left(left, right, without)]
+        information = float(np.mean([value for value, _ in found]))
+        return (float("nan") if self.few else information), found[0][1]
+
+
+def _evaluate(
+    joint: _Joint,
+    moments: Moments,
+    sets: Sequence[Index],
+    weights: Float,
+    noise: str | float,
+    without: int | None,
+) -> BlockAxes:
+    layer, count = joint.layer, len(sets)
+    inside = [live_of(layer, block) for block in sets]
+    everything = np.arange(joint.c)
+    sigma = reference_noise(np.diagonal(moments.cov)[layer.live], noise)
+    found = {each.name: np.full(count, np.nan) for each in fields(BlockAxes)}
+    overlaps = np.zeros((count, count))
+    told = joint.information(joint.targets, everything, without)[0]
+    for b, block in enumerate(sets):
+        own, others = moments.cov[np.ix_(block, block)], np.setdiff1d(everything, inside[b])
+        found["signal_power"][b] = np.trace(own)
+        capture = 0.5 * np.linalg.slogdet(np.eye(len(own)) + own / sigma)[1]
+        found["input_capture"][b] = capture
+        peers, directions = joint.information(inside[b], others, without)
+        found["peer_information"][b] = _finite(peers)
+        found["peer_predictability"][b] = 1 - np.exp(-2 * peers / max(directions, 1))
+        # in units of the scaled channels
+        reading = weights[:, layer.live[inside[b]]] * np.sqrt(layer.power[layer.live[inside[b]]])
+        lost, *kept = (
+            float(np.sum((reading @ cov) * reading))
+            for cov in (
+                joint.covariance(inside[b], without),
+                *joint.left(inside[b], others, without),
+            )
         )
+        if lost > 0 and not joint.few:
+            left = float(np.prod(np.maximum(kept, 0.0)) ** (1 / len(kept)))
+            found["recoverable"][b] = 1 - left / lost
+        for other in range(b):
+            shared = joint.information(inside[b], inside[other], without)[0]
+            overlaps[b, other] = overlaps[other, b] = _finite(shared)
+        if joint.q:
+            said = joint.information(joint.targets, inside[b], without)[0]
+            unsaid = joint.information(joint.targets, others, without)[0]
+            found["task_information"][b] = _finite(said)
+            if np.isfinite(told):
+                found["conditional_task_information"][b] = told - unsaid
+    found["peer_overlap"] = overlaps.sum(axis=1) / (count - 1)
+    return BlockAxes(**found)
 
-    def overlaps(self, blocks: Sequence[Index]) -> Float:
-        """(B,) mean information that each block shares with each other one."""
-        shared = np.zeros((len(blocks), len(blocks)))
-        for i, first in enumerate(blocks):
-            for j, second in enumerate(blocks[:i]):
-                own = self.matrix[np.ix_(first, first)]
-                left, rank = self.left(first, second)
-                information, ours = _information(own, left)
-                shared[i, j] = shared[j, i] = self.corrected(information, ours, rank)
-        shared[np.isinf(shared)] = np.nan
-        return np.asarray(shared.sum(axis=1) / (len(blocks) - 1))
 
-    def corrected(self, information: float, p: int, q: int) -> float:
-        """Subtract the bias of an information between p and q directions; NaN from too few."""
-        if self.samples is None or p == 0 or q == 0 or np.isinf(information):
-            return information
-        if self.samples < p + q + 1:
-            return float("nan")
-        return information - gaussian_information_bias(self.samples, p, q)
+def _residual(joint: Float, *rest: Any) -> list[Float]:
+    """What a regression fitted on `joint` leaves there, and on the second moments that follow."""
+    *others, left, right = rest
+    coefficients = joint[np.ix_(left, right)] @ pseudo_inverse(joint[np.ix_(right, right)])
+    change = np.zeros((left.size, len(joint)))
+    change[np.arange(left.size), left] = 1
+    change[:, right] -= coefficients
+    return [np.asarray(change @ second @ change.T) for second in (joint, *others)]
 
 
 def _information(whole: Float, left: Float) -> tuple[float, int]:
@@ -293,7 +255,7 @@ def _information(whole: Float, left: Float) -> tuple[float, int]:
     shares = np.linalg.eigvalsh(white.T @ left @ white)
     if shares.size and shares[0] < DETERMINED:
         return float("inf"), int(kept.sum())
-    return float(-0.5 * np.log(np.minimum(shares, 1.0)).sum()), int(kept.sum())
+    return float(-0.5 * np.log(shares).sum()), int(kept.sum())
 
 
 def _finite(information: float) -> float:
@@ -301,43 +263,10 @@ def _finite(information: float) -> float:
     return float("nan") if np.isinf(information) else information
 
 
-def _inverse(matrix: Float) -> tuple[Float, int]:
-    """The (pseudo-)inverse of a correlation matrix, and its rank."""
-    inverse = well_conditioned_inverse(matrix)
-    if inverse is not None:
-        return inverse, len(matrix)
-    values, vectors = np.linalg.eigh(matrix)
-    kept = values > RANK_TOLERANCE * values[-1]
-    basis = vectors[:, kept]
-    return np.asarray((basis / values[kept]) @ basis.T), int(kept.sum())
-
-
-def _checked(moments: Moments, blocks: Sequence[ArrayLike]) -> list[Index]:
-    instance("moments", moments, Moments, "Build one with Moments.from_samples.")
-    sets = [
-        indices(f"blocks[{b}]", block, moments.n_channels, distinct=True)
-        for b, block in enumerate(blocks)
-    ]
-    if len(sets) < 2:
-        raise ValueError(f"blocks must be at least two, each the others' peers; got {len(sets)}.")
-    joined, times = np.unique(np.concatenate(sets), return_counts=True)
-    if times.max() > 1:
-        twice = joined[times > 1][0]
-        raise ValueError(f"blocks must be disjoint; channel {twice} is in more than one.")
-    return sets
-
-
-def _readout(readout: ArrayLike | None, c: int) -> Float:
-    if readout is None:
-        return np.eye(c)
-    weights = finite_array("readout", readout, ndim=2)
-    if weights.shape[1] != c:
+def _live_layer(moments: Moments) -> Standardized:
+    layer = standardize(moments)
+    if not layer.live.size:
         raise ValueError(
-            f"readout must have {c} columns, one per channel; got shape {weights.shape}."
+            "moments have no live channel: every variance is 0. Check that the layer is reached."
         )
-    return weights
-
-
-def _live(layer: Standardized, block: Index) -> Index:
-    """Where the live channels of a block are among all live channels."""
-    return np.flatnonzero(np.isin(layer.live, block)).astype(np.intp)
+    return layer

@@ -22,14 +22,14 @@ from empirical.measuring.targets import (
 )
 from empirical.reading.attention import Heads, with_readable_heads
 from empirical.reading.batches import batches, warn_of_copies
-from empirical.reading.groups import Groups, grouped_moments
+from empirical.reading.groups import grouped_moments
 from empirical.reading.hooks import evaluating
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, HeadOutputs
 from empirical.reading.recorder import Recorder
 from empirical.reading.sums import Sums
-from theory import BlockAxes, Moments, block_axes, estimate_peers, jackknife_standard_error
+from theory import BlockAxes, Moments, block_axes_of_groups, jackknife_standard_error
 from theory.shared.validation import Float, count
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def measure_heads(
     layers : attentions, by dotted name; None means all whose heads can be read, the others listed
         in `skipped`
     positions : how many random tokens of each image; all where it has no more
-    groups : of images, at least 2: for the jackknife, and for how many independent samples the
-        tokens are worth, by which informations are corrected (see `theory.block_axes`)
+    groups : of images, at least 2: for the jackknife, and since what regressions leave is judged
+        inside and outside of groups (see `theory.block_axes_of_groups`)
 
     Raises
     ------
@@ -159,12 +159,17 @@ def measure_heads(
     if target == "logit_pc1":
         parts, _ = project_to_first_component(parts)
     readouts = {heads.name: heads.readout(twin) for heads in found}
-    axes, replicates = {}, {}
+    axes: dict[str, BlockAxes] = {}
+    replicates: dict[str, dict[str, Float]] = {}
     for heads in found:
-        name = heads.name
-        axes[name], replicates[name] = _evaluate(
-            parts[name], heads, readouts[name], noise, recorder.n_images
-        )
+        name, blocks = heads.name, list(heads.blocks)
+        try:
+            axes[name], draws = block_axes_of_groups(
+                list(parts[name]), blocks, readout=readouts[name], noise=noise
+            )
+        except ValueError as error:
+            raise ValueError(f"attention {name!r}: {error}") from error
+        replicates[name] = {q: np.stack([getattr(draw, q) for draw in draws]) for q in QUANTITIES}
     moments = {name: part.total() for name, part in parts.items()}
     samples = {name: (part.n or 0) / part.n_channels for name, part in moments.items()}
     warn_of_few(samples, recorder.n_images)
@@ -179,23 +184,3 @@ def measure_heads(
         settings,
         frozenset(digests),
     )
-
-
-def _evaluate(
-    parts: Groups, heads: Heads, readout: Float, noise: str | float, images: int
-) -> tuple[BlockAxes, dict[str, Float]]:
-    """Quantities of all heads from all groups, and from all but one at a time."""
-    total = parts.total()
-    per_image = (total.n or 0) / images
-    options: dict[str, Any] = {"readout": readout, "noise": noise}
-    blocks = list(heads.blocks)
-    try:
-        worth = estimate_peers(list(parts), samples_per_image=per_image).effective_samples
-        whole = block_axes(total, blocks, samples=worth, **options)
-    except ValueError as error:
-        raise ValueError(f"attention {heads.name!r}: {error}") from error
-    fewer = worth * (1 - 1 / len(parts))
-    draws = [
-        block_axes(parts.without(g), blocks, samples=fewer, **options) for g in range(len(parts))
-    ]
-    return whole, {q: np.stack([getattr(draw, q) for draw in draws]) for q in QUANTITIES}
