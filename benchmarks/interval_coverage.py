@@ -6,8 +6,9 @@ from a jackknife over 10 groups (Student quantile with 9 degrees of freedom). Pr
 intervals that hold the truth.
 
 Then E_i from few images: bias of the plug-in estimate and of the one that is taken by default, and
-coverage of its intervals, over images, positions per image and how alike they are, for pairs of
-channels with E = 0 or .5. The last line is one JSON object.
+coverage of two intervals, over images, positions per image and how alike they are, for pairs of
+channels with E = 0 or .5: around the estimate by the jackknife, and `predictability_interval` of
+data sets that are not listed as of few samples. The last line is one JSON object.
 
     python benchmarks/interval_coverage.py [--sets 2000] [--n 400] [--few 40]
 """
@@ -31,6 +32,7 @@ from theory import (
     jackknife,
     jackknife_standard_error,
     merge,
+    predictability_interval,
 )
 
 GROUPS = 10
@@ -70,16 +72,25 @@ def delta_variances(values: np.ndarray, n: int) -> np.ndarray:
     return np.array(result)
 
 
-def few_images(sets: int, channels: int = 64) -> list[dict[str, float]]:
+def few_images(sets: int, channels: int = 64) -> list[dict[str, float | None]]:
     """One row per setting of images, positions, likeness and truth."""
     rows, rng = [], np.random.default_rng(1)
-    columns = {"images": 7, "positions": 9, "alike": 6, "E": 4, "plug-in": 8, "bias": 7, "held": 6}
+    columns = {
+        "images": 7,
+        "positions": 9,
+        "alike": 6,
+        "E": 4,
+        "plug-in": 8,
+        "bias": 7,
+        "jackknife": 9,
+        "held": 6,
+    }
     print("\n" + " ".join(f"{name:>{width}}" for name, width in columns.items()))
     for per_channel, (positions, alike), truth in product(
         (1, 2, 4, 8), ((1, 0.0), (16, 0.0), (16, 0.5), (16, 0.9)), (0.0, 0.5)
     ):
         images = per_channel * channels
-        found, plug_in, held, listed = [], [], [], 0
+        found, plug_in, jack, held, listed = [], [], [], [], 0
         for _ in range(sets):
             z = np.sqrt(alike) * rng.standard_normal((images, 1, channels))
             z = z + np.sqrt(1 - alike) * rng.standard_normal((images, positions, channels))
@@ -100,8 +111,15 @@ def few_images(sets: int, channels: int = 64) -> list[dict[str, float]]:
             error = jackknife_standard_error(np.stack(without))
             found.append(axes.peer_predictability)
             plug_in.append(plain)
-            held.append(np.abs(found[-1] - truth) <= stats.t.ppf(0.975, GROUPS - 1) * error)
-            listed += "few_samples" in axes.affected
+            jack.append(np.abs(found[-1] - truth) <= stats.t.ppf(0.975, GROUPS - 1) * error)
+            if "few_samples" in axes.affected:
+                listed += 1
+                continue
+            n = known.effective_samples if positions > 1 else images
+            low, high = predictability_interval(
+                found[-1], error, n=n, peers=channels - 1, groups=GROUPS
+            )
+            held.append((low <= truth) & (truth <= high))
         row = {
             "images_per_channel": per_channel,
             "positions": positions,
@@ -109,13 +127,16 @@ def few_images(sets: int, channels: int = 64) -> list[dict[str, float]]:
             "truth": truth,
             "plug_in_bias": float(np.mean(plug_in) - truth),
             "bias": float(np.mean(found) - truth),
-            "coverage": float(np.mean(held)),
+            "jackknife": float(np.mean(jack)),
+            "coverage": float(np.mean(held)) if held else np.nan,
             "listed": listed / sets,
         }
-        rows.append({key: round(value, 4) for key, value in row.items()})
+        rows.append({k: None if np.isnan(v) else round(v, 4) for k, v in row.items()})
         print(
             f"{images:7d} {positions:9d} {alike:6.1f} {truth:4.1f} {row['plug_in_bias']:8.3f} "
-            f"{row['bias']:7.3f} {row['coverage']:6.3f}{' listed' if row['listed'] > 0.5 else ''}"
+            f"{row['bias']:7.3f} {row['jackknife']:9.3f} {row['coverage']:6.3f}"
+            f"{' listed' if row['listed'] > 0.5 else ''}",
+            flush=True,
         )
     return rows
 

@@ -12,7 +12,7 @@ from scipy import optimize
 from sim.spectra import variance_shares
 from sim.tasks import Population
 from theory import initial_coupling
-from theory.shared.validation import Float, count, finite_array, one_of, positive
+from theory.shared.validation import Float, count, finite_array, one_of, positive, truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +69,7 @@ class Network:
     train_readout: bool = True
 
     def __post_init__(self) -> None:
+        truth("train_readout", self.train_readout)
         count("width", self.width, least=2)
         count("depth", self.depth, least=2)
         one_of("nonlinearity", self.nonlinearity, ("linear", "relu"))

@@ -17,7 +17,7 @@ from sim.networks import Network
 from sim.tasks import Mixture, Regression, Task
 from sim.trajectory import Trajectory, measured_trajectory
 from theory import QUANTITIES
-from theory.shared.validation import Float, count, indices, instance, one_of, positive
+from theory.shared.validation import Float, count, indices, instance, one_of, positive, truth
 
 MOST_SEEDS = 10_000_000
 
@@ -94,6 +94,8 @@ def simulate(
     >>> run.coupling().shape == (2, run.steps.size), bool((run.loss[:, -1] < run.loss[:, 0]).all())
     (True, True)
     """
+    truth("quantities", quantities)
+    truth("hull", hull)
     names = _seeds(seeds)
     _check(task, network, batch, samples, layer)
     marks = record_steps(steps, records)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from theory.formulas import catalogue, find_closed_form
     from theory.formulas.closed_form import ClosedForm
     from theory.hull import Hull, compact_hull
+    from theory.intervals import predictability_interval
     from theory.lesion_identities import (
         LesionDamage,
         least_squares_readout,
@@ -117,6 +118,7 @@ __all__ = [
     "null_maximum_information",
     "oas_intensity",
     "output_coupling",
+    "predictability_interval",
     "quantities",
     "readout_error",
     "recovered_outside",

@@ -15,14 +15,7 @@ from theory.hull import compact_hull
 from theory.moments import Moments
 from theory.pairs import nearest_peers, overlap, pairwise_excess
 from theory.quantity import TARGET_AXIS, ChannelAxes
-from theory.shared.validation import (
-    Float,
-    count,
-    finite_array,
-    instance,
-    one_of,
-    positive,
-)
+from theory.shared.validation import Float, count, finite_array, instance, one_of, positive, truth
 from theory.standardize import COPY_TOLERANCE, Standardized, standardize
 
 LARGEST_RIDGE = 1e6
@@ -87,6 +80,8 @@ def channel_axes(
     >>> bool(np.isclose(axes.task_information[0], -0.5 * np.log(1 - 0.25)))
     True
     """
+    truth("hull", hull)
+    truth("bias_correction", bias_correction)
     _check(moments, ridge, peers, top, bias_correction)
     how = _how(estimate, groups, samples_per_image, ridge, bias_correction)
     c = moments.n_channels
@@ -105,7 +100,7 @@ def channel_axes(
         # every channel fits every other: what peers explain cannot be seen
         predictability = np.full(layer.live.size, np.nan)
     local = _local_axis(layer, predictability, ridge, hull)
-    target = _target_axis(layer, inverse, peers, top) if moments.n_targets else {}
+    target, doubts = _target_axis(layer, inverse, peers, top) if moments.n_targets else ({}, {})
     if target and how == "in_out" and estimates is not None:
         target["conditional_task_information"] = estimates.conditional[layer.live]
     n = _independent(moments, estimates, samples_per_image)
@@ -121,7 +116,7 @@ def channel_axes(
         quantities[name][layer.live] = values
     if not target:
         quantities |= {name: np.full(c, np.nan) for name in TARGET_AXIS}
-    affected = _affected(layer, inverse, quantities, bool(target), n)
+    affected = _affected(layer, inverse, quantities, doubts, n)
     return ChannelAxes(**quantities, affected=affected, noise_power=noise_power, n=moments.n)
 
 
@@ -205,13 +200,20 @@ def _local_axis(
     return values
 
 
-def _target_axis(layer: Standardized, inverse: Precision, peers: int, top: int) -> dict[str, Float]:
-    """Target axis of the live channels; infinite informations are NaN."""
+def _target_axis(
+    layer: Standardized, inverse: Precision, peers: int, top: int
+) -> tuple[dict[str, Float], dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]]:
+    """Target axis of the live channels, with NaN for what is infinite or undecided.
+
+    And who is: by itself or with a peer, and with all peers.
+    """
     explained = (layer.loadings**2).sum(axis=1)
     information = np.full_like(explained, np.nan)
     open_ = explained < 1 - max(COPY_TOLERANCE, layer.target_rounding)
     information[open_] = -0.5 * np.log1p(-explained[open_])
-    conditional = conditional_information(layer.loadings, inverse, layer.target_rounding)[0]
+    conditional, determined, undecided = conditional_information(
+        layer.loadings, inverse, layer.target_rounding
+    )
     nearest, chosen = nearest_peers(layer.correlation, peers)
     if nearest.shape[1] == 0:  # the only live channel of its layer
         zeros = np.zeros_like(explained)
@@ -231,13 +233,20 @@ def _target_axis(layer: Standardized, inverse: Precision, peers: int, top: int) 
         shared = np.minimum(alone[:, None], alone[nearest])
         redundancy = np.mean(shared, axis=1, where=chosen)
         redundancy[np.isinf(redundancy)] = np.nan
-    return {
+    beyond = np.isinf(excess)
+    doubts = {
+        "target_determined": (~open_ | beyond, determined),
+        "undecided": (np.isnan(excess), undecided),
+    }
+    excess[beyond] = np.nan
+    values = {
         "task_information": information,
         "target_excess": excess,
         "conditional_task_information": conditional,
         "task_redundancy": redundancy,
         "task_unique": information - redundancy,
     }
+    return values, doubts
 
 
 def _how(
@@ -288,7 +297,7 @@ def _affected(
     layer: Standardized,
     inverse: Precision,
     quantities: Mapping[str, Float],
-    has_target: bool,
+    doubts: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]],
     n: float | None,
 ) -> dict[str, tuple[int, ...]]:
     def listed(mask: NDArray[np.bool_]) -> tuple[int, ...]:
@@ -304,13 +313,6 @@ def _affected(
         "collinear": listed(inverse.collinear & ~unknown),
         "few_samples": listed(unknown | few),
     }
-    if has_target:
-        _, determined, undecided = conditional_information(
-            layer.loadings, inverse, layer.target_rounding
-        )
-        determined, undecided = determined & ~unknown, undecided & ~unknown
-        for name in ("task_information", "target_excess"):
-            determined = determined | np.isnan(quantities[name][layer.live])
-        found["target_determined"] = listed(determined)
-        found["undecided"] = listed(undecided)
+    for kind, (few_peers, all_peers) in doubts.items():
+        found[kind] = listed(few_peers | (all_peers & ~unknown))
     return {kind: channels for kind, channels in found.items() if channels}

@@ -31,6 +31,22 @@ def _target(value: str) -> str:
     return value
 
 
+def checked_network(
+    sigma: ArrayLike, cross: ArrayLike, readout: ArrayLike, weights: ArrayLike
+) -> tuple[Float, Float, Float, Float]:
+    """Return Σ (d, d), Cov(X, T) (d, K), a (C, K) and W (C, d), or say which shapes do not fit."""
+    s = symmetric_psd("sigma", sigma)
+    c = columns("cross", cross)
+    a = columns("readout", readout)
+    w = finite_array("weights", weights, ndim=2)
+    if c.shape[0] != s.shape[0] or w.shape != (a.shape[0], s.shape[0]) or a.shape[1] != c.shape[1]:
+        raise ValueError(
+            "Shapes must be sigma (d, d), cross (d, K), readout (C, K), weights (C, d); got "
+            f"{s.shape}, {c.shape}, {a.shape}, {w.shape}."
+        )
+    return s, c, a, w
+
+
 def exponential_gain(rate: ArrayLike, t: ArrayLike) -> Float:
     """∫₀ᵗ e^(−rate·s) ds = (1 − e^(−rate·t)) / rate, and t where the rate is 0.
 
@@ -183,15 +199,7 @@ def fixed_readout_flow(
     >>> flow.weights(1.0).round(6)
     array([[0.632121, 0.367879]])
     """
-    s = symmetric_psd("sigma", sigma)
-    c = columns("cross", cross)
-    a = columns("readout", readout)
-    w = finite_array("weights", weights, ndim=2)
-    if c.shape[0] != s.shape[0] or w.shape != (a.shape[0], s.shape[0]) or a.shape[1] != c.shape[1]:
-        raise ValueError(
-            "Shapes must be sigma (d, d), cross (d, K), readout (C, K), weights (C, d); got "
-            f"{s.shape}, {c.shape}, {a.shape}, {w.shape}."
-        )
+    s, c, a, w = checked_network(sigma, cross, readout, weights)
     rates, modes = np.linalg.eigh(s)
     rates = np.where(rates > 1e-14 * rates[-1], rates, 0.0)
     output_rates, output_modes = np.linalg.eigh(a.T @ a)

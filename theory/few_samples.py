@@ -32,6 +32,10 @@ LEAST_PRODUCT = 0.3
 """Of inside and outside over σ⁴; where likeness within images takes more than that, the estimate
 would rest on the correction."""
 
+DETERMINED = 1e3
+"""Variance of a target over what all channels leave of it, up to which a difference of inverses
+keeps 12 digits or so."""
+
 ENOUGH = 4
 """Effective samples per channel below which a layer is listed as "few_samples": intervals are only
 known to cover from there on."""
@@ -110,29 +114,27 @@ def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) 
     white = whitening(total.cov[total.n_channels :, total.n_channels :])
     if total.n_targets:
         used = [part.project_targets(white) for part in used]
-    channels = [_Scatter(part, where, scale) for part in used]
-    effect = design_effect(channels) if len(channels) > 1 else 1.0
+    groups = [_Scatter(part, where, scale, white.shape[1]) for part in used]
+    effect = _effect(groups, where.size) if len(groups) > 1 else 1.0
     likeness = likeness_of(effect, samples_per_image)
     few = int(total.n or 0) - 1 < layer.live.size
     open_ = ~inverse.collinear[inverse.basis]
     found = PeerEstimates.unknown(total.n_channels, len(used), int(total.n or 0) / max(1.0, effect))
     if not few:
         found.say_determined(determined)
-    alone = None if few or not open_.any() else _in_out(channels, likeness, samples_per_image)
+    if few or not open_.any():
+        return found
+    alone, both = _in_out(groups, where.size, likeness, samples_per_image)
     if alone is None:
         return found
-    power = np.stack([_without(channels, g) for g in range(len(used))])
     found.predictability[where[open_]] = 1 - alone.variance[open_]
+    power = _power_without(groups)[:, : where.size]
     found.predictability_replicates[:, where[open_]] = (1 - alone.replicates / power)[:, open_]
     found.recoverable[where[open_]] = 1 - alone.outside[open_]
-    if total.n_targets:
-        joint = [_Scatter(part, where, scale, white.shape[1]) for part in used]
-        both = _in_out(joint, likeness, samples_per_image)
-        if both is not None:
-            ratio = alone.variance / both.variance[: where.size]
-            ratios = alone.replicates / both.replicates[:, : where.size]
-            found.conditional[where[open_]] = 0.5 * np.log(ratio[open_])
-            found.conditional_replicates[:, where[open_]] = 0.5 * np.log(ratios[:, open_])
+    if both is not None:
+        ratio, ratios = alone.variance / both.variance, alone.replicates / both.replicates
+        found.conditional[where[open_]] = 0.5 * np.log(ratio[open_])
+        found.conditional_replicates[:, where[open_]] = 0.5 * np.log(ratios[:, open_])
     return found
 
 
@@ -146,71 +148,117 @@ class _Variances:
 
 
 class _Scatter:
-    """One group's scatter of scaled channels, and of white targets, about its mean."""
+    """One group's scatter of scaled channels, then of white targets, about its mean."""
 
-    def __init__(
-        self, part: Moments, index: NDArray[np.intp], scale: Float, targets: int = 0
-    ) -> None:
+    def __init__(self, part: Moments, index: NDArray[np.intp], scale: Float, targets: int) -> None:
         keep = np.concatenate([index, part.n_channels + np.arange(targets)]).astype(np.intp)
         factor = np.concatenate([scale, np.ones(targets)])
         self.n = int(part.n or 0)
         self.mean = part.mean[keep] * factor
-        self.scatter = part.cov[np.ix_(keep, keep)] * np.outer(factor, factor) * (self.n - 1)
-
-    def about(self, point: Float) -> Float:
-        """Return the scatter about some point."""
-        shift = self.mean - point
-        return np.asarray(self.scatter + self.n * np.outer(shift, shift))
+        self.scatter = part.cov[np.ix_(keep, keep)] * (factor * (self.n - 1))
+        self.scatter *= factor[:, None]
 
 
 def _pooled(groups: Sequence[_Scatter]) -> tuple[int, Float, Float]:
-    """Samples, mean, and scatter about it of all groups."""
-    total = sum(group.n for group in groups)
-    mean = np.asarray(sum(group.n * group.mean for group in groups) / total)
-    return total, mean, np.asarray(sum(group.about(mean) for group in groups))
+    """Samples of all groups, (G, p) means of groups less the mean of all, and scatter about it."""
+    counts = np.array([group.n for group in groups])
+    means = np.array([group.mean for group in groups])
+    total = int(counts.sum())
+    shifts = means - counts @ means / total
+    scatter = shifts.T @ (shifts * counts[:, None])
+    for group in groups:
+        scatter += group.scatter
+    return total, shifts, scatter
 
 
-def _rest(group: _Scatter, total: int, mean: Float, scatter: Float) -> tuple[int, Float, Float]:
-    """Samples, mean and covariance of all groups but one."""
-    n = total - group.n
-    others = (total * mean - group.n * group.mean) / n
-    left = scatter - group.about(mean) - n * np.outer(others - mean, others - mean)
-    return n, others, left / (n - 1)
-
-
-def _without(groups: Sequence[_Scatter], index: int) -> Float:
-    return np.asarray(np.diagonal(_rest(groups[index], *_pooled(groups))[2]))
+def _power_without(groups: Sequence[_Scatter]) -> Float:
+    """(G, p) variances without one group at a time."""
+    total, shifts, scatter = _pooled(groups)
+    own = np.array([np.diagonal(group.scatter) for group in groups])
+    n = np.array([[group.n] for group in groups])
+    left = np.diagonal(scatter) - own - n * total / (total - n) * shifts**2
+    return np.asarray(left / (total - n - 1))
 
 
 def _in_out(
-    groups: Sequence[_Scatter], likeness: float, samples_per_image: float
-) -> _Variances | None:
-    """Estimate each variable's variance given all others; None where the samples are too few."""
-    total, mean, scatter = _pooled(groups)
-    size = len(mean)
-    if len(groups) < 2 or total - max(group.n for group in groups) < size + LEAST_SPARE:
-        return None
-    inside, outside = np.empty((len(groups), size)), np.empty((len(groups), size))
+    groups: Sequence[_Scatter], channels: int, likeness: float, samples_per_image: float
+) -> tuple[_Variances | None, _Variances | None]:
+    """Each channel's variance given all others, alone and with the targets; None if too few."""
+    total, shifts, scatter = _pooled(groups)
+    left = total - max(group.n for group in groups)
+    targets = len(scatter) - channels if left >= len(scatter) + LEAST_SPARE else 0
+    if len(groups) < 2 or left < channels + LEAST_SPARE:
+        return None, None
+    found = np.empty((4, len(groups), channels))
     for row, group in enumerate(groups):
-        _, others, covariance = _rest(group, total, mean, scatter)
-        inverse = well_conditioned_inverse(covariance)
-        if inverse is None:
-            return None
-        diagonal = np.diagonal(inverse)
-        inside[row] = 1 / diagonal
-        held_out = group.about(others) / group.n
-        outside[row] = np.einsum("ij,ij->i", inverse @ held_out, inverse) / diagonal**2
+        n, shift = total - group.n, shifts[row]
+        others = scatter - group.scatter
+        others -= np.outer(shift * (group.n * total / n), shift)
+        others /= n - 1
+        held_out = np.outer(shift * (total / n) ** 2, shift)
+        held_out += group.scatter / group.n
+        one = _given_peers(others, held_out, channels, targets)
+        if one is None and targets:
+            targets = 0
+            one = _given_peers(others, held_out, channels, targets)
+        if one is None:
+            return None, None
+        found[:, row] = one
     used = total * (1 - 1 / len(groups))
-    product = in_out_product(size / used, likeness, samples_per_image)
-    if product < LEAST_PRODUCT:
+
+    def variances(inside: Float, outside: Float, size: int) -> _Variances | None:
+        product = in_out_product(size / used, likeness, samples_per_image)
+        if product < LEAST_PRODUCT:
+            return None
+        product *= _finite_product(used, size - 1)
+        left_out = np.array([np.delete(outside, g, axis=0).mean(0) for g in range(len(groups))])
+        return _Variances(
+            np.sqrt(inside.mean(0) * outside.mean(0) / product),
+            np.sqrt(inside * left_out / product),
+            outside.mean(0),
+        )
+
+    both = variances(found[2], found[3], channels + targets) if targets else None
+    return variances(found[0], found[1], channels), both
+
+
+def _given_peers(others: Float, held_out: Float, channels: int, targets: int) -> Float | None:
+    """(4, C) variances inside and outside given the peers, then given peers and targets.
+
+    One inverse P of both serves: that of the channels alone is its Schur complement,
+    P_YY - U W Uᵀ with U = P_YT and W = P_TT⁻¹, and so are the products with the group left out.
+    Where targets are nearly determined it would cancel, and channels are inverted by themselves.
+    """
+    c, size = channels, channels + targets
+    own = held_out[:c, :c]
+    inverse = well_conditioned_inverse(others[:size, :size])
+    if inverse is None:
         return None
-    product *= _finite_product(used, size - 1)
-    left_out = np.array([np.delete(outside, g, axis=0).mean(0) for g in range(len(groups))])
-    return _Variances(
-        np.sqrt(inside.mean(0) * outside.mean(0) / product),
-        np.sqrt(inside * left_out / product),
-        outside.mean(0),
-    )
+    p, u = inverse[:c, :c], inverse[:c, c:]
+    product = p @ own
+    if not targets:
+        inside, outside = _in_and_out(p, product)
+        return np.stack([inside, outside, inside, outside])
+    beside = held_out[:c, c:size]
+    both = _in_and_out(p, product + u @ beside.T)
+    further = p @ beside + u @ held_out[c:size, c:size]
+    both[1] += (further * u).sum(axis=1) * both[0] ** 2
+    corner = inverse[c:, c:]
+    if np.diagonal(corner).max() < DETERMINED:
+        slopes = np.linalg.solve(corner, u.T)
+        alone = _in_and_out(p - u @ slopes, product - u @ (slopes @ own))
+    else:
+        separate = well_conditioned_inverse(others[:c, :c])
+        if separate is None:
+            return None
+        alone = _in_and_out(separate, separate @ own)
+    return np.concatenate([alone, both])
+
+
+def _in_and_out(inverse: Float, product: Float) -> Float:
+    """1 / P_ii, and (P K P)_ii / P_ii² from P and P K."""
+    inside = 1 / np.diagonal(inverse)
+    return np.stack([inside, np.einsum("ij,ij->i", product, inverse) * inside**2])
 
 
 def _finite_product(n: float, p: int) -> float:
@@ -218,20 +266,29 @@ def _finite_product(n: float, p: int) -> float:
     return (n - 1 - p) * (n + 1) * (n - 2) / (n * (n - 1) * (n - p - 2))
 
 
-def design_effect(groups: Sequence[_Scatter]) -> float:
+def _effect(groups: Sequence[_Scatter], channels: int) -> float:
     """How many times covariances scatter more between groups than independent samples let them.
 
     Gaussian covariances of n independent samples scatter by (K_ii K_jj + K_ij²) / n; the ratio is
     of sums over all pairs of different channels.
     """
-    total, mean, scatter = _pooled(groups)
-    covariance = scatter / total
+    total, shifts, scatter = _pooled(groups)
+    covariance = scatter[:channels, :channels] / total
     power = np.diagonal(covariance)
-    off = ~np.eye(len(power), dtype=bool)
-    expected = (np.outer(power, power) + covariance**2)[off].sum()
-    if expected == 0:
+    expected = power.sum() ** 2 - power @ power + _off_diagonal(covariance)
+    if expected <= 0:
         return 1.0
-    observed = sum(
-        group.n * ((group.about(mean) / group.n - covariance)[off] ** 2).sum() for group in groups
-    )
+    observed = 0.0
+    for group, shift in zip(groups, shifts[:, :channels], strict=True):
+        apart = group.scatter[:channels, :channels] / group.n
+        apart += np.outer(shift, shift)
+        apart -= covariance
+        observed += group.n * _off_diagonal(apart)
     return float(observed / expected / (len(groups) - 1))
+
+
+def _off_diagonal(matrix: Float) -> float:
+    """Sum of the squares off the diagonal."""
+    copy = matrix.copy()
+    np.fill_diagonal(copy, 0.0)
+    return float(np.vdot(copy, copy))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from theory._conditional import SMALLEST, TRUSTED
 from theory.shared.validation import Float
 from theory.standardize import COPY_TOLERANCE
 
@@ -75,7 +76,8 @@ def pairwise_excess(
         share = (h_low - 2 R H + R² h_high - (h_low h_high - H²)) / ((1 - R²)(1 - h_high)),
 
     with H = G Gᵀ and h its diagonal (for a scalar target h_low h_high = H² and the numerator is
-    the square (g_low - R g_high)²). Copies have excess 0; a pair that determines the target, NaN.
+    the square (g_low - R g_high)²). Copies have excess 0, a pair that determines the target an
+    infinite one; NaN where the two are so nearly copies that rounding decides.
 
     Parameters
     ----------
@@ -104,10 +106,14 @@ def pairwise_excess(
         numerator[close] = _from_vectors(r, loadings, explained, peers, close)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(copies, 0.0, np.maximum(numerator, 0.0) / denominator)
+        uncertain = share * (ROUNDING / unshared)
         rounding = ROUNDING / unshared + (ROUNDING + target_rounding) / unexplained
         determined = ~copies & (share >= 1 - rounding)
-    share[determined | (unexplained <= COPY_TOLERANCE)] = np.nan
-    result: Float = -0.5 * np.log1p(-share)
+    share[determined | (unexplained <= COPY_TOLERANCE)] = 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: Float = -0.5 * np.log1p(-share)
+        uncertain /= 2 * (1 - share)
+    result[(uncertain > TRUSTED * np.maximum(result, SMALLEST)) & (share < 1)] = np.nan
     return result
 
 

@@ -83,7 +83,8 @@ class ChannelAxes:
         "target_determined": it determines the target, alone or with a peer or with all peers.
             The information in question, infinite as far as double precision tells, is NaN.
         "undecided": its peers all but determine it, or all channels the target, so nearly that
-            rounding is more than a thousandth of the conditional information, which is NaN.
+            rounding is more than a thousandth of the conditional information, or one peer so
+            nearly that it is of the excess, which is NaN.
 
     `noise_power` is σ0²; `n` the sample count, None for a population.
     """

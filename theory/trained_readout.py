@@ -12,7 +12,8 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
-from theory.shared.validation import Float, columns, finite_array, positive, symmetric_psd
+from theory.dynamics import checked_network
+from theory.shared.validation import Float, finite_array, positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +75,7 @@ def trained_readout_flow(
     >>> path.output[-1, :, 0].round(6), bool(path.drift.max() < 1e-7)
     (array([1., 0.]), True)
     """
-    s = symmetric_psd("sigma", sigma)
-    c = columns("cross", cross)
-    a = columns("readout", readout)
-    w = finite_array("weights", weights, ndim=2)
-    if c.shape[0] != s.shape[0] or w.shape != (a.shape[0], s.shape[0]) or a.shape[1] != c.shape[1]:
-        raise ValueError(
-            "Shapes must be sigma (d, d), cross (d, K), readout (C, K), weights (C, d); got "
-            f"{s.shape}, {c.shape}, {a.shape}, {w.shape}."
-        )
+    s, c, a, w = checked_network(sigma, cross, readout, weights)
     when = finite_array("times", times, ndim=1)
     if when.size == 0 or when[0] < 0 or np.any(np.diff(when) <= 0):
         raise ValueError(f"times must increase strictly from 0 or later; got {when[:5]}.")

@@ -52,7 +52,7 @@ def measure(
     target_function(target)
     if estimate is not None:
         one_of("--estimate", estimate, ESTIMATES)
-    opened = source.open((images, images))
+    opened = source.open((images, 1))  # a folder has test images, and none of them is read here
     chosen = opened.drawn(opened.train, images)
     typer.echo(opened.accuracy_line(chosen))
     table = halving_batches(

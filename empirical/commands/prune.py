@@ -43,6 +43,9 @@ class PruneOptions:
     floor: Annotated[
         float, typer.Option(help="Least share of its channels that each layer keeps.")
     ] = 0.05
+    round_to: Annotated[
+        int, typer.Option(min=1, help="Keep multiples of so many channels, as 8 for hardware.")
+    ] = 1
 
     def check(self) -> None:
         """Refuse unknown names, with the nearest, before anything is read."""
@@ -79,6 +82,7 @@ def prune(
     from empirical.pruning.calibration import Calibration
     from empirical.pruning.criteria import criterion_rows
     from empirical.pruning.pruner import prune
+    from empirical.pruning.recovery import RECOVERIES
     from theory.shared.validation import one_of
 
     if options.criterion == "list":
@@ -88,7 +92,8 @@ def prune(
     options.check()
     target_function(target)
     exports = [one_of("--export", kind, EXPORTS) for kind in export or ()]
-    opened = source.open()
+    trains = "finetune" in RECOVERIES[options.recovery]
+    opened = source.open((None if trains else images, None))
     calibration = opened.drawn(opened.train, images)
     typer.echo(opened.accuracy_line(calibration))
     known = Calibration(
@@ -97,7 +102,7 @@ def prune(
         target=target,
         skip=tuple(skip or ()),
         coupled=coupled,
-        training=opened.train,
+        training=opened.train if trains else None,
         seed=source.seed,
         device=opened.device,
     )

@@ -103,8 +103,9 @@ class NetworkSource:
     def _network(self, images: ImageSet) -> tuple[nn.Module, CheckpointInfo | None]:
         """Build a network by name or from a checkpoint, for images like these."""
         from empirical.models import create_model
-        from empirical.training.checkpoints import load_model, load_weights
+        from empirical.training.checkpoints import load_model, load_weights, written_here
 
+        info = None
         if self.model is not None:
             network = create_model(
                 self.model,
@@ -115,20 +116,26 @@ class NetworkSource:
                 seed=self.seed,
             )
             if self.checkpoint is not None:
+                info = written_here(self.checkpoint)
+                self._check_classes(info, images)
                 load_weights(network, self.checkpoint, key=self.key)
-            return network.eval(), None
+            return network.eval(), info
         if self.checkpoint is None:
             raise ValueError("model must be given where there is no checkpoint; both are missing.")
         if self.key is not None:
             raise ValueError(f"--key goes with --model and --checkpoint; got {self.key!r} alone.")
         network, info = load_model(self.checkpoint)
-        if info.class_names != images.class_names:
+        self._check_classes(info, images)
+        return network, info
+
+    def _check_classes(self, info: CheckpointInfo | None, images: ImageSet) -> None:
+        """Refuse images of other classes than those a checkpoint of twoaxis was trained on."""
+        if info is not None and info.class_names != images.class_names:
             raise ValueError(
                 f"checkpoint {str(self.checkpoint)!r} was trained on the {len(info.class_names)} "
                 f"classes of {info.data}; {images.name} has {images.classes} others. Name the data "
                 "that it was trained on."
             )
-        return network, info
 
     def _statistics(self, info: CheckpointInfo | None) -> Statistics | None:
         """Return mean and std where they are given, else those of a checkpoint's training."""

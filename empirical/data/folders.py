@@ -212,7 +212,12 @@ def _decode_parts(
 
 
 def _in_memory(_: str, shape: Shape) -> NDArray[np.uint8]:
-    check_memory(math.prod(shape), f"{shape[0]} decoded images")
+    check_memory(
+        math.prod(shape),
+        f"{shape[0]} decoded images",
+        "Use fewer images or a smaller image_size, or name a cache folder with room for them: "
+        "images are then read from there.",
+    )
     return np.empty(shape, dtype=np.uint8)
 
 

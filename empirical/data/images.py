@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from theory.shared.validation import count, positive, real_array
+from theory.shared.validation import count, finite_array, instance, positive, real_array
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class ImageSet:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        instance("name", self.name, str, "Pass text.")
+        for name in ("images", "labels"):
+            instance(name, getattr(self, name), Tensor, "Pass torch.as_tensor of it.")
+        for name, kind in (("class_names", str), ("mean", float), ("std", float)):
+            instance(name, getattr(self, name), (tuple, list), f"Pass a tuple of {kind.__name__}.")
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(
                 "images must be uint8 of shape (n, C, H, W); got "
@@ -66,8 +71,13 @@ class ImageSet:
                 f"mean and std must have one value per channel ({self.channels}); "
                 f"got {self.mean} and {self.std}."
             )
+        finite_array("mean", self.mean, ndim=1)
         for value in self.std:
             positive("std", value)
+        if len(set(self.class_names)) < self.classes:
+            raise ValueError(
+                f"class_names must differ; got {tuple(self.class_names)}. Pass one per class."
+            )
         wrong = (self.labels < 0) | (self.labels >= self.classes)
         if wrong.any():
             first = int(wrong.nonzero()[0, 0])
@@ -107,7 +117,11 @@ class ImageSet:
     def subset(self, indices: Sequence[int] | Tensor, *, name: str | None = None) -> ImageSet:
         """Return the images at `indices`, in that order, with the same statistics."""
         chosen = _checked_indices(indices, len(self))
-        check_memory(len(chosen) * self.images[:1].nbytes, f"{len(chosen)} images of {self.name}")
+        check_memory(
+            len(chosen) * self.images[:1].nbytes,
+            f"{len(chosen)} images of {self.name}",
+            "Use fewer images or a smaller image_size.",
+        )
         return ImageSet(
             name or self.name,
             self.images[chosen],
@@ -165,6 +179,7 @@ def image_loader(
     >>> images.shape, images.dtype, labels.dtype
     (torch.Size([32, 1, 8, 8]), torch.float32, torch.int64)
     """
+    instance("image_set", image_set, ImageSet, "Pass what load_data returns.")
     size = count("batch_size", batch_size)
     chosen = None
     if indices is not None:
@@ -172,8 +187,8 @@ def image_loader(
     return ImageLoader(image_set, chosen, size)
 
 
-def check_memory(needed: int, what: str) -> None:
-    """Refuse what does not fit, instead of being killed for it half-way.
+def check_memory(needed: int, what: str, remedy: str) -> None:
+    """Refuse what does not fit, with the `remedy`, instead of being killed for it half-way.
 
     Raises
     ------
@@ -183,9 +198,7 @@ def check_memory(needed: int, what: str) -> None:
     free = psutil.virtual_memory().available
     if needed > free:
         raise MemoryError(
-            f"{what} take {gib(needed)} of memory, and {gib(free)} are free. Use fewer images or a "
-            "smaller image_size, or name a cache folder with room for them: images are then read "
-            "from there, in order."
+            f"{what} take {gib(needed)} of memory, and {gib(free)} are free. {remedy}"
         )
 
 

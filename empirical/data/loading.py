@@ -12,7 +12,7 @@ from torch import Tensor
 
 from empirical.data.folders import DEFAULT_CACHE, read_folder
 from empirical.data.images import ImageLoader, ImageSet, channel_statistics, image_loader
-from theory.shared.validation import count
+from theory.shared.validation import count, path_of, truth
 
 __all__ = ["NAMED", "ImageLoader", "ImageSet", "image_loader", "load_data"]
 
@@ -71,7 +71,14 @@ def load_data(
     >>> len(train), len(test), train.classes, tuple(train.images.shape[1:])
     (1198, 599, 10, (1, 8, 8))
     """
+    path_of("data", source)
     name = os.fspath(source)
+    truth("download", download)
+    if not isinstance(images, tuple) or len(images) != 2:
+        raise TypeError(
+            f"images must be two numbers, of training and of test images; got {images!r}. Pass "
+            "(None, None) for all."
+        )
     count("seed", seed, least=0)
     if name == "digits":
         return _digits(seed)

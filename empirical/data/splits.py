@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from empirical.data.images import ImageSet
-from theory.shared.validation import count, within
+from theory.shared.validation import count, instance, within
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ def split_data(
     >>> [len(part) for part in (parts.fit, parts.calibration, parts.selection, parts.report)]
     [1078, 200, 120, 599]
     """
+    for name, given in (("train", train), ("test", test)):
+        instance(name, given, ImageSet, "Pass what load_data returns.")
     wanted = count("calibration", calibration)
     within("selection", selection, "[0, 1)")
     count("seed", seed, least=0)
@@ -97,3 +99,9 @@ def stratified_draw(
         members = order[labels[order] == label]
         ranks[members] = (np.arange(len(members)) + rng.random()) / len(members)
     return np.argsort(ranks, kind="stable")[:size]
+
+
+def stratified_subset(images: ImageSet, size: int, seed: int) -> ImageSet:
+    """Return `size` of `images`, or all where there are fewer, as `stratified_draw` draws them."""
+    drawn = stratified_draw(images.labels.numpy(), size, np.random.default_rng(seed))
+    return images.subset(torch.from_numpy(drawn))

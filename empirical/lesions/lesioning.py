@@ -18,7 +18,7 @@ from empirical.lesions.table import LesionTable
 from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter, opened
-from theory.shared.validation import count, one_of, positive
+from theory.shared.validation import count, instance, one_of, positive, shown
 
 KINDS = ("mean", "zero", "resample")
 EXAMPLES = 4
@@ -183,6 +183,8 @@ def names_of(
     layers: Sequence[str] | None, channels: Mapping[str, Sets] | None
 ) -> Sequence[str] | None:
     """Return the layers asked for, by name or as keys of `channels`; None means all."""
+    if channels is not None:
+        instance("channels", channels, Mapping, "Pass {layer: channels}, as {'conv1': [0, 2]}.")
     if channels is None:
         return layers
     if layers is not None and set(layers) != set(channels):
@@ -203,6 +205,11 @@ def channel_sets(layer: Layer, channels: Mapping[str, Sets] | None) -> Tensor:
     """
     if channels is None:
         return torch.arange(layer.n_channels)[:, None]
+    if not isinstance(channels[layer.name], Iterable):
+        raise TypeError(
+            f"channels[{layer.name!r}] must be a list of channels; got "
+            f"{shown(channels[layer.name])}. Pass one such as [0, 2]."
+        )
     rows: list[list[Any]] = [np.atleast_1d(item).tolist() for item in channels[layer.name]]
     if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
         raise ValueError(
@@ -211,7 +218,7 @@ def channel_sets(layer: Layer, channels: Mapping[str, Sets] | None) -> Tensor:
         )
     for row in rows:
         for channel in row:
-            if count("channel", channel, least=0) >= layer.n_channels:
+            if count(f"channels[{layer.name!r}]", channel, least=0) >= layer.n_channels:
                 raise ValueError(
                     f"channels[{layer.name!r}] must be in 0 .. {layer.n_channels - 1}; got "
                     f"{channel}. The layer has {layer.n_channels} channels."

@@ -27,7 +27,9 @@ from theory.standardize import standardize
 
 
 def pair_relations(moments: Moments) -> dict[str, Float]:
-    """Return (C, C) "excess" S_ij in nats and "overlap" |R_ij| of all pairs; NaN on the diagonal.
+    """Return (C, C) "excess" S_ij in nats and "overlap" |R_ij| of all pairs.
+
+    NaN on the diagonal, and an excess also where a pair determines the target or is undecided.
 
     Examples
     --------
@@ -40,8 +42,9 @@ def pair_relations(moments: Moments) -> dict[str, Float]:
     c, live = moments.n_channels, layer.live
     everyone = np.broadcast_to(np.arange(live.size), (live.size, live.size))
     explained = (layer.loadings**2).sum(axis=1)
+    excess = pairwise_excess(layer.correlation, layer.loadings, explained, everyone)
     found = {
-        "excess": pairwise_excess(layer.correlation, layer.loadings, explained, everyone),
+        "excess": np.where(np.isinf(excess), np.nan, excess),
         "overlap": np.abs(layer.correlation),
     }
     result = {}

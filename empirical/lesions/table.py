@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from theory.shared.validation import instance
+
 Float = NDArray[np.float64]
 
 DAMAGES = ("loss_increase", "accuracy_drop", "margin_drop")
@@ -94,6 +96,7 @@ class LesionTable:
         Each image keeps its damages and loses which channel caused which. An analysis that still
         finds an effect on such a table finds it in its own making.
         """
+        instance("rng", rng, np.random.Generator, "Pass np.random.default_rng(seed).")
         damage = {name: values.copy() for name, values in self.damage.items()}
         for layer, kind in sorted(set(zip(self.layer, self.kind, strict=True))):
             rows = np.flatnonzero((self.layer == layer) & (self.kind == kind))

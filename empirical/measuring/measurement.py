@@ -40,7 +40,7 @@ from empirical.reading.readings import WITH_TARGET, channel_readings
 from empirical.reading.recorder import Recorder
 from empirical.reading.sums import Sums
 from empirical.reading.unmeasured import unmeasured
-from theory.shared.validation import count, one_of
+from theory.shared.validation import count, one_of, truth
 
 SAMPLES_PER_CHANNEL = 10
 """Below it a layer is warned of."""
@@ -134,6 +134,13 @@ def measure(
     >>> table.to_frame()[["layer", "channel"]].values.tolist()
     [['0', 0], ['0', 1], ['0', 2], ['0', 3]]
     """
+    for name, value in (
+        ("bias_correction", bias_correction),
+        ("hull", hull),
+        ("standard_errors", standard_errors),
+        ("progress", progress),
+    ):
+        truth(name, value)
     model = opened(model, adapt)
     place = placed(model, device)
     if groups is None:

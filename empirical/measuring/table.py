@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from theory import QUANTITIES, TARGET_AXIS, ChannelAxes, Moments, jackknife_standard_error
 from theory.shared import files
 from theory.shared.foreign import parse_json, read_arrays
-from theory.shared.validation import Float, one_of
+from theory.shared.validation import Float, one_of, path_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,6 +170,11 @@ class AxisTable:
         ValueError
             a file that is no saved AxisTable, or of format 1, whose quantities have no names
         """
+        if not path_of("path", path).is_file():
+            raise FileNotFoundError(
+                f"path must be a saved AxisTable; {str(path)!r} does not exist. Give what "
+                "AxisTable.save wrote."
+            )
         try:
             arrays = read_arrays(path)
             header = parse_json(arrays.pop("header").tobytes(), "its header")

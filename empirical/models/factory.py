@@ -56,6 +56,9 @@ class ModelSpec:
     channels: int = 3
     width: float = 1.0
 
+    def __post_init__(self) -> None:
+        _checked(self.name, self.classes, self.image_size, self.channels, self.width)
+
     def build(self, seed: int = 0) -> nn.Module:
         """Return the network with the initial weights of `seed`."""
         options = asdict(self)
@@ -124,28 +127,43 @@ def create_model(
     torch.Size([2, 10])
     """
     count("seed", seed, least=0)
-    instance("model", name, str, "Pass a name, or package.module:callable.")
+    options = _checked(name, classes, image_size, channels, width)
     builder = _builder(name)
-    options = {
+    accepted = _accepted(name, builder, options)
+    with own_generators(CPU):
+        seed_generators(CPU, seed)
+        model = builder(**accepted)
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model {name!r} must return a torch.nn.Module; it returned {type(model)}. Name a "
+            "function or class that builds one."
+        )
+    return model
+
+
+def _checked(
+    name: str, classes: int, image_size: int, channels: int, width: float
+) -> dict[str, float]:
+    """Return the options of a network, each in its range."""
+    instance("model", name, str, "Pass a name, or package.module:callable.")
+    if ":" not in name:
+        one_of("model", name, MODELS)
+    return {
         "classes": count("classes", classes, least=2),
         "image_size": count("image_size", image_size),
         "channels": count("channels", channels),
         "width": positive("width", width),
     }
-    with own_generators(CPU):
-        seed_generators(CPU, seed)
-        model = builder(**_accepted(name, builder, options))
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model {name!r} must return a torch.nn.Module; it returned {type(model)}.")
-    return model
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:
-    if ":" not in name:
-        one_of("model", name, MODELS)
     module_name, _, attribute = MODELS.get(name, name).rpartition(":")
+    if not module_name or not attribute:
+        raise ValueError(
+            f"model must name a module and a callable; got {name!r}. Pass package.module:callable."
+        )
     try:
-        module = _module_of_file(module_name) or importlib.import_module(module_name)
+        module = _module_of_file(module_name, name) or importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"model {name!r}: module {module_name!r} cannot be imported ({error}). Run from the "
@@ -155,15 +173,20 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         public = [key for key, value in vars(module).items() if callable(value)]
         one_of(f"callable of {module_name!r}", attribute, public)
     builder: Callable[..., nn.Module] = getattr(module, attribute)
+    if not callable(builder):
+        raise TypeError(
+            f"model {name!r} must name a callable; it is {type(builder).__name__}. Name a function "
+            "or class that builds the network."
+        )
     return builder
 
 
-def _module_of_file(name: str) -> ModuleType | None:
+def _module_of_file(name: str, model: str) -> ModuleType | None:
     """Return the module in a file of the user's, where `name` is a path that ends in .py."""
     if not name.endswith(".py"):
         return None
     if not Path(name).is_file():
-        raise ValueError(f"model file {name!r} does not exist. Give file.py:callable.")
+        raise ValueError(f"model {model!r}: file {name!r} does not exist. Give file.py:callable.")
     spec = importlib.util.spec_from_file_location(Path(name).stem, name)
     if spec is None or spec.loader is None:
         raise ValueError(f"model file {name!r} cannot be imported as a Python module.")
@@ -190,4 +213,16 @@ def _accepted(
             raise ValueError(
                 f"width must be 1 for model {name!r}, which has no width; got {value!r}."
             )
+    missing = [
+        key
+        for key, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        and key not in accepted
+    ]
+    if missing:
+        raise TypeError(
+            f"model {name!r} must be built from classes, image_size, channels and width; it needs "
+            f"{', '.join(missing)} too. Name a function that passes them."
+        )
     return accepted

@@ -7,6 +7,7 @@ calibration images only; accuracies are reported on other images.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass
@@ -14,15 +15,14 @@ from functools import cached_property
 from itertools import islice
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
 from empirical.data.images import ImageSet
 from empirical.devices import chosen_device, placed
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
-from empirical.measuring.targets import TargetFunction
-from empirical.pruning.channel_graph import ChannelGraph, trace_channels, trace_copy
+from empirical.measuring.targets import TargetFunction, target_function
+from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.criteria import criterion_of, scores
 from empirical.pruning.criteria_gradients import Gradient, loss_gradients
 from empirical.pruning.criteria_maps import average_rank, channel_independence, map_scores
@@ -32,11 +32,12 @@ from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.reconstruction import References, references
 from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
+from empirical.pruning.tracing import trace_channels
 from empirical.reading.batches import Batch, batches, leading
 from empirical.reading.networks import Adapter, opened
 from empirical.training.recipes import Recipe
 from theory import ChannelAxes, channel_axes
-from theory.shared.validation import count
+from theory.shared.validation import count, instance, truth
 
 
 @dataclass(eq=False, repr=False)
@@ -53,7 +54,7 @@ class Calibration:
     gradient_images, map_images, refit_images : for Taylor and Hessian; for HRank and CHIP; that
         recovery "reconstruct" refits the layers on.
     training : images that the recoveries with fine-tuning train on, by `recipe`.
-    skip : layers to keep whole. coupled: False also keeps residual streams whole.
+    skip : layers, stages or patterns to keep whole. coupled: False keeps residual streams too.
     seed : of the spatial positions that are sampled.
     device : where to compute; by default where the model's parameters are.
     adapt : an `Adapter`, where batches are not pairs or the model returns more than its logits.
@@ -100,12 +101,20 @@ class Calibration:
             self.loader = self.adapt.loader(self.loader)
         if batch_limit is not None:
             self.loader = _FirstBatches(self.loader, count("batch_limit", batch_limit))
+        target_function(self.target)
+        truth("coupled", self.coupled)
+        count("seed", self.seed, least=0)
+        instance("recipe", self.recipe, Recipe, "Pass Recipe(epochs=...).")
+        instance("skip", self.skip, (list, tuple), "Pass a list of layers' names, as ['fc'].")
+        if self.training is not None:
+            instance("training", self.training, ImageSet, "Pass what load_data returns.")
         for name in ("gradient_images", "map_images", "refit_images"):
             count(name, getattr(self, name))
         self.device = (
             placed(self.model, None) if self.device is None else chosen_device(self.device)
         )
         self._order_judged = False
+        self._refused: dict[str, str] = {}
         self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
 
     def batches(self) -> Iterator[Batch]:
@@ -136,9 +145,31 @@ class Calibration:
         return images[:1]
 
     @cached_property
+    def batch(self) -> Tensor:
+        """The first images, at most 16."""
+        return next(self.batches()).images[:16]
+
+    @cached_property
     def graph(self) -> ChannelGraph:
         """The removable channel groups."""
-        return trace_channels(self.model, self.example, skip=self.skip, coupled=self.coupled)
+        return trace_channels(
+            self.model,
+            self.example,
+            skip=self.skip,
+            coupled=self.coupled,
+            refused=self._refused,
+        )
+
+    def keeping(
+        self, skip: Sequence[str] = (), refused: Mapping[str, str] | None = None
+    ) -> Calibration:
+        """The same measurements for fewer groups: `skip`, or `refused` for a reason, stay whole."""
+        other = copy.copy(self)
+        other.skip = (*self.skip, *skip)
+        other._refused = self._refused | dict(refused or {})
+        other._scores = {}
+        other.__dict__.pop("graph", None)
+        return other
 
     @cached_property
     def table(self) -> AxisTable:
@@ -188,11 +219,6 @@ class Calibration:
         return references(self.model, stream, seed=self.seed)
 
     @cached_property
-    def traced(self) -> tuple[nn.Module, tp.DependencyGraph]:
-        """A copy of the model, and torch-pruning's graph of that copy."""
-        return trace_copy(self.model, self.example)[:2]
-
-    @cached_property
     def mean_gradients(self) -> dict[str, Tensor]:
         """Gradient of the mean loss by every parameter."""
         return self._gradients(self.gradient_images, "mean")
@@ -204,7 +230,7 @@ class Calibration:
 
     def _gradients(self, images: int, kind: Gradient) -> dict[str, Tensor]:
         labelled = batches(self.batches())  # which checks that labels are class numbers
-        return loss_gradients(self.traced[0], labelled, images, kind)
+        return loss_gradients(self.model, labelled, images, kind)
 
     @cached_property
     def map_ranks(self) -> dict[str, Scores]:

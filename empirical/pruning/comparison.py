@@ -25,13 +25,13 @@ from torch import nn
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.criterion import REGISTRY
 from empirical.pruning.latency import LatencyShares
-from empirical.pruning.pruner import ALLOCATIONS, apply, choose
+from empirical.pruning.pruner import ALLOCATIONS, apply, choose, verified
 from empirical.pruning.recovery import RECOVERIES
 from empirical.training.checkpoints import tensor_hash
 from empirical.training.evaluation import evaluate
 from theory.shared.code import fingerprint
 from theory.shared.store import Cells
-from theory.shared.validation import count, one_of, positive
+from theory.shared.validation import called, count, instance, one_of, path_of, positive
 
 CRITERIA = (
     "replaceability", "task_replaceability", "replaceability_at_once", "conditional_power",
@@ -125,6 +125,16 @@ def run_factorial(
 
     A criterion that is not defined on this network has rows with an `error` and no accuracy.
     """
+    instance("known", known, Calibration, "Pass Calibration(model, loader).")
+    instance("report", report, Iterable, "Pass a loader of (images, labels).")
+    path_of("out", out)
+    instance("network", network, str, "Pass its name in the tables.")
+    count("seed", seed, least=0)
+    if factorial is not None:
+        instance("factorial", factorial, Factorial, "Pass Factorial(criteria=...).")
+    if inputs is not None:
+        instance("inputs", inputs, Mapping, "Pass a mapping of JSON values.")
+    called("progress", progress)
     plan = list((factorial or Factorial()).cells())
     clock = cache(lambda: LatencyShares(known.model, next(known.batches()).images[:TIMED]))
     with _kept(known, out, network, seed, inputs) as cells:
@@ -191,7 +201,9 @@ def _run_cell(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     try:
-        kept = choose(known, cell.share, cell.criterion, cell.allocation, seed=cell.draw)
+        known, kept = verified(
+            known, lambda k: choose(k, cell.share, cell.criterion, cell.allocation, seed=cell.draw)
+        )
     except ValueError as error:
         return {"error": str(error)}
     pruned = apply(known, kept, cell.recovery)

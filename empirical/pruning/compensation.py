@@ -9,7 +9,7 @@ Where a convolution pads with zeros, the bias is off at the border, as the padde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.input_moments import InputMoments
 from empirical.pruning.macs import Counted, counted
 from empirical.pruning.removal import Kept
+from empirical.reading.groups import without
+from theory.moments import Moments
+from theory.moments import merge as merged
 
 Float = NDArray[np.float64]
 
@@ -72,6 +75,55 @@ def merge(
                 offset = mean[gone] - coefficients @ mean[units]
                 rows = slice(block * outputs, (block + 1) * outputs)
                 _merge_block(module, rows, member.columns(module), units, coefficients, offset)
+
+
+def recovered_outside(
+    graph: ChannelGraph,
+    kept: Kept,
+    moments: Mapping[tuple[str, str], InputMoments],
+    *,
+    ridge: float = RIDGE,
+) -> dict[str, float]:
+    """Share of the removed units' variance that the kept ones will supply on other images.
+
+    Group name -> 1 - Σ unexplained / Σ variance over its removed units and the layers that read
+    them; groups that lost none, or only units without variance, are left out. Each group of
+    calibration images is foretold by regressions fitted on the others, which costs `merge`'s
+    regression once per group of images. Below 0 where merging harms.
+    """
+    found = {}
+    for group in graph.groups:
+        units = kept[group.name]
+        blocks = [
+            parts
+            for member in group.consumers
+            for parts in moments[group.name, member.module].parts
+            if len(parts) > 1
+        ]
+        if len(units) < group.units and blocks:
+            sums = np.sum([_left_out(parts, units, ridge) for parts in blocks], axis=0)
+            if sums[1] > 0:
+                found[group.name] = float(1 - sums[0] / sums[1])
+    return found
+
+
+def _left_out(
+    parts: Sequence[Moments], kept: NDArray[np.int64], ridge: float
+) -> tuple[float, float]:
+    """Sums of squares of the removed units: what others' regressions leave, and all there is."""
+    total = merged(parts)
+    gone = np.setdiff1d(np.arange(total.n_channels), kept)
+    left = 0.0
+    for part in parts:
+        others, n = without(total, part), int(part.n or 0)
+        coefficients = regression(others.cov, kept, ridge=ridge)
+        shift = part.mean - others.mean
+        errors = np.zeros((len(gone), total.n_channels))  # of a removed unit, in terms of all
+        errors[np.arange(len(gone)), gone] = 1.0
+        errors[:, kept] = -coefficients
+        spread = np.einsum("ij,ij->", errors @ part.cov, errors)
+        left += float((n - 1) * spread + n * ((errors @ shift) ** 2).sum())
+    return left, float(np.diagonal(total.cov)[gone].sum()) * int(total.n or 0)
 
 
 @torch.no_grad()

@@ -7,7 +7,8 @@ importance keeps those of the last image alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +16,12 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional
+from torch_pruning.dependency import Dependency, Node
 
 from empirical.pruning.channel_graph import Group
 from empirical.pruning.criterion import Across, Axis, Knowledge, Scores, register_criterion
 from empirical.reading.batches import Batch, leading
-from empirical.reading.hooks import evaluating
+from empirical.reading.hooks import evaluating, module_at
 
 Gradient = Literal["mean", "square"]
 """Of the mean loss, or the mean over images of the square of each one's own."""
@@ -49,27 +51,56 @@ def _criterion(
     name: str, importance: Any, kind: Gradient | None
 ) -> Callable[[Knowledge, Group], Scores]:
     def score(known: Knowledge, group: Group) -> Scores:
-        model, dependencies = known.traced
-        module = model.get_submodule(group.name)
-        cut = dependencies.get_pruner_of_module(module).prune_out_channels
-        channels = dependencies.get_out_channels(module)
-        whole = dependencies.get_pruning_group(module, cut, list(range(channels)))
+        model = known.model
+        gradients = None
         if kind is not None:
             gradients = known.mean_gradients if kind == "mean" else known.squared_gradients
-            for key, parameter in model.named_parameters():
-                parameter.grad = gradients[key]
-        try:
-            found = importance(whole)
-        finally:
-            model.zero_grad(set_to_none=True)
+        with _gradients_set(model, gradients):
+            found = importance(as_torch_pruning(model, group))
         if found is None:
             raise ValueError(
                 f"criterion {name!r} is not defined on layer {group.name!r}: nothing in its group "
                 "has the parameters it reads. Choose another criterion, or name the layer in skip."
             )
-        return np.asarray(found.double().cpu().numpy().reshape(-1, group.units).mean(axis=0))
+        width = group.producers[0].index.shape[1]  # a unit of several channels has their mean
+        return np.asarray(found.double().cpu().numpy()[: group.units] / width)
 
     return score
+
+
+@contextmanager
+def _gradients_set(model: nn.Module, gradients: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Put gradients where torch-pruning looks for them, and those that were there back."""
+    before = {name: parameter.grad for name, parameter in model.named_parameters()}
+    try:
+        for name, parameter in model.named_parameters():
+            if gradients is not None:
+                parameter.grad = gradients[name]
+        yield
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.grad = before[name]
+
+
+def as_torch_pruning(model: nn.Module, group: Group) -> tp.Group:
+    """A group of ours as one of torch-pruning's, whose root indices are the units.
+
+    Bare parameters and modules that torch-pruning does not know are left out: no importance reads
+    them.
+    """
+    found = tp.Group()
+    for member in group.members:
+        module = module_at(model, member.module)
+        pruner = None if module is None else tp.function.PrunerBox.get(tp.ops.module2type(module))
+        if pruner is None:
+            continue
+        cut = pruner.prune_in_channels if member.role == "in" else pruner.prune_out_channels
+        node = Node(module, None, member.module)
+        channels = member.index.ravel()
+        order = np.argsort(channels)  # some importances sort the channels, but not their roots
+        found.add_dep(Dependency(cut, cut, node, node), channels[order].tolist())
+        found[-1].root_idxs = (order // member.index.shape[1]).tolist()
+    return found
 
 
 for _name, _importance, _across, _kind, _source in GROUP_SCORES:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
-import torch_pruning as tp
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from empirical.pruning.channel_graph import ChannelGraph, Group, Member
 from empirical.pruning.input_moments import InputMoments
 from theory import ChannelAxes
-from theory.shared.validation import one_of
+from theory.shared.validation import instance, one_of, truth
 
 Scores = NDArray[np.float64]
 """One number per unit of a group, (units,)."""
@@ -74,10 +73,6 @@ class Knowledge(Protocol):
     @property
     def map_independence(self) -> Mapping[str, Scores]:
         """Producer -> CHIP of its channels."""
-
-    @property
-    def traced(self) -> tuple[nn.Module, tp.DependencyGraph]:
-        """A copy of the model, and torch-pruning's graph of that copy."""
 
     def batches(self) -> Iterator[Any]:
         """Checked calibration batches, (images, labels)."""
@@ -173,6 +168,10 @@ def register_criterion(
     >>> REGISTRY.pop("bias").across
     'mean'
     """
+    instance("name", name, str, "Pass text.")
+    truth("stochastic", stochastic)
+    if not name.strip():
+        raise ValueError(f"name must not be empty; got {name!r}. Choose another name.")
     if name in REGISTRY:
         raise ValueError(
             f"name must not be taken; {name!r} is a criterion already ({REGISTRY[name].source}). "

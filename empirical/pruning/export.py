@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.reading.hooks import evaluating
+from empirical.reading.hooks import evaluating, run_on
 from theory.shared.files import write_bytes
 
 TOLERANCE = 1e-4
@@ -48,7 +48,7 @@ def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "model.onnx"
         with evaluating(model), _quiet():
-            expected = model(example)
+            expected = run_on(model, "example", example)
             torch.onnx.export(
                 model, (example,), draft, dynamo=True, external_data=False,
                 input_names=["images"], output_names=["logits"],
@@ -75,7 +75,7 @@ def export_program(path: str | os.PathLike[str], model: nn.Module, example: Tens
         the reloaded program computes something else. The file is then not written.
     """
     with evaluating(model):
-        expected = model(example)
+        expected = run_on(model, "example", example)
         program = torch.export.export(
             model, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},)
         )

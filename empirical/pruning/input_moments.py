@@ -21,8 +21,12 @@ from empirical.reading.hooks import evaluating
 from empirical.reading.positions import Sampler
 from empirical.reading.recorder import Recorder, Samples
 from empirical.reading.sums import Sums
+from theory.moments import Moments, trusted_moments
 
 Float = NDArray[np.float64]
+
+GROUPS = 10
+"""Of images, whose moments are kept apart: each is foretold by what is fitted on the others."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class InputMoments:
     """Moments of a group's units as one consumer reads them.
 
     mean (blocks, units) and cov (blocks, units, units). A grouped convolution reads its blocks
-    through separate weights and has one block each; every other consumer has one.
+    through separate weights and has one block each; every other consumer has one. `parts`: of each
+    block, the moments of each group of images.
     """
 
     mean: Float
     cov: Float
     n: int
+    parts: tuple[tuple[Moments, ...], ...]
 
 
 def input_moments(
@@ -56,7 +62,7 @@ def input_moments(
     """
     device = device_of(model)
     sums = {
-        (group.name, member.module): Sums([("x", "x")], device=device)
+        (group.name, member.module): Sums([("x", "x")], groups=GROUPS, device=device)
         for group in graph.groups
         for member in group.consumers
     }
@@ -66,7 +72,7 @@ def input_moments(
             for group in graph.groups
             for member in group.consumers
         ],
-        Sampler(positions, seed=seed, device=device),
+        Sampler(positions, groups=GROUPS, seed=seed, device=device),
     )
     with evaluating(model), recorder.reading(model):
         for batch in batches:
@@ -82,7 +88,14 @@ def _moments(group: str, consumer: str, sums: Sums) -> InputMoments:
             f"loader is too small for calibration: layer {consumer!r} reads {units} "
             f"channels of {group!r} and saw {totals.n} samples. Give more images."
         )
-    return InputMoments(totals.mean("x"), totals.covariance("x", "x"), totals.n)
+    mean, cov = totals.mean("x"), totals.covariance("x", "x")
+    of_group = [sums.total(only=g) for g in range(GROUPS)]
+    read = [(t.n, t.mean("x"), t.covariance("x", "x")) for t in of_group if t.n]
+    parts = (
+        tuple(trusted_moments(means[block], covs[block], 0, n) for n, means, covs in read)
+        for block in range(len(mean))
+    )
+    return InputMoments(mean, cov, totals.n, tuple(parts))
 
 
 class _Units:

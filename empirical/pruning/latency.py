@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.reading.hooks import evaluating
-from theory.shared.validation import count
+from empirical.reading.hooks import evaluating, run_on
+from theory.shared.validation import count, instance
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,11 @@ def latencies(
     """
     count("repeats", repeats)
     count("warmup", warmup, least=0)
+    instance("models", models, (list, tuple), "Pass [model] for one.")
     seconds: list[list[float]] = [[] for _ in models]
     for model in models:
         with evaluating(model):
+            run_on(model, "images", images)
             for _ in range(warmup):
                 model(images)
     for _ in range(repeats):

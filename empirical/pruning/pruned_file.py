@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from empirical.models import ModelSpec
 from empirical.pruning.pruner import PrunedModel
 from empirical.training.checkpoints import from_header, read_tensors, write_tensors
+from theory.shared.validation import instance
 
 FORMAT = "twoaxis.pruned/1"
 SIZES = (
@@ -70,6 +71,9 @@ def save_pruned(
     ValueError
         a masked network, whose shapes are those of the original.
     """
+    instance("pruned", pruned, PrunedModel, "Pass what prune returns.")
+    if spec is not None:
+        instance("spec", spec, ModelSpec, "Pass ModelSpec(name, classes, image_size, channels).")
     if pruned.report.path != "removed":
         raise ValueError(
             f"pruned must have its channels removed to be saved; path is {pruned.report.path!r}. "
@@ -110,6 +114,7 @@ def load_pruned(path: str | PathLike[str], model: nn.Module | None = None) -> Lo
     said = from_header(_Header, header, path)
     spec = said.spec
     if model is not None:
+        instance("model", model, nn.Module, "Build the network of the original shape.")
         loaded = copy.deepcopy(model)
     elif spec is not None:
         loaded = spec.build_for(str(path))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +15,14 @@ from torch import nn
 from empirical.pruning import allocation as alloc
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.channel_graph import ChannelGraph
-from empirical.pruning.compensation import merge
+from empirical.pruning.compensation import merge, recovered_outside
 from empirical.pruning.criteria import comparable, criterion_of
 from empirical.pruning.criterion import Score
 from empirical.pruning.folding import fold
 from empirical.pruning.reconstruction import kept_outputs, reconstruct
 from empirical.pruning.recovery import RECOVERIES, recalibrate
 from empirical.pruning.removal import Kept, kept_channels, mask, remove
+from empirical.pruning.verification import check_same, misread
 from empirical.reading.networks import Adapter, closed
 from empirical.training.trainer import train
 from theory.shared.validation import count, instance, one_of, positive, within
@@ -31,7 +33,11 @@ PATHS = ("removed", "masked")
 
 @dataclass(frozen=True)
 class PruningReport:
-    """What was asked, what went, and what is left."""
+    """What was asked, what went, and what is left.
+
+    `recovered_outside`: group -> share of the removed units' variance, over all of them, that the
+    kept ones will supply on images other than the calibration's; empty unless the recovery merges.
+    """
 
     criterion: str
     allocation: str
@@ -45,6 +51,7 @@ class PruningReport:
     channels: Mapping[str, tuple[int, int]]
     kept_whole: Mapping[str, str]
     seconds: float
+    recovered_outside: Mapping[str, float]
 
     @property
     def macs_share(self) -> float:
@@ -57,9 +64,12 @@ class PruningReport:
         return 0.0 if self.requested is None else self.macs_share / self.requested - 1.0
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per channel group: layer, channels before, channels after."""
-        rows = [(name, before, after) for name, (before, after) in self.channels.items()]
-        return pd.DataFrame(rows, columns=["layer", "before", "after"])
+        """One row per channel group: layer, channels before and after, recovered outside."""
+        rows = [
+            (name, before, after, self.recovered_outside.get(name, math.nan))
+            for name, (before, after) in self.channels.items()
+        ]
+        return pd.DataFrame(rows, columns=["layer", "before", "after", "recovered_outside"])
 
     def __str__(self) -> str:
         asked = "" if self.requested is None else f" of {self.requested:.2%} requested"
@@ -69,7 +79,10 @@ class PruningReport:
             f"({self.macs_share:.2%}{asked}, off by {self.deviation:+.2%})",
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
         ]
-        lines += [f"  {n}: {before} -> {after}" for n, (before, after) in self.channels.items()]
+        for name, (before, after) in self.channels.items():
+            share = self.recovered_outside.get(name)
+            foretold = "" if share is None else f", {share:.1%} of what went recovered elsewhere"
+            lines.append(f"  {name}: {before} -> {after}{foretold}")
         lines += [f"  {name}: kept whole, {why}" for name, why in self.kept_whole.items()]
         return "\n".join(lines)
 
@@ -93,6 +106,7 @@ def prune(
     recovery: str = "compensate",
     path: str = "removed",
     floor: float = 0.05,
+    round_to: int = 1,
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
     skip: Sequence[str] = (),
@@ -120,16 +134,21 @@ def prune(
         with `training` images.
     path : "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
     floor : least share of its channels that every layer keeps.
+    round_to : keep multiples of so many channels in every layer that is thinned out, as hardware
+        likes them (8, 16); layers with fewer channels stay whole. `macs` is met as nearly as
+        the multiples allow.
     counts : group name -> units to keep, instead of `macs`; groups left out stay whole.
     seed : of criteria that draw at random.
-    skip : layers to keep whole.
+    skip : layers to keep whole: names, stages ("layer1" is all of "layer1.…") or patterns
+        ("layer?.*.conv2").
     adapt : an `Adapter`, where batches are not pairs or the model returns more than its logits.
 
     Raises
     ------
     ValueError
-        unknown criterion, allocation or recovery; `macs` below what the floors allow;
-        a model that does not trace; scores that are not finite.
+        unknown criterion, allocation, recovery or layer; `macs` below what the floors allow;
+        `round_to` together with `counts`; a model that does not trace; scores that are not
+        finite; a layer of `counts` that cannot be cut.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
@@ -149,22 +168,36 @@ def prune(
     instance("macs", macs, (int, float), "Pass a share, as 0.5.")
     count("seed", seed, least=0)
     within("floor", positive("floor", floor, zero=True), "[0, 1]")
+    round_to = count("round_to", round_to)
+    if round_to > 1 and counts is not None:
+        raise ValueError(
+            f"round_to={round_to} chooses counts, and counts gives them. Pass one of the two."
+        )
     if isinstance(loader, Calibration):
         if adapt is not None:
             raise ValueError("adapt must be given to the Calibration; prune got both.")
-        known = loader
+        known = loader.keeping(skip) if skip else loader
     else:
         known = Calibration(model, loader, skip=skip, adapt=adapt)
     if known.given is not model and known.model is not model:
         raise ValueError("loader is a Calibration of another model. Calibrate this one.")
-    kept = choose(known, macs, criterion, allocation, floor=floor, counts=counts, seed=seed)
+
+    def wanted(known: Calibration) -> Kept:
+        return choose(
+            known, macs, criterion, allocation,
+            floor=floor, round_to=round_to, counts=counts, seed=seed,
+        )  # fmt: skip
+
+    known, kept = verified(known, wanted) if path == "removed" else (known, wanted(known))
     pruned = apply(known, kept, recovery, path)
     sizes = {g.name: (g.units, len(kept[g.name])) for g in known.graph.groups}
     left = known.graph.macs(np.array([after for _, after in sizes.values()]))
+    merges = "merge" in RECOVERIES[recovery]
+    foretold = recovered_outside(known.graph, kept, known.input_moments) if merges else {}
     report = PruningReport(
         named, allocation if counts is None else "given", recovery, path,
         macs if counts is None else None, known.graph.macs(), left, _parameters(known.model),
-        _parameters(pruned), sizes, known.graph.kept_whole, time.perf_counter() - started,
+        _parameters(pruned), sizes, known.graph.kept_whole, time.perf_counter() - started, foretold,
     )  # fmt: skip
     return PrunedModel(closed(pruned), report, kept)
 
@@ -176,6 +209,7 @@ def choose(
     allocation: str,
     *,
     floor: float = 0.05,
+    round_to: int = 1,
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Kept:
@@ -185,18 +219,49 @@ def choose(
     if counts is not None:
         keep = _given(graph, counts)
     else:
-        least = alloc.floors(graph, floor)
+        step = alloc.steps(graph, round_to)
+        least = alloc.floors(graph, floor, step)
         target = alloc.target_macs(graph, macs, least)
         if allocation == "uniform":
-            keep = alloc.uniform(graph, target, least)
+            keep = alloc.uniform(graph, target, least, step)
         elif allocation == "global":
-            keep = alloc.competing(graph, comparable(criterion, found), target, least)
+            keep = alloc.competing(graph, comparable(criterion, found), target, least, step)
         else:
-            keep = alloc.by_sensitivity(graph, known.sensitivity, target, least)
+            keep = alloc.by_sensitivity(graph, known.sensitivity, target, least, step)
     return {
         group.name: alloc.best_units(found[group.name], int(keep[g]))
         for g, group in enumerate(graph.groups)
     }
+
+
+def verified(known: Calibration, wanted: Callable[[Calibration], Kept]) -> tuple[Calibration, Kept]:
+    """What is `wanted` and can go; groups that cannot are kept whole, and the choice made anew."""
+    while True:
+        kept = wanted(known)
+        wrong = refusals(known, kept)
+        if not wrong:
+            return known, kept
+        known = known.keeping(refused=wrong)
+
+
+def refusals(known: Calibration, kept: Kept) -> dict[str, str]:
+    """Producers whose channels cannot go as `kept` says, with the reason; empty where all can.
+
+    The removed network is run beside the masked one on calibration images; only where they
+    disagree, or the removed one does not run, the groups at fault are sought.
+    """
+    images = known.batch
+    try:
+        removed = remove(known.model, known.graph, kept, known.example)
+        check_same(removed, mask(known.model, known.graph.groups, kept), images)
+    except ValueError as error:
+        found = misread(known.model, images, known.graph.groups, kept)
+        if not found:
+            raise ValueError(
+                f"{error} No single group is at fault; name layers in skip."
+            ) from error
+        return found
+    return {}
 
 
 def apply(
@@ -222,11 +287,11 @@ def apply(
         model = copy.deepcopy(model)
         fold(model, known.graph, kept)
     if path == "masked":
-        pruned = mask(model, known.graph, kept)
+        pruned = mask(model, known.graph.groups, kept)
     else:
         pruned = remove(model, known.graph, kept, known.example)
     if "reconstruct" in steps:
-        outputs = kept_outputs(known.model, kept_channels(known.model, known.graph, kept))
+        outputs = kept_outputs(known.model, kept_channels(known.model, known.graph.groups, kept))
         reconstruct(pruned, known.images, known.references, outputs)
     if "recalibrate" in steps:
         recalibrate(pruned, known.batches())
@@ -240,6 +305,11 @@ def apply(
 def _given(graph: ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:
     names = {group.name: group.units for group in graph.groups}
     for name, wanted in counts.items():
+        if name in graph.kept_whole:
+            raise ValueError(
+                f"counts asks for {wanted!r} channels of {name!r}, which is kept whole: "
+                f"{graph.kept_whole[name]}. Leave it out."
+            )
         one_of("counts", name, names)
         if count(f"counts[{name!r}]", wanted, least=0) not in range(1, names[name] + 1):
             raise ValueError(

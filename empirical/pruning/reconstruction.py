@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from empirical.devices import device_of
 from empirical.pruning.macs import COUNTED
+from empirical.pruning.removal import Side
 from empirical.reading.batches import Batch
 from empirical.reading.hooks import before_call, evaluating
 from empirical.reading.kept import Kept
@@ -135,11 +136,11 @@ def _solve(module: Measurable, sums: Sums, ridge: float) -> None:
 
 
 def kept_outputs(
-    model: nn.Module, kept: Mapping[tuple[str, str], NDArray[np.int64]]
+    model: nn.Module, kept: Mapping[Side, NDArray[np.int64]]
 ) -> dict[str, NDArray[np.int64]]:
     """Outputs that each convolution or linear layer of `model` keeps: name -> indices."""
     return {
         name: index
-        for (name, role), index in kept.items()
+        for (name, role, _), index in kept.items()
         if role != "in" and isinstance(dict(model.named_modules()).get(name), COUNTED)
     }

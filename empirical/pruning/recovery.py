@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from empirical.reading.batches import Batch
-from empirical.reading.hooks import evaluating
+from empirical.reading.hooks import before_call, capture_calls, evaluating
 from empirical.training.recipes import Recipe
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -45,21 +46,101 @@ def fine_tuning(recipe: Recipe) -> Recipe:
 def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
     """Take batch-norm means and variances anew from `batches`, in place; no gradients, no labels.
 
-    Returns how many norms there were: 0 means that nothing was done.
+    One pass, as in precise batch norm (Wu and Johnson, arXiv:2105.07576): each batch is normalized
+    by its own statistics, as in training, and every norm keeps those of all its inputs pooled, over
+    batches and over its calls: of n values per channel the mean m = Σ_b n_b m_b / n, and the
+    variance (Σ_b (n_b − 1) v_b + n_b (m_b − m)²) / (n − 1). A norm that no other norm precedes so
+    does not depend, but for rounding, on how the images are batched. A later one does, by the noise
+    of its predecessors' statistics in a batch; to be rid of that takes a pass per norm. What would
+    be worst of it, a small last batch, joins its neighbour (`_of_like_size`).
+
+    Norms that the forward does not call are left as they are, and so are those without running
+    statistics. Returns how many norms with such statistics there are: 0 means nothing was done.
+
+    Raises ValueError where a norm gets a single value per channel: it has no variance.
     """
-    norms = [m for m in model.modules() if isinstance(m, BATCH_NORM) and m.track_running_stats]
+    norms = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, BATCH_NORM) and module.running_mean is not None
+    }
+    pooled = {name: _Pooled(name, norm) for name, norm in norms.items()}
+    momenta = {name: norm.momentum for name, norm in norms.items()}
     if not norms:
         return 0
-    momenta = [norm.momentum for norm in norms]
     try:
-        with evaluating(model):
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.momentum = None  # cumulative average: every batch has the same weight
+        with (
+            evaluating(model),
+            before_call(model, {name: found.check for name, found in pooled.items()}),
+            capture_calls(model, {name: found.add for name, found in pooled.items()}),
+        ):
+            for norm in norms.values():
+                norm.momentum = 1.0  # running statistics are those of the last call
                 norm.train()
-            for images, _ in batches:
+            for images in _of_like_size(images for images, _ in batches):
                 model(images)
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for name, norm in norms.items():
+            norm.momentum = momenta[name]
+    for found in pooled.values():
+        found.write()
     return len(norms)
+
+
+class _Pooled:
+    """Statistics of all calls of one batch norm, merged in float64."""
+
+    def __init__(self, name: str, norm: nn.modules.batchnorm._BatchNorm) -> None:
+        self.name, self.norm = name, norm
+        self.calls, self.values = 0, 0
+        self.mean = self.squares = torch.zeros(())
+
+    def check(self, images: Tensor) -> None:
+        """Refuse what has no variance, before torch does so without a name."""
+        if images.numel() == images.shape[1]:
+            raise ValueError(
+                f"loader gives the batch norm {self.name!r} a single value per channel, which has "
+                "no variance. Calibrate on at least two images."
+            )
+
+    def add(self, images: Tensor, _: Tensor) -> None:
+        """Merge the last call: values n, mean and sum of squares around it, per channel."""
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
+        new = images.numel() // images.shape[1]
+        mean, variance = self.norm.running_mean.double(), self.norm.running_var.double()
+        total = self.values + new
+        step = mean - self.mean
+        self.squares = self.squares + (new - 1) * variance + step**2 * (self.values * new / total)
+        self.mean = self.mean + step * (new / total)
+        self.values, self.calls = total, self.calls + 1
+
+    def write(self) -> None:
+        """Make them the norm's own."""
+        if not self.calls:
+            return
+        for name, value in (
+            ("running_mean", self.mean),
+            ("running_var", self.squares / (self.values - 1)),
+            ("num_batches_tracked", torch.tensor(self.calls)),
+        ):
+            held = getattr(self.norm, name)
+            if held is not None:
+                held.copy_(value)
+
+
+def _of_like_size(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same images, where a batch of less than half its neighbour's images joins it."""
+    held: Tensor | None = None
+    for images in batches:
+        if held is None:
+            held = images
+        elif held.shape[1:] == images.shape[1:] and (
+            2 * min(len(held), len(images)) < max(len(held), len(images))
+        ):
+            held = torch.cat([held, images])
+        else:
+            yield held
+            held = images
+    if held is not None:
+        yield held

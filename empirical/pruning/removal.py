@@ -10,21 +10,26 @@ lie between; zeroing at the producer would not, since a bias or a norm's shift r
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.pruning.channel_graph import ChannelGraph, Member, is_depthwise
+from empirical.pruning.channel_graph import ChannelGraph, Group, Member, is_depthwise
+from empirical.pruning.labels import Role
 from empirical.pruning.macs import COUNTED, Counted, blocks_of, count_macs
+from empirical.reading.hooks import module_at
 
 OUTPUTS = ("out_channels", "out_features", "num_features", "num_channels")
 """What modules call the number of channels that they hand on."""
 
 Kept = Mapping[str, NDArray[np.int64]]
 """Group name -> the units that stay, ascending."""
+
+Side = tuple[str, Role, int]
+"""Module (or bare parameter), the side that has the channels, and a parameter's dimension."""
 
 
 def remove(model: nn.Module, graph: ChannelGraph, kept: Kept, example: Tensor) -> nn.Module:
@@ -35,12 +40,12 @@ def remove(model: nn.Module, graph: ChannelGraph, kept: Kept, example: Tensor) -
     channels that tracing did not see.
     """
     pruned = copy.deepcopy(model)
-    for (name, role), indices in kept_channels(pruned, graph, kept).items():
-        cut(pruned, name, role, indices)
+    for side, indices in kept_channels(pruned, graph.groups, kept).items():
+        cut(pruned, side, indices)
     counts = np.array([len(kept[group.name]) for group in graph.groups])
     try:
         counted = count_macs(pruned, example)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AssertionError) as error:
         raise ValueError(
             f"the pruned model does not run: {error}. Its forward depends on channel numbers in a "
             "way that tracing does not show; name the layers to keep whole in skip."
@@ -53,42 +58,41 @@ def remove(model: nn.Module, graph: ChannelGraph, kept: Kept, example: Tensor) -
     return pruned
 
 
-def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> nn.Module:
+def mask(model: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
     """Return a copy of `model`, all shapes unchanged, that computes what the pruned one does."""
     masked = copy.deepcopy(model)
-    modules = dict(masked.named_modules())
-    for (name, role), indices in kept_channels(masked, graph, kept).items():
-        module = modules.get(name)
+    for (name, role, _), indices in kept_channels(masked, groups, kept).items():
+        module = module_at(masked, name)
         if role == "in" and isinstance(module, COUNTED):
             _silence_inputs(module, indices)
-        elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
+        elif isinstance(module, MIXING_NORMS):
             masked.set_submodule(name, _KeptNorm(module, indices))
     return masked
 
 
 def kept_channels(
-    model: nn.Module, graph: ChannelGraph, kept: Kept
-) -> dict[tuple[str, str], NDArray[np.int64]]:
-    """Translate kept units into kept channels: (module or parameter, role) -> indices."""
-    staying: dict[tuple[str, str], NDArray[np.bool_]] = {}
-    for group in graph.groups:
+    model: nn.Module, groups: Sequence[Group], kept: Kept
+) -> dict[Side, NDArray[np.int64]]:
+    """Translate kept units into kept channels of every side."""
+    staying: dict[Side, NDArray[np.bool_]] = {}
+    for group in groups:
         gone = np.ones(group.units, dtype=bool)
         gone[kept[group.name]] = False
         for member in group.members:
-            key = (member.module, member.role)
+            key = (member.module, member.role, member.dim)
             if key not in staying:
                 staying[key] = np.ones(_width(model, member), dtype=bool)
             staying[key][member.index[gone].ravel()] = False
     return {key: np.flatnonzero(stays) for key, stays in staying.items()}
 
 
-def cut(model: nn.Module, name: str, role: str, kept: NDArray[np.int64]) -> None:
+def cut(model: nn.Module, side: Side, kept: NDArray[np.int64]) -> None:
     """Keep only the channels `kept` of one module (or bare parameter) on one side, in place."""
-    module = dict(model.named_modules()).get(name)
+    name, role, dim = side
+    module = module_at(model, name)
     if module is None:
         owner, _, attribute = name.rpartition(".")
-        holder = model.get_submodule(owner)
-        _slice(holder, attribute, _channel_dim(getattr(holder, attribute)), kept)
+        _slice(model.get_submodule(owner), attribute, dim, kept)
     elif role == "in" and isinstance(module, COUNTED):
         _cut_inputs(module, kept)
     else:
@@ -106,7 +110,7 @@ def _cut_outputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
     for size in OUTPUTS:
         if hasattr(module, size):
             setattr(module, size, len(kept))
-    if isinstance(module, nn.LayerNorm):
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
         module.normalized_shape = (len(kept),)
     if isinstance(module, nn.PReLU):
         if module.num_parameters == 1:
@@ -134,23 +138,18 @@ def _memory_format(weight: Tensor) -> torch.memory_format:
 
 def _width(model: nn.Module, member: Member) -> int:
     """How many channels a member has on its side of the group."""
-    module = dict(model.named_modules()).get(member.module)
+    module = module_at(model, member.module)
     if module is None:
-        parameter = model.get_parameter(member.module)
-        return parameter.shape[_channel_dim(parameter)]
+        owner, _, attribute = member.module.rpartition(".")
+        return int(getattr(model.get_submodule(owner), attribute).shape[member.dim])
     if member.role == "in" and isinstance(module, COUNTED):
         return module.weight.shape[1] * blocks_of(module)
-    if isinstance(module, nn.LayerNorm):
-        return int(module.normalized_shape[-1])
+    if isinstance(module, MIXING_NORMS):
+        return _width_of(module)
     if isinstance(module, nn.PReLU):  # one parameter may serve all channels
         return max(module.num_parameters, int(member.index.max()) + 1)
     found = [getattr(module, size) for size in OUTPUTS if hasattr(module, size)]
     return int(found[0]) if found else int(member.index.max()) + 1
-
-
-def _channel_dim(parameter: Tensor) -> int:
-    """The last dimension of a bare parameter that is not 1, as torch-pruning reads it."""
-    return max(d for d, size in enumerate(parameter.shape) if size > 1)
 
 
 def _silence_inputs(module: Counted, kept: NDArray[np.int64]) -> None:
@@ -160,23 +159,38 @@ def _silence_inputs(module: Counted, kept: NDArray[np.int64]) -> None:
         module.weight[:, torch.as_tensor(gone, device=module.weight.device)] = 0.0
 
 
+MIXING_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+"""Norms whose statistics run over channels, and so change with those that are there."""
+
+
 class _KeptNorm(nn.Module):
-    """A layer or group norm whose statistics run over the kept channels; zero elsewhere."""
+    """A norm of `MIXING_NORMS` whose statistics run over the kept channels; zero elsewhere."""
 
     kept: Tensor
 
-    def __init__(self, norm: nn.LayerNorm | nn.GroupNorm, kept: NDArray[np.int64]) -> None:
+    def __init__(self, norm: nn.Module, kept: NDArray[np.int64]) -> None:
         super().__init__()
-        self.dim = 1 if isinstance(norm, nn.GroupNorm) or _channels_first(norm) else -1
+        self.width = _width_of(norm)
         self.norm = copy.deepcopy(norm)
         _cut_outputs(self.norm, kept)
         self.register_buffer("kept", torch.as_tensor(kept))
 
     def forward(self, images: Tensor) -> Tensor:
-        normed = self.norm(images.index_select(self.dim, self.kept))
-        return torch.zeros_like(images).index_copy(self.dim, self.kept, normed)
+        dim = self._dim(images)
+        kept = self.kept.to(images.device)
+        normed = self.norm(images.index_select(dim, kept))
+        return torch.zeros_like(images).index_copy(dim, kept, normed)
+
+    def _dim(self, images: Tensor) -> int:
+        """Channels lie last, or second for group norms and layer norms that move them there."""
+        if isinstance(self.norm, nn.GroupNorm) or images.shape[-1] != self.width:
+            return 1
+        two = images.ndim == 4 and images.shape[1] == self.width
+        return 1 if two and "2d" in type(self.norm).__name__.lower() else -1
 
 
-def _channels_first(norm: nn.Module) -> bool:
-    """Whether a layer norm moves the channels behind itself, as torchvision's LayerNorm2d does."""
-    return type(norm).__name__ == "LayerNorm2d"
+def _width_of(norm: nn.Module) -> int:
+    if isinstance(norm, nn.GroupNorm):
+        return norm.num_channels
+    assert isinstance(norm, (nn.LayerNorm, nn.RMSNorm))
+    return int(norm.normalized_shape[-1])

@@ -37,7 +37,7 @@ def loss_by_share(
         for count in sorted({max(1, round(s * group.units)) for s in (*SHARES, 0.0)}):
             kept = {**everything, group.name: best_units(norms, count)}
             points.append(
-                (count / group.units, evaluate(mask(model, graph, kept), some).loss - dense)
+                (count / group.units, evaluate(mask(model, graph.groups, kept), some).loss - dense)
             )
         found[group.name] = points
     return found

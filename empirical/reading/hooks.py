@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from theory.shared.validation import one_of
+from theory.shared.validation import functions, instance, one_of
 
 
 @contextmanager
@@ -39,6 +39,7 @@ def capture(model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]])
     >>> shapes
     [(2, 5)]
     """
+    functions("readers", readers)
     calls = {name: _of_output(read) for name, read in readers.items()}
     with capture_calls(model, calls):
         yield
@@ -111,6 +112,32 @@ def before_call(
 
 
 @contextmanager
+def running(model: nn.Module) -> Iterator[list[str]]:
+    """Names of the submodules whose forward runs at the moment, outermost first.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
+    >>> with running(model) as names, capture(model, {"1": lambda _: print(names)}):
+    ...     _ = model(torch.zeros(2, 3))
+    ['', '1']
+    """
+    names: list[str] = []
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+
+            def enter(_module: nn.Module, _inputs: object, name: str = name) -> None:
+                names.append(name)
+
+            def leave(_module: nn.Module, _inputs: object, _output: object) -> None:
+                names.pop()
+
+            stack.enter_context(module.register_forward_pre_hook(enter, prepend=True))
+            stack.enter_context(module.register_forward_hook(leave, always_call=True))
+        yield names
+
+
+@contextmanager
 def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
     """Replace the output of submodule `name` by `editors[name](output)` at each of its calls.
 
@@ -134,6 +161,7 @@ def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) ->
     ...     model(torch.zeros(1, 3)).tolist()
     [[1.0, 1.0, 1.0, 1.0, 1.0]]
     """
+    functions("editors", editors)
     with ExitStack() as stack:
         for name, change in editors.items():
 
@@ -196,6 +224,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     >>> model[0].training, model[1].training
     (False, True)
     """
+    instance("model", model, nn.Module, "Build the network first.")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -210,10 +239,39 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def submodule(model: nn.Module, name: str) -> nn.Module:
     """Return the submodule of a dotted name, or say which names are nearest."""
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    one_of("name of a submodule", name, modules)
-    return modules[name]
+    instance("model", model, nn.Module, "Build the network first.")
+    found = module_at(model, name)
+    if found is None:
+        one_of("name of a submodule", name, dict(model.named_modules()))
+        raise AssertionError(name)
+    return found
+
+
+def module_at(model: nn.Module, name: str) -> nn.Module | None:
+    """Return the submodule of a dotted name; None where there is none."""
+    found: nn.Module | None = model
+    for part in name.split(".") if name else ():
+        found = found._modules.get(part) if found is not None else None
+    return found
 
 
 def _of_output(read: Callable[[Tensor], object]) -> Callable[[Tensor, Tensor], object]:
     return lambda _input, output: read(output)
+
+
+def run_on(model: nn.Module, name: str, images: Tensor) -> Tensor:
+    """Return what `model` makes of `images`, the argument called `name`, or say why it cannot.
+
+    >>> run_on(nn.Linear(2, 2), "example", torch.zeros(1, 3))
+    Traceback (most recent call last):
+    ValueError: example must be images that model can read; got shape (1, 3): ...
+    """
+    instance(name, images, Tensor, "Pass images (n, ...).")
+    try:
+        found: Tensor = model(images)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} must be images that model can read; got shape {tuple(images.shape)}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    return found

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from empirical.reading.hooks import evaluating
 from empirical.reading.networks import opened
-from theory.shared.validation import one_of
+from theory.shared.validation import instance, one_of
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MEASURABLE = (*CONVOLUTIONS, nn.Linear)
@@ -118,6 +118,7 @@ def find_layers(
         )
     if names is not None and not list(names):
         raise ValueError("layers must name at least one layer; got none. Pass None for all.")
+    instance("example", example, Tensor, "Pass images (n, ...).")
     calls, outputs = _trace(opened(model), example[:1])
     found = {name: _describe(name, records) for name, records in calls.items()}
     if names is not None:

@@ -35,33 +35,25 @@ class Outputs:
         """Of the submodule that is hooked."""
         return self.tap.module
 
-    def take(self, _inputs: Tensor, output: Tensor, sampler: Sampler) -> Samples:
-        """Sample the output."""
-        changed = output if self.tap.change is None else self.tap.change(output)
-        return {"y": sampler.take(self.name, changed, self.tap.channel_dim)[:, :, None]}
+    def take(self, inputs: Tensor, output: Tensor, sampler: Sampler) -> Samples:
+        """Sample what `read` gives."""
+        read = self.read(inputs, output)
+        return {"y": sampler.take(self.name, read, self.tap.channel_dim)[:, :, None]}
+
+    def read(self, _inputs: Tensor, output: Tensor) -> Tensor:
+        """Return the output, as the tap sees it."""
+        return output if self.tap.change is None else self.tap.change(output)
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(Outputs):
     """The inputs of a wide linear layer at the positions of its outputs, "y" (n, P, 1, D)."""
 
-    tap: Tap
     layer: Expansion
 
-    @property
-    def name(self) -> str:
-        """Of the layer."""
-        return self.tap.layer.name
-
-    @property
-    def module(self) -> str:
-        """Of the submodule that is hooked."""
-        return self.tap.module
-
-    def take(self, inputs: Tensor, _output: Tensor, sampler: Sampler) -> Samples:
-        """Sample the input."""
-        read = self.layer.inputs(inputs)
-        return {"y": sampler.take(self.name, read, self.tap.channel_dim)[:, :, None]}
+    def read(self, inputs: Tensor, _output: Tensor) -> Tensor:
+        """Return the input, laid out like the output."""
+        return self.layer.inputs(inputs)
 
 
 @dataclass(frozen=True)

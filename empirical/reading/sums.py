@@ -65,10 +65,6 @@ class Totals:
         scatter = self.products[name, ""] - self.first[name] ** 2 / self.n
         return np.asarray(scatter / max(self.n - 1, 1))
 
-    def second_moment(self, name: str) -> Float:
-        """Return the mean product (B, A, A) of a variable with itself, about the shift."""
-        return np.asarray(self.products[name, name] / self.n)
-
 
 class Sums:
     """Sums over samples of one layer, per group of images.

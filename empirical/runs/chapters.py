@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import pandas as pd
@@ -22,6 +21,7 @@ from empirical.report.page import Section, chapter
 from empirical.report.robustness import robustness_section
 from empirical.report.training import training_section
 from empirical.runs.steps import SCALAR_TARGETS, RunStages
+from theory.shared.foreign import parse_json
 
 Tables = Mapping[tuple[int, int], AxisTable]
 """(seed, step) -> measurement."""
@@ -39,9 +39,10 @@ def read_tables(stages: RunStages) -> Tables:
 def read_accuracy(stages: RunStages) -> pd.DataFrame:
     """Return one row per seed and step: loss and accuracy on the report images."""
     return pd.DataFrame(
-        json.loads(stages.accuracy_path(seed, step).read_text("utf-8"))
+        parse_json(path.read_bytes(), f"{path} (remove it, to have it made again)")
         for seed in stages.config.seeds
         for step in stages.steps
+        for path in [stages.accuracy_path(seed, step)]
     )
 
 

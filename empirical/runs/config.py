@@ -28,7 +28,7 @@ from empirical.pruning.comparison import Factorial
 from empirical.runs.config_text import explained, overridden
 from empirical.training.recipes import Recipe
 from theory.axes import reference_noise
-from theory.shared.validation import one_of
+from theory.shared.validation import one_of, path_of
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
@@ -232,6 +232,8 @@ def read_config(
     """
     if isinstance(source, RunConfig):
         source = source.to_dict()
+    elif not isinstance(source, Mapping):
+        source = path_of("config", source)
     settings = dict(source) if isinstance(source, Mapping) else _read_toml(Path(source))
     for override in overrides:
         settings = overridden(settings, override)
@@ -245,7 +247,7 @@ def read_config(
 def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
-            f"config {str(path)!r} does not exist. Ready ones are in scripts/*.toml."
+            f"config {str(path)!r} does not exist. Give one of scripts/*.toml, or your own."
         )
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

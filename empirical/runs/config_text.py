@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from theory.shared.validation import one_of
+from theory.shared.validation import instance, one_of
 
 Schema = Mapping[str, Any]
 """A JSON schema, as pydantic makes it."""
@@ -25,6 +25,7 @@ def overridden(settings: Mapping[str, Any], override: str) -> dict[str, Any]:
     >>> overridden({"model": {"width": 1.0}}, "model.name=resnet18")
     {'model': {'width': 1.0, 'name': 'resnet18'}}
     """
+    instance("override", override, str, "Pass section.key=value, as 'training.epochs=2'.")
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ValueError(f"--set must be section.key=value; got {override!r}.")

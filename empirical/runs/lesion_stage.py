@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from empirical.data.images import ImageSet, image_loader
-from empirical.data.splits import stratified_draw
+from empirical.data.images import image_loader
+from empirical.data.splits import stratified_subset
 from empirical.data.tables import read_table
 from empirical.lesions.lesioning import lesion
 from empirical.lesions.replacement import replace
 from empirical.measuring.table import AxisTable
-from empirical.models import ModelSpec
-from empirical.training.checkpoints import load_model
+from empirical.runs.trained import Trained
 from theory import QUANTITIES
 from theory.shared.files import write_table
 
@@ -41,22 +39,13 @@ def read_lesions(folder: Path) -> LesionResult:
 
 
 def lesion_channels(
-    artifacts: tuple[Path, ...],
-    checkpoint: Path,
-    axes: Path,
-    images: ImageSet,
-    *,
-    number: int,
-    seed: int,
-    spec: ModelSpec,
-    device: torch.device,
+    artifacts: tuple[Path, ...], network: Trained, axes: Path, *, number: int, seed: int
 ) -> None:
-    """Write the damage of every lesion on `number` of `images`, and its shuffled control."""
-    model, _ = load_model(checkpoint, spec)
+    """Write the damage of every lesion on `number` images, and its shuffled control."""
     table = AxisTable.load(axes)
     scores = table.to_frame()[["layer", "channel", *QUANTITIES]]
-    loader = image_loader(images, _drawn(images, number, seed))
-    found = lesion(model.to(device), loader, calibration=table)
+    loader = image_loader(stratified_subset(network.images, number, seed))
+    found = lesion(network.model().to(network.device), loader, calibration=table)
     control = found.shuffled(np.random.default_rng(seed))
     for path, damages in zip(artifacts, (found, control), strict=True):
         frame = damages.to_frame().merge(scores, on=["layer", "channel"])
@@ -64,21 +53,11 @@ def lesion_channels(
 
 
 def replace_channels(
-    artifact: Path,
-    checkpoint: Path,
-    axes: Path,
-    images: ImageSet,
-    *,
-    number: int,
-    draws: int,
-    seed: int,
-    spec: ModelSpec,
-    device: torch.device,
+    artifact: Path, network: Trained, axes: Path, *, number: int, draws: int, seed: int
 ) -> None:
     """Write what the peers of every channel recover, with `draws` of random peers."""
-    model, _ = load_model(checkpoint, spec)
-    loader = image_loader(images, _drawn(images, number, seed))
-    found = replace(model.to(device), loader, AxisTable.load(axes), seed=seed, draws=draws)
+    model, loader = network.model(), image_loader(stratified_subset(network.images, number, seed))
+    found = replace(model.to(network.device), loader, AxisTable.load(axes), seed=seed, draws=draws)
     write_table(artifact, beside_mean_lesion(found.to_frame()).assign(seed=seed))
 
 
@@ -90,9 +69,3 @@ def beside_mean_lesion(replaced: pd.DataFrame) -> pd.DataFrame:
     )
     kept = ["layer", "channel", "kind", "draw", "n_peers", "predicted", "mean_lesion"]
     return beside[[*kept, "loss_increase", "loss_increase_se"]]
-
-
-def _drawn(images: ImageSet, number: int, seed: int) -> torch.Tensor:
-    generator = np.random.default_rng(seed)
-    drawn = stratified_draw(images.labels.numpy(), min(number, len(images)), generator)
-    return torch.from_numpy(drawn)

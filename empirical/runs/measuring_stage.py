@@ -10,76 +10,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from empirical.data.images import ImageSet, image_loader
-from empirical.devices import halving_batches
-from empirical.measuring import gradients, measurement
-from empirical.models import ModelSpec
-from empirical.training import evaluation
-from empirical.training.checkpoints import load_model, read_info
+from empirical.measuring.gradients import gradient_cosines
+from empirical.measuring.measurement import measure
+from empirical.runs.trained import Trained
+from empirical.training.checkpoints import read_info
+from empirical.training.evaluation import evaluate
 from theory.shared.files import write_json, write_table
 
 
-def measure_checkpoint(
-    artifact: Path,
-    checkpoint: Path,
-    images: ImageSet,
-    options: Mapping[str, Any],
-    *,
-    batch_size: int,
-    spec: ModelSpec,
-    device: torch.device,
-) -> None:
+def measure_checkpoint(artifact: Path, network: Trained, options: Mapping[str, Any]) -> None:
     """Measure both axes of every layer, with `options` of `measure`."""
-    model, _ = load_model(checkpoint, spec)
-    table = halving_batches(
-        lambda size: measurement.measure(
-            model, image_loader(images, batch_size=size), device=device, **options
-        ),
-        batch_size,
-    )
-    table.save(artifact)
+    network.compute(measure, **options).save(artifact)
 
 
-def evaluate_checkpoint(
-    artifact: Path,
-    checkpoint: Path,
-    images: ImageSet,
-    *,
-    batch_size: int,
-    spec: ModelSpec,
-    device: torch.device,
-) -> None:
+def evaluate_checkpoint(artifact: Path, network: Trained) -> None:
     """Write loss and accuracy, with seed, step and epoch."""
-    model, _ = load_model(checkpoint, spec)
-    found = halving_batches(
-        lambda size: evaluation.evaluate(
-            model, image_loader(images, batch_size=size), device=device
-        ),
-        batch_size,
-    )
-    info = read_info(checkpoint)
+    found, info = network.compute(evaluate), read_info(network.checkpoint)
     row = {"seed": info.seed, "step": info.step, "epoch": info.epoch, **vars(found)}
     write_json(artifact, row)
 
 
-def compare_gradients(
-    artifact: Path,
-    checkpoint: Path,
-    images: ImageSet,
-    options: Mapping[str, Any],
-    *,
-    batch_size: int,
-    spec: ModelSpec,
-    device: torch.device,
-) -> None:
+def compare_gradients(artifact: Path, network: Trained, options: Mapping[str, Any]) -> None:
     """Measure the angle between the axes' gradients, with `options` of `gradient_cosines`."""
-    model, _ = load_model(checkpoint, spec)
-    found = halving_batches(
-        lambda size: gradients.gradient_cosines(
-            model, image_loader(images, batch_size=size), device=device, **options
-        ),
-        batch_size,
-    )
-    write_table(artifact, found.by_layer())
+    write_table(artifact, network.compute(gradient_cosines, **options).by_layer())

@@ -28,6 +28,7 @@ from empirical.runs.steps import Report, RunStages
 from empirical.training import distributed
 from theory.shared.files import remove_leftovers, write_json
 from theory.shared.store import locked
+from theory.shared.validation import called, path_of, truth
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ def run(
         For a missing file or folder, an unknown key, or a folder that holds a training with other
         settings.
     """
+    path_of("out", out)
+    called("progress", progress)
+    truth("download", download)
     settings = read_config(config, overrides)
     with distributed.process_group(chosen_device(settings.device)) as device:
         stages = RunStages(settings, Path(out), device, download, cache, progress or _silent)

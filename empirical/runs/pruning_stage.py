@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from empirical.data.images import ImageSet, image_loader
-from empirical.data.splits import DataSplit, stratified_draw
+from empirical.data.splits import DataSplit, stratified_subset
 from empirical.data.tables import read_table
 from empirical.models import ModelSpec
 from empirical.pruning.calibration import Calibration
@@ -99,8 +99,4 @@ def prune_network(
 
 
 def _drawn(images: ImageSet, number: int, seed: int) -> ImageSet:
-    if not 0 < number < len(images):
-        return images
-    rng = np.random.default_rng(seed)
-    drawn = stratified_draw(images.labels.numpy(), number, rng)
-    return images.subset(torch.from_numpy(drawn))
+    return stratified_subset(images, number, seed) if 0 < number < len(images) else images

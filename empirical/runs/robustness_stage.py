@@ -7,38 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from empirical.analysis import robustness
-from empirical.data.images import ImageSet, image_loader
+from empirical.data.images import image_loader
 from empirical.measuring.measurement import measure
-from empirical.models import ModelSpec
-from empirical.training.checkpoints import load_model
+from empirical.runs.trained import Trained
 from theory.shared.files import write_table
 
 
 def measure_variations(
-    artifacts: tuple[Path, ...],
-    checkpoint: Path,
-    images: ImageSet,
-    options: Mapping[str, Any],
-    *,
-    batch_size: int,
-    spec: ModelSpec,
-    device: torch.device,
+    artifacts: tuple[Path, ...], network: Trained, options: Mapping[str, Any]
 ) -> None:
     """Write how couplings depend on choices (first artifact) and on images (second).
 
     `options` are those of `measure`.
     """
-    settings = {**options, **robustness.FAST, "device": device}
+    settings = {**options, **robustness.FAST, "device": network.device}
     variations, sample_counts = artifacts
-    model, _ = load_model(checkpoint, spec)
-    loader = image_loader(images, batch_size=batch_size)
+    model = network.model()
+    loader = image_loader(network.images, batch_size=network.batch_size)
     base = measure(model, loader, **settings)
     changed = robustness.coupling_robustness(model, loader, base, **settings)
     estimators = robustness.estimator_robustness(
-        model, loader, base, target=options["target"], seed=options["seed"], device=device
+        model, loader, base, target=options["target"], seed=options["seed"], device=network.device
     )
     write_table(variations, pd.concat([changed, estimators], ignore_index=True))
     write_table(sample_counts, robustness.sample_count_robustness(base))

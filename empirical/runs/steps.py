@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from empirical.data.images import ImageSet
 from empirical.data.loading import load_data
 from empirical.data.splits import DataSplit, split_data
 from empirical.models import ModelSpec
@@ -34,6 +35,7 @@ from empirical.runs.measuring_stage import (
 from empirical.runs.paths import RunPaths
 from empirical.runs.pruning_stage import PruningResult, prune_network, read_pruning
 from empirical.runs.robustness_stage import measure_variations
+from empirical.runs.trained import Trained
 from empirical.training import distributed, trainer
 from empirical.training.loop import TrainingProgress
 from empirical.training.schedules import checkpoint_steps
@@ -152,7 +154,7 @@ class RunStages(RunPaths):
         self._ensure(
             (artifact,),
             self._measured(checkpoint, options),
-            partial(measure_checkpoint, artifact, checkpoint, options=options, **self._reading),
+            partial(measure_checkpoint, artifact, self._trained(checkpoint), options),
         )
 
     def evaluate(self, seed: int, step: int) -> None:
@@ -162,9 +164,7 @@ class RunStages(RunPaths):
         self._ensure(
             (artifact,),
             {"checkpoint": content_hash(checkpoint), "images": report.fingerprint},
-            partial(
-                evaluate_checkpoint, artifact, checkpoint, **{**self._reading, "images": report}
-            ),
+            partial(evaluate_checkpoint, artifact, self._trained(checkpoint, report)),
         )
 
     def gradients(self, seed: int, step: int) -> None:
@@ -177,7 +177,7 @@ class RunStages(RunPaths):
         self._ensure(
             (artifact,),
             self._measured(checkpoint, options),
-            partial(compare_gradients, artifact, checkpoint, options=options, **self._reading),
+            partial(compare_gradients, artifact, self._trained(checkpoint), options),
         )
 
     def robustness(self, seed: int) -> None:
@@ -188,7 +188,7 @@ class RunStages(RunPaths):
         self._ensure(
             artifacts,
             self._measured(checkpoint, options),
-            partial(measure_variations, artifacts, checkpoint, options=options, **self._reading),
+            partial(measure_variations, artifacts, self._trained(checkpoint), options),
         )
 
     def _measured(self, checkpoint: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,14 +198,10 @@ class RunStages(RunPaths):
             "options": options,
         }
 
-    @property
-    def _reading(self) -> dict[str, Any]:
-        return {
-            "images": self.split.calibration,
-            "batch_size": self.config.measure.batch_size,
-            "spec": self.spec,
-            "device": self.device,
-        }
+    def _trained(self, checkpoint: Path, images: ImageSet | None = None) -> Trained:
+        """Return a checkpoint with the images to read: those of calibration by default."""
+        read = self.split.calibration if images is None else images
+        return Trained(checkpoint, read, self.spec, self.device, self.config.measure.batch_size)
 
     def lesions(self) -> list[LesionResult]:
         """Lesion and replace every channel of the trained networks."""
@@ -219,23 +215,22 @@ class RunStages(RunPaths):
         """Lesion and replace every channel of one trained network."""
         last, options, images = self.steps[-1], self.config.lesion, self.split.report
         checkpoint, axes = self.checkpoint(seed, last), self.table_path(seed, last)
-        inputs: dict[str, Any] = {"number": options.images, "seed": seed}
-        given = {**inputs, "images": images, "spec": self.spec, "device": self.device}
-        inputs |= {
+        given = {"number": options.images, "seed": seed}
+        network = self._trained(checkpoint, images)
+        inputs = {
+            **given,
             "checkpoint": content_hash(checkpoint),
             "axes": content_hash(axes),
             "images": images.fingerprint,
         }
         folder = self.folder(seed) / "lesions"
         artifacts = (folder / "lesions.csv", folder / "shuffled.csv")
-        self._ensure(
-            artifacts, inputs, partial(lesion_channels, artifacts, checkpoint, axes, **given)
-        )
+        self._ensure(artifacts, inputs, partial(lesion_channels, artifacts, network, axes, **given))
         replaced, draws = folder / "replacements.csv", options.random_draws
         self._ensure(
             (replaced,),
             inputs | {"draws": draws},
-            partial(replace_channels, replaced, checkpoint, axes, draws=draws, **given),
+            partial(replace_channels, replaced, network, axes, draws=draws, **given),
         )
 
     def pruning(self) -> PruningResult:

@@ -25,6 +25,7 @@ from empirical.reading.networks import opened
 from empirical.training.foreign import fitted, read_state_dict
 from theory.shared.files import write_bytes
 from theory.shared.foreign import parse_json
+from theory.shared.validation import path_of
 
 T = TypeVar("T")
 _HEADER = "twoaxis"
@@ -128,6 +129,26 @@ def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
     return _info(file, header)
 
 
+def written_here(path: str | os.PathLike[str]) -> CheckpointInfo | None:
+    """Return what a checkpoint of twoaxis says of itself; None for a file of other origin.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such file; a malformed header of ours.
+    """
+    file = _existing(path)
+    try:
+        with safe_open(file, framework="pt", device="cpu") as source:
+            metadata = source.metadata() or {}
+    except SafetensorError:
+        return None
+    if _HEADER not in metadata:
+        return None
+    header = _parsed(file, metadata)
+    return _info(file, header) if "info" in header else None
+
+
 def load_model(
     path: str | os.PathLike[str], spec: ModelSpec | None = None
 ) -> tuple[nn.Module, CheckpointInfo]:
@@ -201,7 +222,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, key: str | N
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
-    file = Path(path)
+    file = path_of("checkpoint", path)
     if not file.is_file():
         raise FileNotFoundError(
             f"checkpoint {str(file)!r} does not exist. Give the path of a .safetensors file, for "

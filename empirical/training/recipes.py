@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from empirical.training.schedules import SCHEDULES
-from theory.shared.validation import count, one_of, positive, within
+from theory.shared.validation import count, one_of, positive, truth, within
 
 OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("float32", "bfloat16")
@@ -73,6 +73,8 @@ class Recipe:
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("precision", self.precision, PRECISIONS)
         count("crop_padding", self.crop_padding, least=0)
+        for name in ("flip", "channels_last", "compile"):
+            truth(name, getattr(self, name))
         for name in ("momentum", "warmup", "label_smoothing"):
             within(name, getattr(self, name), "[0, 1)")
 

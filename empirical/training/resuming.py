@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from empirical.training import distributed
-from empirical.training.checkpoints import list_checkpoints, load_weights
+from empirical.training.checkpoints import from_header, list_checkpoints, load_weights
 from empirical.training.loop import TrainingLoop
 from empirical.training.state import StoredState, TrainingState
 from theory.shared.files import remove_leftovers, write_json
@@ -37,7 +37,7 @@ def train_in(folder: Path, run: TrainingLoop) -> None:
         distributed.barrier()  # and nobody writes before all have looked
         if finished:
             load_weights(run.model, stage.artifacts[-1])
-            run.state.history = json.loads(stage.artifacts[0].read_text(encoding="utf-8"))
+            run.state.history = _history(stage.artifacts[0])
         else:
             if leads:
                 stage.forget()
@@ -51,6 +51,18 @@ def train_in(folder: Path, run: TrainingLoop) -> None:
                 stage.record()
             TrainingState.path(folder).unlink(missing_ok=True)
         distributed.barrier()
+
+
+def _history(file: Path) -> list[dict[str, float]]:
+    """The rows of a finished training; the file has the content that its record names."""
+    try:
+        stored = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{file} must hold the rows of a training; it is no JSON ({error}). Remove it: the "
+            "training is then made again."
+        ) from error
+    return from_header(list[dict[str, float]], stored, file)
 
 
 def _half_done(folder: Path, stage: Stage) -> StoredState | None:

@@ -16,13 +16,16 @@ import torch
 from torch import nn
 
 from empirical.data.images import ImageSet
+from empirical.devices import chosen_device
 from empirical.models import ModelSpec
+from empirical.reading.networks import Adapter, opened
 from empirical.seeding import own_generators
 from empirical.training.checkpoints import checkpoint_path
 from empirical.training.loop import TrainingDivergedError, TrainingLoop, TrainingProgress
 from empirical.training.recipes import Recipe
 from empirical.training.resuming import train_in
 from empirical.training.schedules import checkpoint_steps
+from theory.shared.validation import called, count, instance, path_of
 
 __all__ = ["TrainingDivergedError", "TrainingProgress", "TrainingResult", "train"]
 
@@ -47,13 +50,16 @@ def train(
     device: str | torch.device = "cpu",
     on_checkpoint: Callable[[int, nn.Module], None] | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
+    adapt: Adapter | None = None,
 ) -> TrainingResult:
     """Train `model` in place, and keep its weights along the way.
 
     Parameters
     ----------
     model
-        Maps (n, C, H, W) to logits (n, K). It is left on `device`, in evaluation mode.
+        Maps (n, C, H, W) to logits (n, K). It is left on `device`, in evaluation mode. What a
+        compiled or parallel network wraps is trained, and kept under its own names;
+        `recipe.compile` compiles.
     image_set
         Training images, for instance ``split_data(...).fit``.
     recipe
@@ -75,6 +81,8 @@ def train(
         resumed training already has behind it.
     on_progress
         Called every few steps.
+    adapt
+        An `Adapter`, where the model returns more than its logits.
 
     Raises
     ------
@@ -92,7 +100,22 @@ def train(
     >>> [row["step"] for row in result.history]
     [0, 4, 9]
     """
-    run = TrainingLoop(model, image_set, recipe, seed, spec, torch.device(device), folder)
+    instance("image_set", image_set, ImageSet, "Pass what load_data returns.")
+    called("on_checkpoint", on_checkpoint)
+    called("on_progress", on_progress)
+    if folder is not None:
+        path_of("folder", folder)
+    if spec is not None:
+        instance("spec", spec, ModelSpec, "Pass ModelSpec(name, classes, image_size, channels).")
+    instance("recipe", recipe, Recipe, "Pass Recipe(epochs=...).")
+    count("seed", seed, least=0)
+    if adapt is not None and getattr(adapt, "batch", None) is not None:
+        raise ValueError(
+            "adapt must have no batch function here, since images come from an ImageSet; got one. "
+            "Pass Adapter(output=...)."
+        )
+    network = opened(model, adapt)
+    run = TrainingLoop(network, image_set, recipe, seed, spec, chosen_device(device), folder)
     wanted = checkpoint_steps(run.total_steps) if steps is None else steps
     run.kept_steps = _checked_steps(wanted, run.total_steps)
     run.on_checkpoint, run.on_progress = on_checkpoint, on_progress
@@ -114,9 +137,13 @@ def train(
 
 
 def _checked_steps(steps: Sequence[int], total: int) -> frozenset[int]:
-    wrong = [step for step in steps if not 0 <= step <= total]
+    instance(
+        "steps", steps, (list, tuple, range, set, frozenset), "Pass whole numbers, as [0, 10]."
+    )
+    wanted = [count("steps", step, least=0) for step in steps]
+    wrong = [step for step in wanted if step > total]
     if wrong:
         raise ValueError(
             f"steps must be in 0 .. {total}, the number of training steps; got {wrong}."
         )
-    return frozenset({int(step) for step in steps} | {total})
+    return frozenset({*wanted, total})

@@ -72,6 +72,20 @@ def rows(table: Mapping[str, Good]) -> list[Any]:
     ]
 
 
+def checks_of(table: Mapping[str, Good]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return two tests: of every good call of a table, and of every bad one."""
+
+    @pytest.mark.parametrize("name", table)
+    def good(name: str) -> None:
+        table[name].run()
+
+    @pytest.mark.parametrize(("name", "argument", "value"), rows(table))
+    def bad(name: str, argument: str, value: Any) -> None:
+        assert_refused(table[name], argument, value)
+
+    return good, bad
+
+
 def assert_refused(good: Good, argument: str, value: Any) -> None:
     """The call raises, and the message names argument, value and remedy."""
     name, _, word = argument.partition(" as ")
@@ -79,7 +93,7 @@ def assert_refused(good: Good, argument: str, value: Any) -> None:
     with pytest.raises(REFUSED) as caught:
         good.run(**{name: made})
     message = str(caught.value)
-    assert re.search(rf"(?<![a-z]){re.escape(word or name)}(?![a-z])", message), message
+    assert re.search(rf"(?<![a-z])({word or re.escape(name)})(?![a-z])", message), message
     assert any(re.search(text, message) for text in shown(made)), message
     assert REMEDY.search(message), message
     assert "\n" not in message.strip(), message

@@ -1,6 +1,6 @@
 """Bad calls of `empirical`: each is refused with argument, value and remedy."""
 
-import pytest
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,8 +15,8 @@ from tests.calls.refusals import (
     SHARES,
     SIZES,
     Good,
-    assert_refused,
-    rows,
+    Made,
+    checks_of,
 )
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -35,8 +35,22 @@ SET = ImageSet(
     (0.5,),
     (0.25,),
 )
+SPEC = {"name": "small_convnet", "classes": 2, "image_size": 8, "channels": 1}
+TRUTHS = ("yes", None, 1)
+PATHS = (None, 3)
+PRUNED = empirical.prune(MODEL, LOADER, criterion="l2", recovery="none")
+LESIONED = empirical.lesion(MODEL, LOADER, kinds=["zero"])
+CONFIG = {"seeds": [0], "data": {"calibration": 60}}
 TABLE_OF_MODEL = empirical.measure(MODEL, LOADER, positions=2, groups=2)
 LOADERS = (None, 3, [])
+
+
+def entered(context, model, **functions):
+    """Enter `capture` or `edit` of a model."""
+    with context(model, **functions):
+        return True
+
+
 NUMBERS_OF_MEASURE = {
     "positions": COUNTS,
     "groups": ("text", NAN, INF, -1, 0, 1, 1.5),
@@ -62,6 +76,10 @@ TABLE = {
             "null": INDICES,
             "first_image": INDICES,
             "precision": ("float16", None),
+            "hull": TRUTHS,
+            "standard_errors": TRUTHS,
+            "bias_correction": TRUTHS,
+            "progress": TRUTHS,
         },
     ),
     "gradient_cosines": Good(
@@ -78,7 +96,8 @@ TABLE = {
         {
             "loader": LOADERS,
             "layers": ("0", ["9"], ["conv1"]),
-            "channels": ({"0": [9]}, {"0": []}),
+            "channels": ({"0": [9]}, {"0": []}, 3, {"0": 3}, {"0": None}, {"0": ["x"]}),
+            "channels as layers": ({"9": [0]},),
             "kinds": ("meen", [], ["zero", "zeros"], [None]),
             "method": ("slow", None),
             "memory": (None, "text", NAN, INF, -1, 1),
@@ -105,7 +124,7 @@ TABLE = {
         empirical.prune,
         {"model": MODEL, "loader": LOADER, "criterion": "l2", "recovery": "none"},
         {
-            "loader": ([],),
+            "loader": LOADERS,
             "macs": (*SHARES, 0),
             "criterion": ("l22", None, 3),
             "allocation": ("unifrom", None),
@@ -125,6 +144,16 @@ TABLE = {
             "gradient_images": COUNTS,
             "map_images": COUNTS,
             "refit_images": COUNTS,
+            "model": (None, "resnet18"),
+            "loader": (None, 3),
+            "target": ("logit_margn", 3),
+            "coupled": TRUTHS,
+            "seed": INDICES,
+            "skip": ("0", 3),
+            "recipe": (None, 3),
+            "training": (3, LOADER),
+            "device": ("gpu",),
+            "adapt": (3,),
         },
     ),
     "Factorial": Good(
@@ -153,28 +182,45 @@ TABLE = {
             "label_smoothing": (*SHARES, 1.0),
             "crop_padding": INDICES,
             "precision": ("float16", None),
+            "flip": TRUTHS,
+            "channels_last": TRUTHS,
+            "compile": TRUTHS,
         },
     ),
     "split_data": Good(
         empirical.split_data,
         {"train": SET, "test": SET, "calibration": 4},
-        {"calibration": COUNTS, "selection": (*SHARES, 1.0), "seed": INDICES},
+        {
+            "train": (None, 3),
+            "test": (None, LOADER),
+            "calibration": COUNTS,
+            "selection": (*SHARES, 1.0),
+            "seed": INDICES,
+        },
     ),
     "image_loader": Good(
         empirical.image_loader,
         {"image_set": SET},
-        {"batch_size": COUNTS, "indices": ([-1], [40], [0.5], "text")},
+        {"image_set": (None, 3), "batch_size": COUNTS, "indices": ([-1], [40], [0.5], "text")},
     ),
     "load_data": Good(
         empirical.load_data,
         {"source": "digits"},
-        {"source as data": ("digitss", "pyproject.toml"), "seed": INDICES},
+        {
+            "source as data": ("digitss", "pyproject.toml", None, 3),
+            "seed": INDICES,
+            "images": (3, (1,)),
+            "download": TRUTHS,
+        },
     ),
     "create_model": Good(
         empirical.create_model,
         {"name": "small_convnet", "classes": 2, "image_size": 8},
         {
-            "name as model": ("small_convnett", "", "no_such_module:f", None),
+            "name as model": (
+                *("small_convnett", "", "no_such_module:f", None),
+                *("nowhere.py:f", ":f", "torch.nn:Linear"),
+            ),
             "classes": (*COUNTS, 1),
             "image_size": COUNTS,
             "channels": COUNTS,
@@ -185,24 +231,88 @@ TABLE = {
     "latencies": Good(
         empirical.latencies,
         {"models": [MODEL], "images": IMAGES[:1], "repeats": 1, "warmup": 0},
-        {"repeats": COUNTS, "warmup": INDICES},
+        {
+            "models": (None, 3, "x"),
+            "images": (None, "x", IMAGES[:, 0]),
+            "repeats": COUNTS,
+            "warmup": INDICES,
+        },
     ),
     "find_layers": Good(
         empirical.find_layers,
         {"model": MODEL, "example": IMAGES[:1]},
-        {"names as layers": (["9"], ["conv1"])},
+        {"model": (None, 3), "example": (None, 3), "names as layers": (["9"], ["conv1"])},
     ),
     "evaluate": Good(
         empirical.evaluate, {"model": MODEL, "loader": LOADER}, {"loader": LOADERS}
     ),
+    "ImageSet": Good(
+        ImageSet,
+        {**vars(SET)},
+        {
+            "name": (None, 3),
+            "images": (None, "text", IMAGES),
+            "labels": (None, [0, 1], LABELS[:3], LABELS.float(), LABELS + 5),
+            "class_names": (None, "ab", ("a", "a"), ("a",)),
+            "mean": (None, 0.5, (0.5, 0.5), ("a",), (NAN,)),
+            "std": (None, 0.5, (0.0,), (-1.0,), (NAN,)),
+        },
+    ),
+    "ImageSet.subset": Good(SET.subset, {"indices": [0]}, {"indices": ([-1], [40], None)}),
+    "ModelSpec": Good(
+        empirical.ModelSpec,
+        SPEC,
+        {
+            "name as model": (None, 3, "", "small_convnett"),
+            "classes": (*COUNTS, 1),
+            "image_size": COUNTS,
+            "channels": COUNTS,
+            "width": RATES,
+        },
+    ),
+    "ModelSpec.build": Good(empirical.ModelSpec(**SPEC).build, {"seed": 0}, {"seed": INDICES}),
+    "capture": Good(
+        entered,
+        {"context": empirical.capture, "model": MODEL, "readers": {"0": len}},
+        {"model": (None,), "readers": (None, 3, {"0": 3}), "readers as submodule": ({"9": len},)},
+    ),
+    "edit": Good(
+        entered,
+        {"context": empirical.edit, "model": MODEL, "editors": {"0": torch.relu}},
+        {"model": (None,), "editors": (None, 3, {"0": 3}), "editors as submodule": ({"9": len},)},
+    ),
+    "register_criterion": Good(
+        empirical.register_criterion,
+        {"name": "own", "axis": "weights", "source": "this test"},
+        {
+            "name": (None, 3, "", "l2"),
+            "axis": ("locl", None),
+            "source": ("",),
+            "across": ("men", None),
+            "stochastic": TRUTHS,
+        },
+    ),
+    "train": Good(
+        empirical.train,
+        {"model": MODEL, "image_set": SET, "recipe": empirical.Recipe(epochs=1, batch_size=40)},
+        {
+            "model": (None, "resnet18"),
+            "image_set": (None, LOADER),
+            "recipe": (None, 3),
+            "seed": INDICES,
+            "steps": ([-1], [9], [1.5], ["text"], 3, "0"),
+            "folder": (3,),
+            "spec": ("small_convnet",),
+            "device": ("gpu",),
+            "on_checkpoint": (3,),
+            "on_progress": ("text",),
+            "adapt": (3,),
+        },
+    ),
+    "LesionTable.shuffled": Good(
+        LESIONED.shuffled, {"rng": Made(lambda: np.random.default_rng(0))}, {"rng": (None, 3)}
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_the_good_call_works(name):
-    TABLE[name].run()
-
-
-@pytest.mark.parametrize(("name", "argument", "value"), rows(TABLE))
-def test_a_bad_call_is_refused(name, argument, value):
-    assert_refused(TABLE[name], argument, value)
+test_the_good_call_works, test_a_bad_call_is_refused = checks_of(TABLE)

@@ -13,7 +13,7 @@ from tests.calls.refusals import (
     SIZES,
     Good,
     assert_refused,
-    rows,
+    checks_of,
 )
 
 SPECTRUM = sim.power_law(4, 1.0)
@@ -94,6 +94,8 @@ TABLE = {
             "layer": (*COUNTS, 2),
             "threads": ("text", NAN, 0, -1, 1.5),
             "dtype": ("float16", None, "flaot64"),
+            "hull": ("yes", None),
+            "quantities": ("no", None),
         },
     ),
     "stable_rate": Good(
@@ -116,15 +118,7 @@ TABLE = {
     ),
 }  # fmt: skip
 
-
-@pytest.mark.parametrize("name", TABLE)
-def test_the_good_call_works(name):
-    TABLE[name].run()
-
-
-@pytest.mark.parametrize(("name", "argument", "value"), rows(TABLE))
-def test_a_bad_call_is_refused(name, argument, value):
-    assert_refused(TABLE[name], argument, value)
+test_the_good_call_works, test_a_bad_call_is_refused = checks_of(TABLE)
 
 
 @pytest.mark.parametrize("kind", ["folder", "empty", "other"])

@@ -1,7 +1,6 @@
 """Bad calls of `theory`: each is refused with argument, value and remedy."""
 
 import numpy as np
-import pytest
 
 import theory
 from tests.calls.refusals import (
@@ -13,8 +12,7 @@ from tests.calls.refusals import (
     RATES,
     SIZES,
     Good,
-    assert_refused,
-    rows,
+    checks_of,
 )
 from theory import Moments
 
@@ -83,6 +81,8 @@ TABLE = {
             "peers": COUNTS,
             "top": COUNTS,
             "weights": ("text", np.eye(3), [[NAN]] * 4),
+            "hull": ("yes", None, 1),
+            "bias_correction": ("no", None, 1),
         },
     ),
     "channel_axes of a population": Good(
@@ -274,12 +274,4 @@ TABLE = {
     ),
 }  # fmt: skip
 
-
-@pytest.mark.parametrize("name", TABLE)
-def test_the_good_call_works(name):
-    TABLE[name].run()
-
-
-@pytest.mark.parametrize(("name", "argument", "value"), rows(TABLE))
-def test_a_bad_call_is_refused(name, argument, value):
-    assert_refused(TABLE[name], argument, value)
+test_the_good_call_works, test_a_bad_call_is_refused = checks_of(TABLE)

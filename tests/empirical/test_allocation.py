@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import product
+from math import ceil
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from empirical.pruning.allocation import (
     best_units,
     by_sensitivity,
     competing,
     floors,
+    most,
     settle,
+    steps,
     target_macs,
     uniform,
 )
-from empirical.pruning.channel_graph import ChannelGraph, trace_channels
+from empirical.pruning.channel_graph import ChannelGraph
+from empirical.pruning.tracing import trace_channels
 from tests.empirical.pruning_networks import SIZES, network, plain
 
 NEAR = 0.002
@@ -91,11 +96,20 @@ def test_global_keeps_the_best_of_every_group_and_honours_floors(seed: int) -> N
 def test_a_target_below_the_floors_says_the_least_possible() -> None:
     graph = graph_of()
     least = floors(graph, 0.5)
-    lowest = graph.macs(least) / graph.macs()
+    lowest = ceil(1e4 * graph.macs(least) / graph.macs()) / 1e4
     with pytest.raises(ValueError, match=rf"macs=0\.1 is below.*leaves {lowest:.4f}.*lower floor"):
         target_macs(graph, 0.1, least)
+    assert target_macs(graph, lowest, least) >= graph.macs(least)
     with pytest.raises(ValueError, match=r"macs must be above 0 and at most 1.*got 1\.5"):
         target_macs(graph, 1.5, least)
+
+
+def test_what_no_removal_changes_is_stated() -> None:
+    """The layer that skip keeps: its own multiply-accumulates, read from the images."""
+    graph = trace_channels(plain((3, 10, 6)), torch.zeros(1, 3, 6, 6), skip=("0",))
+    fixed = 6 * 6 * 9 * 3 * 10 / graph.macs()
+    with pytest.raises(ValueError, match=rf"\({fixed:.4f} depend on no channel"):
+        target_macs(graph, 0.1, floors(graph, 0.05))
 
 
 @pytest.mark.parametrize(
@@ -251,6 +265,73 @@ def test_settling_many_groups_ends_where_no_pair_of_moves_helps(seed: int) -> No
         other = found + move
         if (other >= least).all() and (other <= graph.sizes).all() and off > NEAR * target:
             assert abs(graph.macs(other) - target) >= off
+
+
+def allocations(graph: ChannelGraph, share: float, floor: float, round_to: int) -> list[np.ndarray]:
+    """Every allocation's counts, for scores and damages that are drawn."""
+    step = steps(graph, round_to)
+    least = floors(graph, floor, step)
+    target = target_macs(graph, share, least)
+    rng = np.random.default_rng(0)
+    scores = {g.name: rng.random(g.units) * rng.random() for g in graph.groups}
+    damage = {g.name: [(1.0, 0.0), (0.5, rng.random()), (0.0, 2.0)] for g in graph.groups}
+    return [
+        uniform(graph, target, least, step),
+        competing(graph, scores, target, least, step),
+        by_sensitivity(graph, damage, target, least, step),
+    ]
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("round_to", [2, 4, 8])
+def test_channels_come_in_multiples_where_the_layer_is_wide_enough(
+    name: str, round_to: int
+) -> None:
+    graph = graph_of(name)
+    for counts in allocations(graph, 0.6, 0.05, round_to):
+        for group, kept in zip(graph.groups, counts, strict=True):
+            for member in group.producers:
+                width = member.index.shape[1]
+                channels, size = int(kept) * width, group.units * width
+                assert channels % round_to == 0 or channels == size < round_to * width
+                assert 0 < channels <= size
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 9), st.sampled_from([0.0, 0.3, 1.0]), st.floats(0.3, 1.0))
+def test_multiples_meet_the_request_as_nearly_as_any_do(
+    round_to: int, floor: float, share: float
+) -> None:
+    """Few groups are searched whole here; what is found is within tolerance, or the nearest."""
+    graph = small((3, 20, 11, 6))
+    sizes = graph.sizes
+    step = np.where(sizes < round_to, sizes, round_to)
+    least = np.minimum(np.maximum(1, np.ceil(floor * sizes)), sizes // step * step)
+    low = np.ceil(least / step).astype(int)
+    assert floors(graph, floor, steps(graph, round_to)).tolist() == (low * step).tolist()
+    lowest = graph.macs(low * step) / graph.macs()
+    asked = max(share, lowest)
+    every = product(*(range(a, b // s + 1) for a, b, s in zip(low, sizes, step, strict=True)))
+    off = min(abs(graph.macs(np.array(c) * step) - round(asked * graph.macs())) for c in every)
+    tolerance = NEAR * asked * graph.macs()
+    for counts in allocations(graph, asked, floor, round_to):
+        assert (counts % step == 0).all()
+        assert ((counts >= low * step) & (counts <= sizes)).all()
+        assert abs(graph.macs(counts) - round(asked * graph.macs())) <= max(tolerance, off)
+
+
+def test_steps_count_the_channels_of_a_unit() -> None:
+    """Four groups leave one channel each: two units are eight channels; 6 is no multiple of 8."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 1), nn.ReLU(), nn.Conv2d(32, 24, 1, groups=4), nn.ReLU(),
+        nn.Conv2d(24, 6, 1), nn.Flatten(), nn.Linear(6 * 4, 2),
+    )  # fmt: skip
+    graph = trace_channels(model, torch.zeros(1, 3, 2, 2))
+    assert graph.sizes.tolist() == [8, 6, 6]
+    assert steps(graph, 8).tolist() == [2, 2, 6]
+    assert steps(graph, 1).tolist() == [1, 1, 1]
+    assert steps(graph, 5).tolist() == [5, 5, 5]
+    assert most(graph, steps(graph, 5)).tolist() == [5, 5, 5]
 
 
 def test_sensitivity_spares_the_group_that_hurts() -> None:

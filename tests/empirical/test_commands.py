@@ -19,7 +19,10 @@ def invoke(*arguments):
 
 def test_prune_writes_a_network_its_record_and_its_export(tmp_path):
     options = "--model small_convnet --images 60 --macs 0.6 --criterion l2 --recovery recalibrate"
-    output = invoke("prune", *options.split(), "--export", "torch", "--out", str(tmp_path))
+    output = invoke(
+        *("prune", *options.split(), "--round-to", "4"),
+        *("--export", "torch", "--out", str(tmp_path)),
+    )
     assert "l2, uniform, recalibrate" in output
     names = ["channels.csv", "prune.json", "pruned.pt2", "pruned.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -31,6 +34,7 @@ def test_prune_writes_a_network_its_record_and_its_export(tmp_path):
     assert [found["images"] for found in record["accuracy"]] == [599, 599]
     channels = pd.read_csv(tmp_path / "channels.csv")
     assert (channels["after"] < channels["before"]).any()
+    assert (channels["after"] % 4 == 0).all()
     kept = twoaxis.load_pruned(tmp_path / "pruned.safetensors").model
     exported = torch.export.load(tmp_path / "pruned.pt2").module()
     images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -2,12 +2,17 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import twoaxis
-from empirical.models import create_model
+from empirical.commands.source import NetworkSource
+from empirical.data import folders
+from empirical.models import ModelSpec, create_model
+from empirical.training.checkpoints import CheckpointInfo, save_checkpoint
 
 MEASURE = "measure --model small_convnet --images 60 --out {out}"
 PRUNE = (
@@ -64,3 +69,51 @@ def test_bad_options_are_one_line(arguments, message, tmp_path, monkeypatch, cap
     assert line.startswith("twoaxis: ")
     with pytest.raises(ValueError, match=message):
         raise ValueError(line)
+
+
+@pytest.fixture
+def own_checkpoint(tmp_path):
+    """A checkpoint of twoaxis, of a training with a normalization of its own."""
+    model = create_model("small_convnet", classes=10, image_size=8, channels=1)
+    spec = ModelSpec("small_convnet", 10, 8, 1)
+
+    def write(classes=tuple("0123456789")):
+        info = CheckpointInfo(0, 0.0, 0, spec, "digits", "", classes, (0.125,), (0.75,))
+        return save_checkpoint(tmp_path / "own.safetensors", model, info)
+
+    return write
+
+
+def test_a_checkpoint_of_ours_brings_its_normalization_beside_model_too(own_checkpoint):
+    opened = NetworkSource(model="small_convnet", checkpoint=own_checkpoint()).open()
+    assert (opened.train.mean, opened.train.std) == ((0.125,), (0.75,))
+    assert (opened.test.mean, opened.test.std) == ((0.125,), (0.75,))
+
+
+def test_a_checkpoint_of_ours_of_other_classes_is_refused_beside_model_too(own_checkpoint):
+    file = own_checkpoint(tuple("abcdefghij"))
+    with pytest.raises(ValueError, match=r"own\.safetensors.* trained on the 10 classes of digits"):
+        NetworkSource(model="small_convnet", checkpoint=file).open()
+
+
+def decoded(folder, command, monkeypatch, out):
+    """How many images of a folder a command decodes."""
+    read = []
+    monkeypatch.setattr(
+        folders, "_pixels", lambda *a, own=folders._pixels: read.append(a) or own(*a)
+    )
+    output(f"{command} --data {folder} --cache {out}/cache", out)
+    return len(read)
+
+
+def test_measure_and_prune_decode_only_the_images_that_they_use(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for part, number in (("train", 40), ("test", 3)):
+        for name in "ab":
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for image in range(number):
+                pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / part / name / f"{image}.png")
+    measured = decoded(tmp_path / "data", MEASURE.replace("60", "10"), monkeypatch, tmp_path / "m")
+    pruned = decoded(tmp_path / "data", PRUNE.replace("60", "10"), monkeypatch, tmp_path / "p")
+    assert (measured, pruned) == (10 + 1, 10 + 2 * 3)

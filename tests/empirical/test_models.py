@@ -119,7 +119,7 @@ def test_a_file_of_the_user_is_a_model_source(tmp_path):
     [
         ("resnet81", {}, r"model must be one of .*Did you mean 'resnet18'"),
         ("no_such_package:net", {}, "module 'no_such_package' cannot be imported"),
-        ("nowhere/mine.py:build", {}, r"model file 'nowhere/mine\.py' does not exist"),
+        ("nowhere/mine.py:build", {}, r"file 'nowhere/mine\.py' does not exist"),
         ("torchvision.models:resnet19", {}, r"Did you mean .*'resnet1"),
         ("resnet50", {"width": 0.5}, "width must be 1 for resnet50"),
         ("torchvision.models:resnet18", {"width": 0.5}, "has no width; got 0.5"),

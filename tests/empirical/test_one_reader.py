@@ -11,10 +11,10 @@ from empirical.analysis.patches import patch_covariance
 from empirical.analysis.sampled_information import draw_samples
 from empirical.lesions.calibration import calibrate
 from empirical.measuring.gradients import gradient_cosines
-from empirical.pruning.channel_graph import trace_channels
 from empirical.pruning.input_moments import input_moments
 from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.reconstruction import reconstruct, references
+from empirical.pruning.tracing import trace_channels
 from empirical.reading.batches import Batch, batches, image_digests
 from empirical.reading.layers import find_layers
 from empirical.reading.readings import WITH_TARGET

@@ -58,6 +58,39 @@ def test_removed_and_masked_paths_agree(
     assert other.report.parameters_after > one.report.parameters_after
 
 
+@pytest.mark.parametrize("allocation", ["uniform", "global", "sensitivity"])
+def test_kept_channels_are_multiples_and_the_network_runs(
+    model: nn.Module, known: Calibration, allocation: str
+) -> None:
+    asked = {"macs": 0.6, "criterion": "l2", "allocation": allocation, "recovery": "none"}
+    pruned = prune(model, known, round_to=8, **asked)
+    widths = [m.out_channels for m in pruned.model.modules() if isinstance(m, nn.Conv2d)]
+    assert [width % 8 for width in widths] == [0] * len(widths)
+    assert min(after for _, after in pruned.report.channels.values()) >= 8
+    assert count_macs(pruned.model, torch.zeros(1, 3, 16, 16)) == pruned.report.macs_after
+    assert abs(pruned.report.deviation) <= 0.01
+    plain_kept = prune(model, known, **asked).kept
+    one = prune(model, known, round_to=1, **asked).kept
+    assert all((one[name] == kept).all() for name, kept in plain_kept.items())
+
+
+def test_layers_narrower_than_a_multiple_stay_whole_and_bad_multiples_are_refused() -> None:
+    model, loader = plain((3, 20, 6)), batches(3, 6)
+    asked = {"criterion": "l2", "recovery": "none"}
+    pruned = prune(model, loader, macs=0.5, round_to=8, **asked)
+    assert pruned.report.channels == {"0": (20, 8), "3": (6, 6)}
+    share = pruned.report.macs_after / pruned.report.macs_before
+    assert pruned.report.deviation == pytest.approx(share / 0.5 - 1)
+    with pytest.raises(ValueError, match=r"macs=0\.1 is below.*lower floor or round_to"):
+        prune(model, loader, macs=0.1, round_to=8, **asked)
+    with pytest.raises(ValueError, match=r"round_to must be.*got 0"):
+        prune(model, loader, round_to=0, **asked)
+    with pytest.raises(ValueError, match=r"round_to must be.*got 2\.5"):
+        prune(model, loader, round_to=2.5, **asked)
+    with pytest.raises(ValueError, match=r"round_to=8 chooses counts, and counts gives them"):
+        prune(model, loader, round_to=8, counts={"0": 8}, **asked)
+
+
 def test_exactly_the_asked_counts_stay_ties_by_index() -> None:
     model = plain((3, 10, 6))
     with torch.no_grad():

@@ -11,13 +11,13 @@ from torch import nn
 
 from empirical import Recipe, create_model, evaluate, image_loader, load_data, prune
 from empirical.pruning.calibration import Calibration
-from empirical.pruning.channel_graph import trace_channels
 from empirical.pruning.compensation import merge, regression
 from empirical.pruning.criteria_compensated import outgoing_gram
 from empirical.pruning.folding import fold
 from empirical.pruning.input_moments import input_moments
 from empirical.pruning.recovery import recalibrate
 from empirical.pruning.removal import mask
+from empirical.pruning.tracing import trace_channels
 from empirical.reading.batches import batches as checked
 from tests.empirical.pruning_networks import batches, network, plain
 from tests.empirical.test_removal import Grouped
@@ -42,7 +42,7 @@ def test_merging_is_least_squares_on_a_linear_layer() -> None:
         hidden = model[:2](images).numpy()
         design = np.column_stack([hidden[:, kept["0"]], np.ones(400)])
         fitted = design @ np.linalg.lstsq(design, model(images).numpy(), rcond=None)[0]
-        found = mask(merged, graph, kept)(images).numpy()
+        found = mask(merged, graph.groups, kept)(images).numpy()
     assert found == pytest.approx(fitted, abs=FLOAT64)
 
 
@@ -65,8 +65,8 @@ def test_merging_predicts_the_readers_best(which: str) -> None:
     with torch.no_grad():
         images = loader[0][0]
         dense = model(images)
-        without = (mask(model, graph, kept)(images) - dense).square().mean()
-        compensated = (mask(merged, graph, kept)(images) - dense).square().mean()
+        without = (mask(model, graph.groups, kept)(images) - dense).square().mean()
+        compensated = (mask(merged, graph.groups, kept)(images) - dense).square().mean()
     assert compensated < 0.8 * without
 
 
@@ -109,7 +109,7 @@ def test_merging_is_least_squares_block_by_block(bias: bool) -> None:
     merge(merged, graph, kept, moments, ridge=0.0)
     with torch.no_grad():
         hidden = model[:2](images)
-        found = mask(merged, graph, kept)[:3](images).movedim(1, -1).reshape(-1, 6).numpy()
+        found = mask(merged, graph.groups, kept)[:3](images).movedim(1, -1).reshape(-1, 6).numpy()
         dense = model[:3](images).movedim(1, -1).reshape(-1, 6).numpy()
     for block in range(2):
         inputs = hidden[:, [4 * block, 4 * block + 3]].movedim(1, -1).reshape(-1, 2).numpy()
@@ -198,7 +198,7 @@ def test_folding_exact_copies_loses_nothing() -> None:
     fold(merged, graph, {**folded.kept, "3": np.arange(6)})
     images = loader[0][0]
     with torch.no_grad():
-        found = mask(merged, graph, {**folded.kept, "3": np.arange(6)})(images)
+        found = mask(merged, graph.groups, {**folded.kept, "3": np.arange(6)})(images)
         torch.testing.assert_close(found, model(images), rtol=1e-4, atol=1e-5)
 
 
@@ -209,10 +209,8 @@ def test_recalibration_takes_statistics_from_the_batches_and_nothing_else() -> N
     assert recalibrate(model, loader) == 1
     with torch.no_grad():
         maps = [model[0](x).movedim(1, -1).reshape(-1, 4) for x, _ in loader]
-    torch.testing.assert_close(
-        model[1].running_mean, torch.stack([m.mean(0) for m in maps]).mean(0)
-    )
-    torch.testing.assert_close(model[1].running_var, torch.stack([m.var(0) for m in maps]).mean(0))
+    torch.testing.assert_close(model[1].running_mean, torch.cat(maps).mean(0))
+    torch.testing.assert_close(model[1].running_var, torch.cat(maps).var(0))
     assert torch.equal(model[0].weight, weights)
     assert model.training
     assert model[1].momentum == 0.1

@@ -10,9 +10,10 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from empirical.pruning.channel_graph import ChannelGraph, trace_channels
+from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.macs import count_macs
 from empirical.pruning.removal import mask, remove
+from empirical.pruning.tracing import trace_channels
 from tests.empirical.pruning_networks import SIZES, awakened, network, plain
 
 FLOAT32_TOLERANCE = 1e-5
@@ -72,7 +73,7 @@ def test_pruned_equals_masked_on_every_architecture(name: str) -> None:
     images = torch.randn(2, 3, SIZES[name], SIZES[name], generator=torch.Generator().manual_seed(0))
     graph = trace_channels(model, images[:1])
     kept = some_units(graph)
-    pruned, masked = remove(model, graph, kept, images[:1]), mask(model, graph, kept)
+    pruned, masked = remove(model, graph, kept, images[:1]), mask(model, graph.groups, kept)
     with torch.no_grad():
         assert_same(pruned(images), masked(images))
         assert float((masked(images) - model(images)).abs().max()) > 1e-3
@@ -88,7 +89,7 @@ def test_pruned_equals_masked_with_groups_and_concatenation(make: type[nn.Module
     kept = some_units(graph, 0.5)
     pruned = remove(model, graph, kept, images[:1])
     with torch.no_grad():
-        assert_same(pruned(images), mask(model, graph, kept)(images))
+        assert_same(pruned(images), mask(model, graph.groups, kept)(images))
 
 
 def test_units_of_a_grouped_convolution_take_one_channel_from_every_group() -> None:
@@ -127,7 +128,7 @@ def test_masking_equals_zeroing_what_the_next_layer_reads() -> None:
     for handle in handles:
         handle.remove()
     with torch.no_grad():
-        assert_same(mask(model, graph, kept)(images), hooked)
+        assert_same(mask(model, graph.groups, kept)(images), hooked)
         assert_same(remove(model, graph, kept, images[:1])(images), hooked)
 
 
@@ -156,7 +157,7 @@ def test_the_model_is_left_as_it_was() -> None:
     before = copy.deepcopy(model.state_dict())
     graph = trace_channels(model, torch.zeros(1, 3, 6, 6))
     remove(model, graph, some_units(graph), torch.zeros(1, 3, 6, 6))
-    mask(model, graph, some_units(graph))
+    mask(model, graph.groups, some_units(graph))
     assert model.training
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
@@ -170,42 +171,33 @@ def test_frozen_parameters_stay_frozen() -> None:
     assert pruned[3].weight.requires_grad
 
 
-class Detached(nn.Sequential):
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images).detach()
-
-
 class Chunked(nn.Module):
     """Splits at a fixed channel number, which no dependency graph can follow."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 4, 1)
+        self.first, self.second, self.head = (
+            nn.Conv2d(3, 8, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 2),
+        )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
         hidden = self.first(images)
-        return (self.second(hidden[:, :4]) + hidden[:, 4:8]).mean((2, 3))
+        return self.head((self.second(hidden[:, :4]) + hidden[:, 4:8]).mean((2, 3)))
 
 
 def test_what_cannot_be_traced_is_refused() -> None:
     example = torch.zeros(1, 3, 6, 6)
-    with pytest.raises(ValueError, match=r"could not be traced.*detach"):
-        trace_channels(Detached(*plain()), example)
+    with pytest.raises(ValueError, match=r"could not be traced.*one image"):
+        trace_channels(nn.Sequential(nn.Conv2d(4, 4, 1)), example)
     with pytest.raises(ValueError, match=r"no channels that can be removed.*network's output"):
         trace_channels(nn.Sequential(nn.Flatten(), nn.Linear(108, 4)), example)
     with pytest.raises(ValueError, match=r"skip must be one of .*'0'.*got 'O'"):
         trace_channels(plain(), example, skip=["O"])
 
 
-def test_a_dependency_that_tracing_misses_is_refused_not_shipped() -> None:
-    example = torch.zeros(1, 3, 6, 6)
-    try:
-        graph = trace_channels(Chunked(), example)
-    except ValueError:
-        return  # torch-pruning may decline it already
-    kept = {g.name: np.arange(g.units // 2) for g in graph.groups}
-    with pytest.raises(ValueError, match="skip"):
-        remove(Chunked(), graph, kept, example)
+def test_a_split_at_a_fixed_channel_keeps_its_layer_whole() -> None:
+    with pytest.raises(ValueError, match=r"first: its channels are not alike"):
+        trace_channels(Chunked(), torch.zeros(1, 3, 6, 6))
 
 
 def test_skip_and_uncoupled_keep_groups_whole() -> None:

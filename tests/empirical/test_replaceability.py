@@ -11,10 +11,10 @@ from torch import nn
 
 from empirical import prune
 from empirical.pruning.calibration import Calibration
-from empirical.pruning.channel_graph import trace_channels
 from empirical.pruning.criteria_compensated import outgoing_gram
 from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.replaceability import BLOCK, removal_order, scores_from_order
+from empirical.pruning.tracing import trace_channels
 from empirical.reading.batches import batches as checked
 from tests.empirical.test_removal import Grouped
 

@@ -4,12 +4,15 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from empirical.data.loading import load_data
 from empirical.models import ModelSpec
+from empirical.reading.networks import Adapter
 from empirical.training.checkpoints import read_tensors
 from empirical.training.recipes import Recipe
 from empirical.training.trainer import train
+from theory.shared.store import content_hash
 
 SPEC = ModelSpec("small_convnet", classes=10, image_size=8, channels=1)
 SHORT = Recipe(epochs=1, batch_size=100, crop_padding=1, flip=True)
@@ -170,3 +173,34 @@ def test_a_network_of_the_users_in_a_folder_of_another_is_refused(digits, tmp_pa
     with pytest.raises(ValueError, match="another architecture than Sequential"):
         own(2.0)
     assert {name: before[name] for name in contents(tmp_path)} == contents(tmp_path)
+
+
+def test_a_history_that_its_record_vouches_for_and_that_is_none_is_named(digits, tmp_path):
+    arguments = {"recipe": Recipe(epochs=0.1, batch_size=100), "steps": [0], "folder": tmp_path}
+    train(SPEC.build(0), digits, **arguments)
+    history, record = tmp_path / "history.json", tmp_path / "history.json.made-from.json"
+    history.write_text("[{")
+    stored = json.loads(record.read_text())
+    stored["artifacts"]["history.json"] = content_hash(history)
+    record.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"history\.json must hold the rows .* Remove it"):
+        train(SPEC.build(0), digits, **arguments)
+
+
+def test_a_training_reads_its_network_through_an_adapter(digits):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = SPEC.build(0)
+
+        def forward(self, images):
+            return {"logits": self.inner(images)}
+
+    plain, named = SPEC.build(0), Named()
+    recipe = Recipe(epochs=0.1, batch_size=100)
+    first = train(plain, digits, recipe=recipe)
+    second = train(named, digits, recipe=recipe, adapt=Adapter(output=lambda o: o["logits"]))
+    assert first.history == second.history
+    assert not named.training
+    for name, value in plain.state_dict().items():
+        assert torch.equal(named.inner.state_dict()[name], value)

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from empirical import Calibration, prune
 from empirical.pruning.allocation import best_units, by_sensitivity, floors
-from empirical.pruning.channel_graph import trace_channels
 from empirical.pruning.sensitivity import SHARES, loss_by_share
+from empirical.pruning.tracing import trace_channels
 from empirical.reading.batches import batches as checked
 from tests.empirical.pruning_networks import batches, plain
 

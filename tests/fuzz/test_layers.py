@@ -31,7 +31,7 @@ WHERE_NAN = {
     "peer_predictability": {"dead", "few_samples"},
     "hull_score": {"dead", "few_samples"},
     "task_information": {"target_determined"},
-    "target_excess": {"target_determined"},
+    "target_excess": {"target_determined", "undecided"},
     "conditional_task_information": {"target_determined", "undecided", "few_samples"},
     "task_redundancy": {"target_determined"},
     "task_unique": {"target_determined"},

@@ -30,6 +30,7 @@ from tests.mutation.operators import Mutant, mutants
 CAMPAIGN = {
     "theory/sampling.py": [
         "tests/theory/test_sampling.py",
+        "tests/theory/test_peer_estimates.py",
         "tests/theory/test_few_samples.py",
     ],
     "theory/rank_coupling.py": ["tests/theory/test_rank_coupling.py"],
@@ -38,8 +39,15 @@ CAMPAIGN = {
         "tests/theory/test_axes.py",
         "tests/theory/test_axes_limits.py",
         "tests/theory/test_bias_correction.py",
+        "tests/theory/test_peer_estimates.py",
         "tests/theory/test_few_samples.py",
     ],
+    "theory/few_samples.py": [
+        "tests/theory/test_peer_estimates.py",
+        "tests/theory/test_few_samples.py",
+    ],
+    "theory/_correction.py": ["tests/theory/test_bias_correction.py"],
+    "theory/_conditional.py": ["tests/theory/test_decided.py", "tests/theory/test_axes_limits.py"],
     "empirical/analysis/statistics.py": [
         "tests/empirical/test_statistics.py",
         "tests/empirical/test_lesion_tables.py",

@@ -120,3 +120,16 @@ def test_the_law_is_that_of_estimates_and_its_mean_their_bias(targets: int, give
     assert abs(estimates.mean() - mean_information(n, targets, given)) < 4 * error
     for wrong in (-1, 1):
         assert abs(estimates.mean() - mean_information(n + wrong, targets, given)) > 6 * error
+
+
+@pytest.mark.parametrize(
+    ("n", "targets", "enough"),
+    [(8, 0, True), (7, 0, False), (8, 1, True), (7, 1, False), (10, 3, True), (9, 3, False)],
+)
+def test_degrees_of_freedom_that_peers_leave(n: int, targets: int, enough: bool) -> None:
+    """Four peers leave n - 5: three at least, and two more than there are targets."""
+    rng = np.random.default_rng(n)
+    t = rng.standard_normal((n, targets)) if targets else None
+    found = Moments.from_samples(rng.standard_normal((n, 5)), t)
+    axes = channel_axes(found, bias_correction=True, hull=False)
+    assert (np.isfinite(axes.peer_predictability) == enough).all()

@@ -1,12 +1,13 @@
 """The fingerprint of code: what changes it, what does not, and what a stage of ours depends on."""
 
+import importlib.metadata
 import subprocess
 import sys
 
 import pytest
 
 from theory.shared import code
-from theory.shared.code import fingerprint, sources
+from theory.shared.code import fingerprint, sources, versions
 
 PACKAGE = {
     "__init__": (
@@ -171,3 +172,23 @@ def test_what_our_stages_depend_on(module, used, not_used):
     above = ["empirical.report", "empirical.commands", "empirical.runs.config"]
     for name in [*not_used, *above, "theory.shared.store", "theory.cli"]:
         assert not {m for m in found if m == name or m.startswith(f"{name}.")}, name
+
+
+def test_the_version_of_a_library_that_numbers_depend_on_counts_where_it_is_used(tiny, monkeypatch):
+    tiny("constants", "ONE = 1", "import numpy\n\nONE = 1")
+    before = fingerprint("tiny.measure"), fingerprint("tiny.kinds")
+    fingerprint.cache_clear()
+    own = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "99.9" if name == "numpy" else own(name)
+    )
+    after = fingerprint("tiny.measure"), fingerprint("tiny.kinds")
+    fingerprint.cache_clear()
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
+def test_the_libraries_behind_a_measurement_are_followed():
+    used = versions(sources("empirical.runs.measuring_stage"))
+    assert {"numpy", "scipy", "torch"} <= set(used)
+    assert used["torch"] == importlib.metadata.version("torch")

@@ -46,6 +46,11 @@ def mutual_information(cov: Float, first: tuple[int, ...], second: tuple[int, ..
     return float(np.sum(density * ratio))
 
 
+def pair_information(rho: float) -> float:
+    """The same of two variables with this correlation."""
+    return mutual_information(np.array([[1.0, rho], [rho, 1.0]]), (0,), (1,))
+
+
 def triple_covariance(r: float, a: float, b: float) -> Float:
     """Covariance of (Y_i, Y_j, T) with the correlations r, a, b."""
     return np.array([[1.0, r, a], [r, 1.0, b], [a, b, 1.0]])

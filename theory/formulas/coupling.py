@@ -5,6 +5,7 @@ Where eigenvalues λ_k are written, c_k are the coordinates of c in the eigenbas
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -201,10 +202,11 @@ def _moment(index: int) -> Any:
     return numeric
 
 
+form = partial(ClosedForm, item="T3")
+
 FORMS = (
-    ClosedForm(
+    form(
         name="initial_coupling",
-        item="T3",
         title="Correlation of power with squared target covariance over random channels.",
         lhs=r"\kappa(\Sigma, c) = \operatorname{corr}(D, b^2)",
         symbols=(Sigma, c),
@@ -216,9 +218,8 @@ FORMS = (
         oracle=Oracle("sampling channels", _kappa_oracle, SAMPLING, sampling=True),
         stable=lambda Sigma, c: coupling_law.initial_coupling(Sigma, c),
     ),
-    ClosedForm(
+    form(
         name="initial_coupling_joint",
-        item="T3",
         title="The same for several targets at once: corr(D, Σ_o b_o²).",
         lhs=r"\operatorname{corr}(D, \|B^T w\|^2)",
         symbols=(Sigma, B),
@@ -231,9 +232,8 @@ FORMS = (
         oracle=Oracle("sampling channels", _joint_oracle, SAMPLING, sampling=True),
         stable=lambda Sigma, B: coupling_law.initial_coupling_joint(Sigma, B),
     ),
-    ClosedForm(
+    form(
         name="normalized_first_moment",
-        item="T3",
         title="Mean of b²/D over random channels, as one integral.",
         lhs=r"E[b^2 / D]",
         symbols=(lam, cross),
@@ -250,9 +250,8 @@ FORMS = (
         ),
         stable=_moment(0),
     ),
-    ClosedForm(
+    form(
         name="normalized_second_moment",
-        item="T3",
         title="Mean of (b²/D)² over random channels, as one integral.",
         lhs=r"E[b^4 / D^2]",
         symbols=(lam, cross),
@@ -269,9 +268,8 @@ FORMS = (
         ),
         stable=_moment(1),
     ),
-    ClosedForm(
+    form(
         name="initial_coupling_normalized",
-        item="T3",
         title="Correlation of power with the squared correlation q over random channels.",
         lhs=r"\operatorname{corr}(D, q)",
         symbols=(lam, cross),

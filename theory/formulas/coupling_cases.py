@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -204,10 +205,11 @@ def _output_oracle(Sigma: Any, m: Any) -> tuple[float, float]:
     return correlation_and_error(np.einsum("ni,ij,nj->n", w, Sigma, w), f**2)
 
 
+form = partial(ClosedForm, item="T3")
+
 FORMS = (
-    ClosedForm(
+    form(
         name="coupling_isotropic",
-        item="T3",
         title="Isotropic inputs: the coupling falls with dimension, whatever the target.",
         lhs=r"\kappa(I, c)",
         symbols=(d,),
@@ -218,9 +220,8 @@ FORMS = (
         point=lambda rng: {"d": _size(rng)},
         oracle=Oracle("sampling channels", _isotropic_oracle, SAMPLING, sampling=True),
     ),
-    ClosedForm(
+    form(
         name="coupling_isotropic_normalized",
-        item="T3",
         title="Isotropic inputs: power and squared correlation are uncorrelated, exactly.",
         lhs=r"\operatorname{corr}(D, q)\big|_{\Sigma \propto I}",
         symbols=(d,),
@@ -232,9 +233,8 @@ FORMS = (
         oracle=Oracle("sampling channels", _isotropic_normalized_oracle, SAMPLING, sampling=True),
         stable=lambda d: 0.0,
     ),
-    ClosedForm(
+    form(
         name="coupling_spiked",
-        item="T3",
         title="One spike θ, of which the target has the squared cosine a.",
         lhs=r"\kappa(I + \theta v v^T, c)",
         symbols=(d, theta, share),
@@ -249,9 +249,8 @@ FORMS = (
         },
         oracle=Oracle("sampling channels", _spiked_oracle, SAMPLING, sampling=True),
     ),
-    ClosedForm(
+    form(
         name="coupling_power_law",
-        item="T3",
         title="Spectrum k^−γ with target powers c_k² = k^−δ: generalized harmonic numbers.",
         lhs=r"\kappa(\lambda_k = k^{-\gamma}, c_k^2 = k^{-\delta})",
         symbols=(d, gamma, delta),
@@ -272,9 +271,8 @@ FORMS = (
             LINEAR_ALGEBRA,
         ),
     ),
-    ClosedForm(
+    form(
         name="output_coupling",
-        item="T3",
         title="Coupled initialization: the network's own output mᵀX as the target.",
         lhs=r"\kappa(\Sigma, \Sigma m)",
         symbols=(Sigma, m),
@@ -287,9 +285,8 @@ FORMS = (
         oracle=Oracle("sampling channels", _output_oracle, SAMPLING, sampling=True),
         stable=lambda Sigma, m: coupling_law.output_coupling(Sigma, m),
     ),
-    ClosedForm(
+    form(
         name="many_outputs_coupling",
-        item="T3",
         title="Many random outputs: the mean of their κ weighted by ‖c_o‖² tends to this.",
         lhs=r"\lim_{K \to \infty} \kappa(\Sigma, \Sigma M)",
         symbols=(Sigma,),
@@ -301,9 +298,8 @@ FORMS = (
         point=lambda rng: {"Sigma": _points.covariance(rng, 4)},
         oracle=Oracle("sampling outputs", _many_oracle, SAMPLING, sampling=True),
     ),
-    ClosedForm(
+    form(
         name="expected_output_coupling",
-        item="T3",
         title="One random output: the expectation of κ(Σ, Σm) over m, as one integral.",
         lhs=r"E_m \kappa(\Sigma, \Sigma m)",
         symbols=(lam,),

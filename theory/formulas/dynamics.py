@@ -6,6 +6,7 @@ coordinates of Σ⁻¹c, m(0), r(0), c.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,68 +149,60 @@ def _stable_balanced(**v: Any) -> float:
     return float(trained_readout.balanced_mode(v["t"], v["gamma"], v["lambda"], v["u_0"]))
 
 
+form = partial(ClosedForm, item="T4", source=FLOW)
+
 FORMS = (
-    ClosedForm(
+    form(
         name="channel_velocity",
-        item="T4",
         title="Every channel is driven by what the layer has not yet explained.",
         lhs=r"\dot W = -\partial L / \partial W",
         symbols=(Sigma, W, c, readout),
         expr=readout * RESIDUAL.T,
         domain="any C, d and number of outputs",
-        source=FLOW,
         derive=flow.derive_velocity,
         point=flow.network,
         oracle=Oracle("complex-step differentiation", flow.gradient_in("W"), DIFFERENTIATION),
     ),
-    ClosedForm(
+    form(
         name="readout_velocity",
-        item="T4",
         title="The readout follows each channel's covariance with the residual.",
         lhs=r"\dot a = -\partial L / \partial a",
         symbols=(Sigma, W, c, readout),
         expr=W * RESIDUAL,
         domain="any C, d and number of outputs",
-        source=FLOW,
         derive=flow.derive_readout_velocity,
         point=flow.network,
         oracle=Oracle("complex-step differentiation", flow.gradient_in("a"), DIFFERENTIATION),
     ),
-    ClosedForm(
+    form(
         name="conserved_balance",
-        item="T4",
         title="WWᵀ and aaᵀ move together when both layers learn: WWᵀ − aaᵀ is conserved.",
         lhs=r"\tfrac{d}{dt} W W^T = \tfrac{d}{dt} a a^T",
         symbols=(Sigma, W, c, readout),
         expr=readout * RESIDUAL.T * W.T + W * RESIDUAL * readout.T,
         domain="gradient flow of both layers, any number of outputs",
-        source=FLOW,
         derive=flow.derive_conserved,
         point=flow.network,
         oracle=Oracle("complex-step velocity of aaᵀ", flow.gram_velocity, DIFFERENTIATION),
     ),
-    ClosedForm(
+    form(
         name="fixed_readout_output",
-        item="T4",
         title="End-to-end weights relax to the regression weights, mode by mode.",
         lhs="m(t)",
         symbols=(A, rate, t, beta, m0),
         expr=OUTPUT,
         domain=FIT,
-        source=FLOW,
         derive=flow.derive_output,
         point=lambda rng: {**positive(rng, "A", "lambda", "t"), **real(rng, "beta", "m_0")},
         oracle=Oracle("numerical integration", _output_oracle, SOLVER),
     ),
-    ClosedForm(
+    form(
         name="fixed_readout_residual",
-        item="T4",
         title="The residual decays, each mode at its own rate.",
         lhs="r(t)",
         symbols=(A, rate, t, r0),
         expr=DECAY * r0,
         domain=FIT,
-        source=FLOW,
         derive=flow.derive_residual,
         point=lambda rng: {**positive(rng, "A", "lambda", "t"), **real(rng, "r_0")},
         oracle=Oracle(
@@ -218,29 +211,25 @@ FORMS = (
             SOLVER,
         ),
     ),
-    ClosedForm(
+    form(
         name="fixed_readout_gain",
-        item="T4",
         title="Accumulated residual: the common direction in which all channels move.",
         lhs=r"G(t) = \int_0^t r \, ds",
         symbols=(A, rate, t, r0),
         expr=GAIN,
         domain=f"{FIT}; r0 t in the limit λ → 0",
-        source=FLOW,
         derive=flow.derive_gain,
         point=lambda rng: {**positive(rng, "A", "lambda", "t"), **real(rng, "r_0")},
         oracle=Oracle("quadrature of the residual", _gain_oracle, SOLVER),
         stable=lambda **v: float(v["r_0"] * exponential_gain(_rates(**v), v["t"])),
     ),
-    ClosedForm(
+    form(
         name="fixed_readout_weight",
-        item="T4",
         title="A channel's weight: its start plus its readout times the common direction.",
         lhs="w_i(t) = w_i(0) + a_i G(t)",
         symbols=(w0, a, A, rate, t, r0),
         expr=w0 + a * GAIN,
         domain=FIT,
-        source=FLOW,
         derive=flow.derive_weight,
         point=lambda rng: {**positive(rng, "A", "lambda", "t"), **real(rng, "w_0", "a", "r_0")},
         oracle=Oracle(
@@ -252,15 +241,13 @@ FORMS = (
             v["w_0"] + v["a"] * v["r_0"] * exponential_gain(_rates(**v), v["t"])
         ),
     ),
-    ClosedForm(
+    form(
         name="several_outputs_residual",
-        item="T4",
         title="Several outputs: r_kp decays at λ_k times the eigenvalue A of aᵀa.",
         lhs="r_{kp}(t)",
         symbols=(A, rate, t, r0),
         expr=DECAY * r0,
         domain="eigenbases of Σ and of aᵀa; an output that a cannot move keeps its residual",
-        source=FLOW,
         derive=flow.derive_several,
         point=lambda rng: {**positive(rng, "A", "lambda", "t"), **real(rng, "r_0")},
         oracle=Oracle(
@@ -269,9 +256,8 @@ FORMS = (
             SOLVER,
         ),
     ),
-    ClosedForm(
+    form(
         name="fixed_readout_loss",
-        item="T4",
         title="Loss along training.",
         lhs="L(t)",
         symbols=(tau, A, t, lam, modes, starts),
@@ -281,29 +267,25 @@ FORMS = (
         )
         / 2,
         domain=FIT,
-        source=FLOW,
         derive=flow.derive_loss,
         point=_loss_point,
         oracle=Oracle("numerical integration", _loss_oracle, SOLVER),
         stable=lambda **v: float(_flow_of(v).loss(v["t"])),
     ),
-    ClosedForm(
+    form(
         name="coupling_along_training",
-        item="T4",
         title="Coupling of the axes for the network's own output, along training.",
         lhs=r"\kappa(\Sigma, \Sigma m(t))",
         symbols=(A, t, lam, modes, starts),
         expr=ALONG,
         domain=f"{FIT}; fresh random channels",
-        source=FLOW,
         derive=flow.derive_along,
         point=_spectral_point,
         oracle=Oracle("numerical integration", _along_oracle, SOLVER),
         stable=lambda **v: float(_flow_of(v).coupling(v["t"])),
     ),
-    ClosedForm(
+    form(
         name="balanced_mode",
-        item="T4",
         title="Both layers trained from a balanced start: each aligned mode is a sigmoid.",
         lhs="u(t)",
         symbols=(gamma, rate, u0, t),
@@ -315,9 +297,8 @@ FORMS = (
         oracle=Oracle("the two-layer flow, integrated", _two_layers, SOLVER),
         stable=_stable_balanced,
     ),
-    ClosedForm(
+    form(
         name="balanced_time",
-        item="T4",
         title="Time at which a balanced mode has reached the share s of its limit.",
         lhs="t_s",
         symbols=(gamma, rate, u0, share),

@@ -6,6 +6,7 @@ direction c − (b/D) Σw = Cov(X, T − (b/D) Y).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -115,29 +116,27 @@ _NORM = (
     + (b / D) ** 2 * scalar(w.T * Sigma * Sigma * w)
 )
 
+form = partial(ClosedForm, item="T2", source=HERE)
+
 FORMS = (
-    ClosedForm(
+    form(
         name="capture_gradient",
-        item="T2",
         title="Gradient of input capture: it points along Σw.",
         lhs=r"\nabla_w I_X",
         symbols=(Sigma, w, sigma0),
         expr=CAPTURE,
         domain="Σ positive semidefinite, σ0 > 0",
-        source=HERE,
         derive=derive_capture,
         point=_without("c", "tau", sigma_0=lambda rng: float(rng.uniform(0.5, 2))),
         oracle=Oracle("complex-step differentiation", _capture_oracle, DIFFERENTIATION),
     ),
-    ClosedForm(
+    form(
         name="task_gradient",
-        item="T2",
         title="Gradient of task information: it points along the residualized direction.",
         lhs=r"\nabla_w I_T",
         symbols=(Sigma, w, c, tau),
         expr=TASK,
         domain=POINT,
-        source=HERE,
         derive=derive_task,
         point=_point,
         oracle=Oracle(
@@ -146,48 +145,41 @@ FORMS = (
             DIFFERENTIATION,
         ),
     ),
-    ClosedForm(
+    form(
         name="residualized_direction",
-        item="T2",
         title="What the target still covaries with once the channel is regressed out.",
         lhs=r"\operatorname{Cov}(X, T - \tfrac{b}{D} Y)",
         symbols=(Sigma, w, c),
         expr=RESIDUALIZED,
         domain="wᵀΣw > 0; any distribution",
-        source=HERE,
         derive=derive_residualized,
         point=_without("tau"),
         oracle=Oracle("regression on a data set", _residual_oracle, LINEAR_ALGEBRA),
     ),
-    ClosedForm(
+    form(
         name="residualized_weight_product",
-        item="T2",
         title="The residualized direction is orthogonal to w: I_T ignores the scale of w.",
         lhs=r"w^T \left(c - \tfrac{b}{D} \Sigma w\right) = 0",
         symbols=(Sigma, w, c),
         expr=scalar(w.T * RESIDUALIZED),
         domain="wᵀΣw > 0",
-        source=HERE,
         derive=derive_weight_product,
         point=_without("tau"),
         oracle=Oracle("zero", lambda Sigma, w, c: 0.0, LINEAR_ALGEBRA),
     ),
-    ClosedForm(
+    form(
         name="residualized_precision_product",
-        item="T2",
         title="The two gradient directions are orthogonal in the Σ⁻¹ inner product, exactly.",
         lhs=r"(\Sigma w)^T \Sigma^{-1} \left(c - \tfrac{b}{D} \Sigma w\right) = 0",
         symbols=(Sigma, w, c),
         expr=scalar(w.T * Sigma * Sigma.I * RESIDUALIZED),
         domain="Σ positive definite, w ≠ 0; in the Euclidean product only where Σ ∝ I",
-        source=HERE,
         derive=derive_precision_product,
         point=_without("tau"),
         oracle=Oracle("zero", lambda Sigma, w, c: 0.0, LINEAR_ALGEBRA),
     ),
-    ClosedForm(
+    form(
         name="gradient_cosine",
-        item="T2",
         title="Euclidean cosine of the two gradients.",
         lhs=r"\cos(\nabla_w I_X, \nabla_w I_T)",
         symbols=(Sigma, w, c),
@@ -195,20 +187,17 @@ FORMS = (
         * (scalar(w.T * Sigma * c) - (b / D) * scalar(w.T * Sigma * Sigma * w))
         / sympy.sqrt(scalar(w.T * Sigma * Sigma * w) * _NORM),
         domain="b ≠ 0 and c not along Σw; σ0 and τ do not enter",
-        source=HERE,
         derive=derive_cosine,
         point=_without("tau"),
         oracle=Oracle("complex-step differentiation", _cosine_oracle, LINEAR_ALGEBRA),
     ),
-    ClosedForm(
+    form(
         name="residualized_norm",
-        item="T2",
         title="Squared Σ⁻¹ norm of the residualized direction: unexplained target variance.",
         lhs=r"\left\|c - \tfrac{b}{D} \Sigma w\right\|^2_{\Sigma^{-1}}",
         symbols=(Sigma, w, c),
         expr=scalar(c.T * Sigma.I * c) - b**2 / D,
         domain="Σ positive definite",
-        source=HERE,
         derive=derive_residual_norm,
         point=_without("tau"),
         oracle=Oracle(
@@ -219,28 +208,24 @@ FORMS = (
             LINEAR_ALGEBRA,
         ),
     ),
-    ClosedForm(
+    form(
         name="overlap_gradient",
-        item="T2",
         title="Gradient of the overlap with a peer v: the peer, residualized on the channel.",
         lhs=r"\nabla_w I(Y_w; Y_v)",
         symbols=(Sigma, w, v),
         expr=OVERLAP,
         domain="|corr(Y_w, Y_v)| < 1",
-        source=HERE,
         derive=derive_overlap,
         point=_without("c", "tau", v=_vector),
         oracle=Oracle("complex-step differentiation", _overlap_oracle, DIFFERENTIATION),
     ),
-    ClosedForm(
+    form(
         name="pair_information_gradient",
-        item="T2",
         title="Gradient of joint information: what both channels together leave unexplained.",
         lhs=r"\nabla_w I(T; Y_w, Y_v)",
         symbols=(Sigma, w, v, c, tau),
         expr=PAIR,
         domain="the covariance of (Y_w, Y_v, T) positive definite",
-        source=HERE,
         derive=derive_pair,
         point=_without(v=_vector),
         oracle=Oracle(
@@ -249,15 +234,13 @@ FORMS = (
             DIFFERENTIATION,
         ),
     ),
-    ClosedForm(
+    form(
         name="excess_gradient",
-        item="T2",
         title="Gradient of the pairwise excess, on either side of I_T(w) = I_T(v).",
         lhs=r"\nabla_w S_{wv}",
         symbols=(Sigma, w, v, c, tau),
         expr=PAIR - sympy.Heaviside(b**2 / D - _b_v**2 / power_v) * TASK,
         domain="I_T(w) ≠ I_T(v), where the excess has a kink",
-        source=HERE,
         derive=derive_excess,
         point=_without(v=_vector),
         oracle=Oracle("complex-step differentiation", _excess_oracle, DIFFERENTIATION),

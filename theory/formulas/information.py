@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ from theory.formulas._oracles import (
     data_set,
     mean_and_error,
     mutual_information,
+    pair_information,
     residual_variance,
 )
 from theory.formulas.closed_form import ClosedForm, Oracle
@@ -101,10 +103,11 @@ def _point_vector(rng: np.random.Generator) -> dict[str, Any]:
     return {"K": joint[:3, :3], "k": joint[:3, 3:], "S": joint[3:, 3:]}
 
 
+form = partial(ClosedForm, item="T1")
+
 FORMS = (
-    ClosedForm(
+    form(
         name="signal_power",
-        item="T1",
         title="Power of a channel: the variance of its output.",
         lhs=r"J_i = \operatorname{Var}(w_i^T X)",
         symbols=(Sigma, w),
@@ -115,9 +118,8 @@ FORMS = (
         point=_point_power,
         oracle=Oracle("sampling X", _sampled_power, SAMPLING, sampling=True),
     ),
-    ClosedForm(
+    form(
         name="rayleigh_quotient",
-        item="T1",
         title="Power per squared weight norm.",
         lhs=r"J_i / \|w_i\|^2",
         symbols=(Sigma, w),
@@ -128,9 +130,8 @@ FORMS = (
         point=_point_power,
         oracle=Oracle("eigenvalues of Σ, weighted", _spectral_rayleigh, LINEAR_ALGEBRA),
     ),
-    ClosedForm(
+    form(
         name="input_capture",
-        item="T1",
         title="Information that a channel read with reference noise carries about its input.",
         lhs=r"I_X(i) = I(X; Y_i + N)",
         symbols=(J, sigma0),
@@ -142,9 +143,8 @@ FORMS = (
         oracle=Oracle("quadrature of the densities", _capture_oracle, QUADRATURE),
         stable=lambda J, sigma_0: float(0.5 * np.log1p(J / sigma_0**2)),
     ),
-    ClosedForm(
+    form(
         name="task_information",
-        item="T1",
         title="Information between one channel and a scalar target.",
         lhs="I_T(i) = I(T; Y_i)",
         symbols=(rho,),
@@ -153,16 +153,11 @@ FORMS = (
         source=f"{PAPER}; {ENTROPY}",
         derive=derive_task,
         point=lambda rng: {"rho": float(rng.uniform(-0.9, 0.9))},
-        oracle=Oracle(
-            "quadrature of the densities",
-            lambda rho: mutual_information(np.array([[1, rho], [rho, 1.0]]), (0,), (1,)),
-            QUADRATURE,
-        ),
+        oracle=Oracle("quadrature of the densities", lambda rho: pair_information(rho), QUADRATURE),
         stable=lambda rho: float(-0.5 * np.log1p(-(rho**2))),
     ),
-    ClosedForm(
+    form(
         name="peer_predictability",
-        item="T1",
         title="Share of a channel's variance that a linear regression on its peers explains.",
         lhs=r"E_i = R^2(Y_i \leftarrow Y_{-i})",
         symbols=(R, i),
@@ -173,9 +168,8 @@ FORMS = (
         point=_point_correlation,
         oracle=Oracle("least-squares regression", _predictability_oracle, LINEAR_ALGEBRA),
     ),
-    ClosedForm(
+    form(
         name="peer_predictability_ridge",
-        item="T1",
         title="The same with a ridge r on the correlation; all channels from one inverse.",
         lhs=r"E_i(r) = r_i^T (R_{-i} + r I)^{-1} r_i",
         symbols=(R, i, ridge),
@@ -186,9 +180,8 @@ FORMS = (
         point=lambda rng: {**_point_correlation(rng), "r": float(rng.uniform(0.05, 0.5))},
         oracle=Oracle("regression on augmented data", _ridge_oracle, LINEAR_ALGEBRA),
     ),
-    ClosedForm(
+    form(
         name="peer_information",
-        item="T1",
         title="Information between a channel and all its peers.",
         lhs="I(Y_i; Y_{-i})",
         symbols=(E,),
@@ -198,15 +191,12 @@ FORMS = (
         derive=derive_peer_information,
         point=lambda rng: {"E": float(rng.uniform(0.01, 0.8))},
         oracle=Oracle(
-            "quadrature with one peer of R² = E",
-            lambda E: mutual_information(np.array([[1, E**0.5], [E**0.5, 1]]), (0,), (1,)),
-            QUADRATURE,
+            "quadrature with one peer of R² = E", lambda E: pair_information(E**0.5), QUADRATURE
         ),
         stable=lambda E: float(-0.5 * np.log1p(-E)),
     ),
-    ClosedForm(
+    form(
         name="conditional_task_information",
-        item="T1",
         title="What a channel says about the target beyond all its peers.",
         lhs=r"I(T; Y_i \mid Y_{-i})",
         symbols=(p,),
@@ -216,15 +206,12 @@ FORMS = (
         derive=derive_conditional,
         point=lambda rng: {"p": float(rng.uniform(0.05, 0.9))},
         oracle=Oracle(
-            "quadrature of the residuals' densities",
-            lambda p: mutual_information(np.array([[1, p], [p, 1.0]]), (0,), (1,)),
-            QUADRATURE,
+            "quadrature of the residuals' densities", lambda p: pair_information(p), QUADRATURE
         ),
         stable=lambda p: float(-0.5 * np.log1p(-(p**2))),
     ),
-    ClosedForm(
+    form(
         name="vector_task_information",
-        item="T1",
         title="Information between channels and a vector target, such as a one-hot label.",
         lhs="I(T; Y)",
         symbols=(K, k, S),

@@ -52,7 +52,7 @@ from theory.formulas._lesions_derivations import (
     power,
     x,
 )
-from theory.formulas._oracles import LINEAR_ALGEBRA, QUADRATURE, data_set, mutual_information
+from theory.formulas._oracles import LINEAR_ALGEBRA, QUADRATURE, data_set, pair_information
 from theory.formulas.closed_form import ClosedForm, Oracle
 
 
@@ -162,7 +162,7 @@ def _refit_ratio_oracle(I: float) -> float:  # noqa: E741 - the symbol's name
     """ρ² by inverting the quadrature of the information, then 1/(1 − ρ²)."""
 
     def gap(rho: float) -> float:
-        return mutual_information(np.array([[1, rho], [rho, 1.0]]), (0,), (1,)) - I
+        return pair_information(rho) - I
 
     rho = scipy.optimize.brentq(gap, 1e-6, 0.99, xtol=1e-12)
     return float(1 / (1 - rho**2))

@@ -5,6 +5,7 @@ r = corr(Y_i, Y_j), a = corr(Y_i, T), b = corr(Y_j, T).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from theory.formulas._oracles import (
     LINEAR_ALGEBRA,
     QUADRATURE,
     mutual_information,
+    pair_information,
     residual_variance,
     triple_covariance,
 )
@@ -131,14 +133,11 @@ def _excess_oracle(r: float, a: float, b: float) -> float:
     return min(_conditional_oracle(r, a, b), _conditional_oracle(r, b, a))
 
 
-def _grid(rho: float) -> float:
-    return mutual_information(np.array([[1.0, rho], [rho, 1.0]]), (0,), (1,))
-
+form = partial(ClosedForm, item="T1")
 
 FORMS = (
-    ClosedForm(
+    form(
         name="pair_overlap",
-        item="T1",
         title="Information that two channels share; its mean over peers is the peer overlap.",
         lhs="I(Y_i; Y_j)",
         symbols=(r,),
@@ -147,12 +146,11 @@ FORMS = (
         source=PAPER,
         derive=_derive_overlap,
         point=lambda rng: {"r": float(rng.uniform(-0.9, 0.9))},
-        oracle=Oracle("quadrature of the densities", lambda r: _grid(r), QUADRATURE),
+        oracle=Oracle("quadrature of the densities", lambda r: pair_information(r), QUADRATURE),
         stable=lambda r: float(-0.5 * np.log1p(-(r**2))),
     ),
-    ClosedForm(
+    form(
         name="pair_information",
-        item="T1",
         title="Information of two channels together about the target.",
         lhs="I(T; Y_i, Y_j)",
         symbols=(r, a, b),
@@ -167,9 +165,8 @@ FORMS = (
             QUADRATURE,
         ),
     ),
-    ClosedForm(
+    form(
         name="pair_conditional_information",
-        item="T1",
         title="What one channel says about the target beyond one other.",
         lhs=r"I(T; Y_i \mid Y_j)",
         symbols=(r, a, b),
@@ -180,9 +177,8 @@ FORMS = (
         point=_points.triple,
         oracle=Oracle("two regressions", _conditional_oracle, LINEAR_ALGEBRA),
     ),
-    ClosedForm(
+    form(
         name="pairwise_excess",
-        item="T1",
         title="Excess of a pair over its better channel: the MMI synergy.",
         lhs=r"S_{ij} = I(T; Y_i, Y_j) - \max(I_T(i), I_T(j))",
         symbols=(r, a, b),
@@ -193,9 +189,8 @@ FORMS = (
         point=_points.triple,
         oracle=Oracle("the smaller conditional information", _excess_oracle, LINEAR_ALGEBRA),
     ),
-    ClosedForm(
+    form(
         name="pairwise_excess_conditional",
-        item="T1",
         title="The same excess as the smaller of two conditional informations.",
         lhs=r"S_{ij} = \min(I(T; Y_i \mid Y_j), I(T; Y_j \mid Y_i))",
         symbols=(r, a, b),
@@ -208,14 +203,13 @@ FORMS = (
             "quadrature in three dimensions",
             lambda r, a, b: (
                 mutual_information(triple_covariance(r, a, b), (2,), (0, 1))
-                - max(_grid(a), _grid(b))
+                - max(pair_information(a), pair_information(b))
             ),
             QUADRATURE,
         ),
     ),
-    ClosedForm(
+    form(
         name="task_redundancy",
-        item="T1",
         title="MMI redundancy of two channels about the target.",
         lhs=r"\min(I_T(i), I_T(j))",
         symbols=(a, b),
@@ -224,11 +218,12 @@ FORMS = (
         source=MMI,
         derive=_derive_redundancy,
         point=lambda rng: {k: v for k, v in _points.triple(rng).items() if k != "r"},
-        oracle=Oracle("quadrature", lambda a, b: min(_grid(a), _grid(b)), QUADRATURE),
+        oracle=Oracle(
+            "quadrature", lambda a, b: min(pair_information(a), pair_information(b)), QUADRATURE
+        ),
     ),
-    ClosedForm(
+    form(
         name="task_unique",
-        item="T1",
         title="MMI unique information of the first channel; with the other atoms it sums up.",
         lhs=r"I_T(i) - \min(I_T(i), I_T(j))",
         symbols=(a, b),
@@ -237,6 +232,10 @@ FORMS = (
         source=MMI,
         derive=_derive_unique,
         point=lambda rng: {k: v for k, v in _points.triple(rng).items() if k != "r"},
-        oracle=Oracle("quadrature", lambda a, b: max(_grid(a) - _grid(b), 0.0), QUADRATURE),
+        oracle=Oracle(
+            "quadrature",
+            lambda a, b: max(pair_information(a) - pair_information(b), 0.0),
+            QUADRATURE,
+        ),
     ),
 )

@@ -9,15 +9,29 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 OURS = ("theory", "sim", "empirical")
-"""Packages that are followed, beside those of the named modules; others have version numbers."""
+"""Packages that are followed, beside those of the named modules."""
+
+LIBRARIES = {
+    "PIL": "pillow",
+    "numba": "numba",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "torch": "torch",
+    "torch_pruning": "torch-pruning",
+    "torchvision": "torchvision",
+}
+"""Package -> distribution of what others wrote and numbers depend on: its version is followed."""
 
 KEEPING = ("theory.shared.code", "theory.shared.store")
 """How results are kept is no part of what they are: these are not followed."""
@@ -29,6 +43,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.\w+)+(:\w+)?")
 def fingerprint(*modules: str) -> str:
     """Return a hash of the code of `modules` and of all they use: 16 hexadecimal digits.
 
+    Of libraries that numbers depend on (`LIBRARIES`) the version counts, where they are used.
     Sources are read once per process: they are those that the process runs.
 
     Parameters
@@ -48,8 +63,10 @@ def fingerprint(*modules: str) -> str:
     (True, False)
     """
     digest = hashlib.sha256()
-    for name, file in sorted(sources(*modules).items()):
+    files = sources(*modules)
+    for name, file in sorted(files.items()):
         digest.update(f"{name}\n{ast.unparse(_tree(file))}\n".encode())
+    digest.update(repr(sorted(versions(files).items())).encode())
     return digest.hexdigest()[:16]
 
 
@@ -73,6 +90,21 @@ def sources(*modules: str) -> dict[str, Path]:
                 m for m in used if m.split(".")[0] in packages and m not in KEEPING and _file(m)
             ]
     return found
+
+
+def versions(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return the version of each of `LIBRARIES` that any of the modules uses, by distribution.
+
+    >>> "numpy" in versions(sources("theory.moments"))
+    True
+    """
+    used = {
+        name.split(".")[0] for key, file in files.items() for name in _used(_tree(file), key, file)
+    }
+    return {
+        LIBRARIES[top]: importlib.metadata.version(LIBRARIES[top])
+        for top in sorted(used & LIBRARIES.keys())
+    }
 
 
 def _named(name: str) -> str:

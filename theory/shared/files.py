@@ -14,6 +14,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from theory.shared.validation import path_of
+
 CSV_DIGITS = "%.10g"
 """Ten digits: more than any estimate has, and free of the last bits that differ by platform."""
 
@@ -32,7 +34,11 @@ class Table(Protocol):
 @contextmanager
 def atomic(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` that replaces it when the block ends without an error."""
-    target = Path(path)
+    target = path_of("path", path)
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"path must be a file to write; {str(target)!r} is a folder. Name a file in it."
+        )
     options: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     with _said(target):
         target.parent.mkdir(parents=True, exist_ok=True)

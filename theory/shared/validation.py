@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,6 +163,46 @@ def instance(name: str, value: object, kind: type | tuple[type, ...], remedy: st
         kinds = kind if isinstance(kind, tuple) else (kind,)
         wanted = " or ".join(each.__name__ for each in kinds)
         raise TypeError(f"{name} must be a {wanted}; got {shown(value)}. {remedy}")
+
+
+def truth(name: str, value: bool) -> bool:
+    """Return `value`, True or False: text such as "no" would count as True.
+
+    >>> truth("hull", "no")
+    Traceback (most recent call last):
+    TypeError: hull must be True or False; got 'no'.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False; got {shown(value)}.")
+    return bool(value)
+
+
+def path_of(name: str, value: str | os.PathLike[str]) -> Path:
+    """Return `value` as a path.
+
+    >>> path_of("out", None)
+    Traceback (most recent call last):
+    TypeError: out must be a path; got None. Pass text or a pathlib.Path.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a path; got {shown(value)}. Pass text or a pathlib.Path.")
+    return Path(value)
+
+
+def called(name: str, value: object) -> None:
+    """Refuse a `value` that is neither a function nor None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function; got {shown(value)}. Pass it without calling.")
+
+
+def functions(name: str, value: object) -> None:
+    """Refuse a `value` that is no mapping from names to functions."""
+    instance(name, value, Mapping, "Pass {name of a submodule: function}.")
+    for key, function in value.items():  # type: ignore[attr-defined]
+        if not callable(function):
+            raise TypeError(
+                f"{name}[{key!r}] must be a function; got {shown(function)}. Pass one of a tensor."
+            )
 
 
 def _number(name: str, value: Any, wanted: str) -> float:

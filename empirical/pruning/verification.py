@@ -1,0 +1,116 @@
+"""Is a smaller network the one that was meant? Traced again, and run beside its masked form.
+
+Masked and removed are two roads to one network: one silences the channels where they are *read*
+and gives norms the statistics of those that stay, the other cuts tensors. Masking is exact for
+every group that the trace lets through, since whatever else mixes channels (norms written by hand,
+a softmax over them, functional layers, parametrized weights) keeps them whole.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from empirical.pruning.channel_graph import Group
+from empirical.pruning.label_rules import label_channels
+from empirical.pruning.labels import Atoms, Indices
+from empirical.pruning.removal import Kept, cut, kept_channels, mask
+from empirical.reading.hooks import evaluating, module_at
+
+DOES_NOT_RUN = (RuntimeError, AttributeError, TypeError, ValueError, AssertionError, LookupError)
+"""What a forward pass raises whose channel numbers do not fit."""
+
+FIXED = "its forward arranges the channels by fixed numbers"
+
+
+def misread(
+    model: nn.Module, example: Tensor, groups: Sequence[Group], kept: Kept | None = None
+) -> dict[str, str]:
+    """Producers whose channels cannot be cut as `groups` say, with the reason.
+
+    All but `kept` are cut from a copy (by default twice, about half of the units of every group at
+    random, no two neighbouring groups alike). It must run, tie the channels that stay as the whole
+    network does, and compute what the masked network computes. Where it does not, halves of the
+    groups are tried, down to the single ones that fail.
+    """
+    if kept is None:
+        draws = (
+            {g.name: _about_half(i + n, g.units) for i, g in enumerate(groups)} for n in (0, 1)
+        )
+        return next(
+            (found for draw in draws if (found := misread(model, example, groups, draw))), {}
+        )
+    smaller = copy.deepcopy(model)
+    for side, indices in kept_channels(smaller, groups, kept).items():
+        cut(smaller, side, indices)
+    try:
+        moved = _rearranged(model, groups, kept, label_channels(smaller, example))
+        if not moved:
+            check_same(smaller, mask(model, groups, kept), example)
+    except DOES_NOT_RUN as error:
+        reason = f"the network fails without some of them ({_short(error)})"
+        if len(groups) == 1:
+            return _producers(groups, reason)
+        middle = len(groups) // 2
+        found = misread(model, example, groups[:middle], kept)
+        found |= misread(model, example, groups[middle:], kept)
+        return found or _producers(groups, reason)
+    return _producers(moved, FIXED)
+
+
+def check_same(removed: nn.Module, masked: nn.Module, images: Tensor) -> None:
+    """Raise ValueError where two networks differ on `images` by more than rounding.
+
+    Rounding is half of the digits of the outputs' type, of the largest output. Outputs that are not
+    finite are not compared.
+    """
+    with evaluating(removed), evaluating(masked):
+        one, other = removed(images), masked(images)
+    if not bool(other.isfinite().all()):
+        return  # weights that are not finite: zero times infinity says nothing about channels
+    scale, difference = float(other.abs().max()), float((one - other).abs().max())
+    if not difference <= torch.finfo(other.dtype).eps ** 0.5 * max(scale, 1e-30):
+        raise ValueError(
+            f"removed and masked outputs differ by {difference:.1e} where the largest is "
+            f"{scale:.1e}"
+        )
+
+
+def _producers(groups: Sequence[Group], reason: str) -> dict[str, str]:
+    return {m.module: reason for group in groups for m in group.producers}
+
+
+def _about_half(place: int, units: int) -> Indices:
+    """Between a third and two thirds of the units, at least one, fewer than all."""
+    share = 1 / 3 + (place * 0.618) % 1 / 3
+    count = min(max(1, round(share * units)), units - 1)
+    return np.sort(np.random.default_rng(place).permutation(units)[:count])
+
+
+def _rearranged(model: nn.Module, groups: Sequence[Group], kept: Kept, atoms: Atoms) -> list[Group]:
+    """Groups of which a unit that stays is no longer one component, or no longer by itself."""
+    parts, _ = atoms.components()
+    sides = kept_channels(model, groups, kept)
+    owners: dict[int, tuple[str, int]] = {}
+    wrong: dict[str, Group] = {}
+    for group in groups:
+        component: dict[int, int] = {}
+        for member in group.members:
+            if module_at(model, member.module) is None:
+                continue  # a bare parameter that is cut wrongly does not fit
+            found = parts[member.module, member.role]
+            place = np.searchsorted(sides[member.module, member.role, member.dim], member.index)
+            for unit in kept[group.name].tolist():
+                for c in found[place[unit]].tolist():
+                    first = component.setdefault(unit, c)
+                    if first != c or owners.setdefault(c, (group.name, unit)) != (group.name, unit):
+                        wrong[group.name] = group
+    return list(wrong.values())
+
+
+def _short(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
