@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import ConvStemConfig
 
@@ -37,6 +38,8 @@ from empirical import (
     split_data,
     train,
 )
+from empirical.data.images import ImageLoader
+from empirical.lesions.scores import cross_entropy
 
 SEED = 0
 CALIBRATION, LESIONED, NEURON_IMAGES, NEURONS = 2000, 1000, 500, 8
@@ -76,30 +79,35 @@ def vit(*, classes: int, image_size: int) -> nn.Module:
     return model
 
 
-def heads_by_damage(model: nn.Module, calibration: object, lesioned: object) -> pd.DataFrame:
+def divergence(outputs: Tensor, intact: Tensor) -> Tensor:
+    """How far each prediction is from the intact network's, in nats: least, 0, without lesion."""
+    before, after = (logits.double().log_softmax(1) for logits in (intact, outputs))
+    return functional.kl_div(after, before, log_target=True, reduction="none").sum(1)
+
+
+def heads_by_damage(model: nn.Module, calibration: object, lesioned: ImageLoader) -> pd.DataFrame:
     """Each head's quantities beside its lesion, and what the other heads recover of it."""
     table = measure_heads(model, calibration)
-    damage = lesion_heads(model, lesioned, table)
-    frame = damage.to_frame().set_index(["layer", "head"])
-    mean, replaced = frame[frame["kind"] == "mean"], frame[frame["kind"] == "heads"]
-    columns = mean[["loss_increase", "loss_increase_se"]].join(
-        replaced[["predicted", "recovered", "recovered_se"]]
-    )
-    print(damage.by_layer().round(3).to_string())
-    known = columns.dropna()
-    gap = known["recovered"] - known["predicted"]
-    weights = known["loss_increase"] / known["loss_increase"].sum()
-    print(
-        f"{len(known)} of {len(columns)} heads clearly hurt; recovered - predicted: mean "
-        f"{gap.mean():+.3f}, median {gap.median():+.3f}, weighted by damage "
-        f"{(gap * weights).sum():+.3f}; rank correlation "
-        f"{known['recovered'].corr(known['predicted'], 'spearman'):.2f}"
-    )
-    pooled, error = damage.pooled("heads")
-    foretold = (columns["predicted"] * columns["loss_increase"]).sum()
-    foretold /= columns["loss_increase"].sum()
-    print(f"of all heads' damage {pooled:.3f} ± {error:.3f} is recovered, {foretold:.3f} foretold")
-    return table.to_frame().set_index(["layer", "head"]).join(columns).reset_index()
+    with torch.no_grad():
+        predicted = [(images, model(images)) for images, _ in lesioned]
+    columns = []
+    for suffix, loader, loss in (("", predicted, divergence), ("_loss", lesioned, cross_entropy)):
+        damage = lesion_heads(model, loader, table, loss=loss)
+        frame = damage.to_frame().set_index(["layer", "head"])
+        mean, replaced = frame[frame["kind"] == "mean"], frame[frame["kind"] == "heads"]
+        found = mean[["loss_increase", "loss_increase_se"]].add_prefix("damage_of_")
+        found = found.join(replaced[["predicted", "recovered", "recovered_se"]])
+        columns.append(found.add_suffix(suffix))
+        gap = (found["recovered"] - found["predicted"]).dropna()
+        share, error = damage.pooled("heads")
+        print(damage.by_layer().round(3).to_string())
+        print(
+            f"{loss.__name__}: {len(gap)} of {len(found)} heads clearly hurt; recovered less "
+            f"foretold: mean {gap.mean():+.3f} ± {gap.sem():.3f}, mean size "
+            f"{gap.abs().mean():.3f}; of all damage {share:.3f} ± {error:.3f} recovered"
+        )
+    both = table.to_frame().set_index(["layer", "head"]).join(columns)
+    return both.drop(columns="predicted_loss").reset_index()
 
 
 def neurons_by_layer(model: nn.Module, calibration: object, lesioned: object) -> pd.DataFrame:

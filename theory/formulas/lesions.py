@@ -52,7 +52,13 @@ from theory.formulas._lesions_derivations import (
     power,
     x,
 )
-from theory.formulas._oracles import LINEAR_ALGEBRA, QUADRATURE, data_set, pair_information
+from theory.formulas._oracles import (
+    LINEAR_ALGEBRA,
+    QUADRATURE,
+    data_set,
+    mutual_information,
+    pair_information,
+)
 from theory.formulas.closed_form import ClosedForm, Oracle
 
 
