@@ -23,6 +23,7 @@ from torchvision.models.vision_transformer import ConvStemConfig
 
 from empirical import (
     Calibration,
+    ImageSet,
     ModelSpec,
     Recipe,
     evaluate,
@@ -42,7 +43,11 @@ from empirical.data.images import ImageLoader
 from empirical.lesions.scores import cross_entropy
 
 SEED = 0
-CALIBRATION, LESIONED, NEURON_IMAGES, NEURONS = 2000, 1000, 500, 8
+CALIBRATION, PRUNING = 2000, 1000
+LESIONED, REPLACED, REPORTED = 400, 400, 1250
+"""Test images on which heads are lesioned, neurons replaced, and accuracies reported."""
+NEURONS = 8
+"""Replaced in each layer."""
 RECIPE = Recipe(
     epochs=5,
     batch_size=64,
@@ -79,19 +84,25 @@ def vit(*, classes: int, image_size: int) -> nn.Module:
     return model
 
 
+def spread(images: ImageSet, n: int) -> ImageLoader:
+    """Return every so many of the images, which lie class by class."""
+    return image_loader(images, range(0, len(images), len(images) // n), batch_size=50)
+
+
 def divergence(outputs: Tensor, intact: Tensor) -> Tensor:
     """How far each prediction is from the intact network's, in nats: least, 0, without lesion."""
     before, after = (logits.double().log_softmax(1) for logits in (intact, outputs))
     return functional.kl_div(after, before, log_target=True, reduction="none").sum(1)
 
 
-def heads_by_damage(model: nn.Module, calibration: object, lesioned: ImageLoader) -> pd.DataFrame:
+def heads_by_damage(model: nn.Module, calibration: object, report: ImageSet) -> pd.DataFrame:
     """Each head's quantities beside its lesion, and what the other heads recover of it."""
     table = measure_heads(model, calibration)
     with torch.no_grad():
-        predicted = [(images, model(images)) for images, _ in lesioned]
+        compared = [(images, model(images)) for images, _ in spread(report, LESIONED)]
+    lesioned = spread(report, LESIONED)
     columns = []
-    for suffix, loader, loss in (("", predicted, divergence), ("_loss", lesioned, cross_entropy)):
+    for suffix, loader, loss in (("", compared, divergence), ("_loss", lesioned, cross_entropy)):
         damage = lesion_heads(model, loader, table, loss=loss)
         frame = damage.to_frame().set_index(["layer", "head"])
         mean, replaced = frame[frame["kind"] == "mean"], frame[frame["kind"] == "heads"]
@@ -123,10 +134,9 @@ def neurons_by_layer(model: nn.Module, calibration: object, lesioned: object) ->
     return medians.join(damage.by_layer().set_index("layer")).reset_index()
 
 
-def pruned(
-    model: nn.Module, known: Calibration, calibration: object, report: object
-) -> pd.DataFrame:
+def pruned(model: nn.Module, calibration: object, report: object) -> pd.DataFrame:
     """Half of the neurons, and half of the heads, gone; accuracies without and with recovery."""
+    known = Calibration(model, calibration, seed=SEED)
     neurons = {g.name: g.units // 2 for g in known.graph.groups if "mlp" in g.name}
     networks = {("all", "-", "-"): model}
     for criterion, recovery in (
@@ -135,10 +145,11 @@ def pruned(
     ):  # fmt: skip
         found = prune(model, known, counts=neurons, criterion=criterion, recovery=recovery)
         networks["half of the neurons", criterion, recovery] = found.model
+    heads = measure_heads(model, calibration)
     for criterion in ("signal_power", "replaceability"):
         for recovery in ("none", "merge"):
             options = {"criterion": criterion, "compensate": recovery == "merge"}
-            found = prune_heads(model, calibration, share=0.5, **options)
+            found = prune_heads(model, heads, share=0.5, example=known.images[:4], **options)
             networks["half of the heads", criterion, recovery] = found.model
     rows = []
     for (what, criterion, recovery), network in networks.items():
@@ -168,12 +179,12 @@ def main() -> None:
     model.eval()
     options.out.mkdir(parents=True, exist_ok=True)
     calibration = image_loader(parts.calibration)
-    known = Calibration(model, calibration, seed=SEED)
-    some, fewer = (image_loader(parts.report, range(n)) for n in (LESIONED, NEURON_IMAGES))
+    some = image_loader(parts.calibration, range(PRUNING))
+    fewer, report = (spread(parts.report, n) for n in (REPLACED, REPORTED))
     for name, made in (
-        ("heads", lambda: heads_by_damage(model, calibration, some)),
+        ("heads", lambda: heads_by_damage(model, calibration, parts.report)),
         ("neurons", lambda: neurons_by_layer(model, calibration, fewer)),
-        ("pruning", lambda: pruned(model, known, calibration, image_loader(parts.report))),
+        ("pruning", lambda: pruned(model, some, report)),
     ):
         frame = made()
         frame.round(5).to_csv(options.out / f"{name}.csv", index=False)
