@@ -12,7 +12,8 @@ error that earlier layers left is among the inputs. Closed form, no labels (He e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -25,9 +26,9 @@ from empirical.devices import device_of
 from empirical.pruning.macs import COUNTED
 from empirical.pruning.removal import Side
 from empirical.reading.batches import Batch
-from empirical.reading.hooks import before_call, evaluating
+from empirical.reading.hooks import before_call, capture_calls, evaluating
 from empirical.reading.kept import Kept
-from empirical.reading.layers import Measurable, find_layers
+from empirical.reading.layers import Layer, Measurable, find_layers
 from empirical.reading.patches import map_size, patches
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
@@ -62,11 +63,15 @@ def references(
 ) -> References:
     """Outputs of every convolution and linear layer of `model`, from the first image of all on.
 
-    A layer that one forward pass calls several times is left out: no single fit serves it.
+    Left out, and so not refitted, are layers that one forward pass calls several times (no single
+    fit serves them), and those whose outputs are not a weight of their own times the patches of
+    their inputs: tied or computed weights, padding inside of a forward.
     """
     stream = iter(batches)
     first = next(stream)
     layers = [x for x in find_layers(model, first.images, classifier=True) if x.calls == 1]
+    plain = _plain(model, layers, first.images[:1])
+    layers = [x for x in layers if x.name in plain]
     kept = {layer.name: Kept() for layer in layers}
     recorder = Recorder(
         [(Outputs(Tap(x, x.name, x.channel_dim)), [kept[x.name]]) for x in layers],
@@ -76,6 +81,34 @@ def references(
         for batch in chain([first], stream):
             recorder.run(model, batch)
     return References({n: sink.all("y")[:, :, 0] for n, sink in kept.items()}, positions, seed)
+
+
+def _plain(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> set[str]:
+    """Layers that compute W x + b of their patches x on an image, with a W that is theirs alone."""
+    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    found = set()
+
+    def reader(layer: Layer) -> Callable[[Tensor, Tensor], None]:
+        def note(inputs: Tensor, output: Tensor) -> None:
+            module = layer.module
+            rows = output.movedim(layer.channel_dim, -1).reshape(1, -1, layer.n_channels)
+            if owners[id(module._parameters.get("weight"))] != 1:
+                return
+            if map_size(module, inputs) != rows.shape[1]:
+                return
+            places = torch.arange(rows.shape[1], device=rows.device)[None]
+            seen = patches(module, inputs, places)
+            weight = module.weight.reshape(seen.shape[2], -1, seen.shape[3])
+            expected = torch.einsum("npbd,bcd->npbc", seen, weight).flatten(2)
+            expected = expected if module.bias is None else expected + module.bias
+            if float((expected - rows).abs().max()) <= 1e-3 * float(rows.abs().max()):
+                found.add(layer.name)
+
+        return note
+
+    with evaluating(model), capture_calls(model, {x.name: reader(x) for x in layers}):
+        model(image)
+    return found
 
 
 def reconstruct(

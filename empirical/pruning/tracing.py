@@ -44,6 +44,7 @@ def trace_channels(
     Raises ValueError where the model does not run on the example, where no group can be removed,
     and for a name in `skip` that fits no layer.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
     >>> graph = trace_channels(net, torch.zeros(1, 1, 4, 4))
     >>> [(group.name, group.units, group.consumers[0].index.shape) for group in graph.groups]

@@ -118,7 +118,7 @@ def running(model: nn.Module) -> Iterator[list[str]]:
     Examples
     --------
     >>> model = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
-    >>> with running(model) as names, capture(model, {"1": lambda _: print(names)}):
+    >>> with capture(model, {"1": lambda _: print(names)}), running(model) as names:
     ...     _ = model(torch.zeros(2, 3))
     ['', '1']
     """

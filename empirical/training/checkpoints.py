@@ -262,8 +262,8 @@ def from_header(kind: type[T], stored: object, file: str | os.PathLike[str]) -> 
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "its content"
         raise ValueError(
-            f"header of {os.fspath(file)!r} is malformed: {where}: {first['msg']}. Write the file "
-            "again with this version."
+            f"header of {os.fspath(file)!r} is malformed: {where}: "
+            f"{first['msg'].rstrip('.')}. Write the file again with this version."
         ) from error
 
 

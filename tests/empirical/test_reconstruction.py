@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from empirical import Calibration, prune
@@ -92,3 +92,26 @@ def test_the_dense_network_is_left_as_it_is_and_layers_called_twice_are_left_out
 def test_masks_cannot_be_refitted() -> None:
     with pytest.raises(ValueError, match=r"does not go with path='masked'.*'compensate'"):
         prune(plain(), batches(3, 6), recovery="reconstruct", path="masked", criterion="l2")
+
+
+class PadsItself(nn.Conv2d):
+    """A convolution that pads inside of its forward, as TensorFlow's "same" does."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(images, (0, 1, 0, 1)))
+
+
+def test_layers_that_do_something_else_than_their_weights_times_patches_are_not_refitted() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        PadsItself(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU(),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1)), nn.ReLU(), nn.Conv2d(8, 6, 1),
+        nn.ReLU(), PadsItself(6, 12, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4),
+    ).eval()  # fmt: skip
+    batch = (torch.randn(64, 3, 8, 8), torch.arange(64) % 4)
+    known = references(model, checked_batches([batch]))
+    assert list(known.outputs) == ["2", "6", "11"]
+    pruned = prune(model, [batch], macs=0.8, criterion="l2", recovery="reconstruct")
+    assert pruned.report.kept_whole.keys() >= {"2", "4"}
+    with torch.no_grad():
+        assert bool(pruned.model(batch[0]).isfinite().all())

@@ -5,7 +5,7 @@ import pytest
 import scipy
 
 from theory import Moments, channel_axes, merge
-from theory.few_samples import PeerEstimates, _in_out, _Scatter, design_effect, estimate_peers
+from theory.few_samples import PeerEstimates, _effect, _in_out, _Scatter, estimate_peers
 from theory.moments import trusted_moments
 from theory.sampling import in_out_product, likeness_of
 
@@ -144,10 +144,10 @@ def test_one_group_has_no_outside():
 def test_no_estimate_where_most_of_the_product_is_likeness(product, enough):
     """Thirty channels of twelve images, sixteen positions each."""
     c, m = 30, 16
-    groups = [_Scatter(part, np.arange(c), np.ones(c)) for part in parts(images(c, m), c)]
+    groups = [_Scatter(part, np.arange(c), np.ones(c), 0) for part in parts(images(c, m), c)]
     ratio = c / (12 * m * (1 - 1 / len(SIZES)))
     likeness = scipy.optimize.brentq(lambda x: in_out_product(ratio, x, m) - product, 0.1, 0.95)
-    assert (_in_out(groups, likeness, m) is not None) is enough
+    assert (_in_out(groups, c, likeness, m)[0] is not None) is enough
 
 
 @pytest.mark.parametrize(("samples", "determined"), [(8, True), (7, True), (6, False)])
@@ -197,8 +197,8 @@ def test_estimates_without_a_group():
 
 
 def test_a_single_channel_has_no_pairs_to_scatter():
-    groups = [_Scatter(part, np.arange(1), np.ones(1)) for part in parts(images(2), 2)]
-    assert design_effect(groups) == 1.0
+    groups = [_Scatter(part, np.arange(1), np.ones(1), 0) for part in parts(images(2), 2)]
+    assert _effect(groups, 1) == 1.0
 
 
 @pytest.mark.parametrize(
