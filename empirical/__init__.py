@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from empirical.data.images import ImageSet, image_loader
     from empirical.data.loading import load_data
     from empirical.data.splits import split_data
+    from empirical.lesions.heads import HeadDamage, lesion_heads
     from empirical.lesions.lesioning import lesion
     from empirical.lesions.replacement import replace
     from empirical.lesions.replacement_table import ReplacementTable
     from empirical.lesions.table import LesionTable
     from empirical.measuring.estimation import merge_tables
     from empirical.measuring.gradients import gradient_cosines
+    from empirical.measuring.heads import HeadTable, measure_heads
     from empirical.measuring.measurement import measure
     from empirical.measuring.table import AxisTable
     from empirical.models import ModelSpec, create_model
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from empirical.pruning.comparison import Factorial, run_factorial
     from empirical.pruning.criteria import criterion_names, register_criterion
     from empirical.pruning.export import export_onnx, export_program
+    from empirical.pruning.heads import PrunedHeads, prune_heads
     from empirical.pruning.latency import latencies
     from empirical.pruning.pruned_file import load_pruned, save_pruned
     from empirical.pruning.pruner import PrunedModel, PruningReport, prune
@@ -40,10 +43,13 @@ __all__ = [
     "AxisTable",
     "Calibration",
     "Factorial",
+    "HeadDamage",
+    "HeadTable",
     "ImageSet",
     "Layer",
     "LesionTable",
     "ModelSpec",
+    "PrunedHeads",
     "PrunedModel",
     "PruningReport",
     "Recipe",
@@ -60,13 +66,16 @@ __all__ = [
     "image_loader",
     "latencies",
     "lesion",
+    "lesion_heads",
     "load_data",
     "load_model",
     "load_pruned",
     "load_weights",
     "measure",
+    "measure_heads",
     "merge_tables",
     "prune",
+    "prune_heads",
     "register_criterion",
     "replace",
     "run",

@@ -8,6 +8,8 @@ from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
     from theory.axes import channel_axes
+    from theory.block_regression import blocks_recovered_outside, regress_on_other_blocks
+    from theory.blocks import BlockAxes, block_axes, block_axes_of_groups
     from theory.coupling_law import (
         channel_coupling,
         expected_output_coupling,
@@ -67,6 +69,7 @@ __all__ = [
     "LOCAL_AXIS",
     "QUANTITIES",
     "TARGET_AXIS",
+    "BlockAxes",
     "ChannelAxes",
     "ClosedForm",
     "Coupling",
@@ -81,6 +84,9 @@ __all__ = [
     "Verdict",
     "adjusted_predictability",
     "balanced_mode",
+    "block_axes",
+    "block_axes_of_groups",
+    "blocks_recovered_outside",
     "catalogue",
     "channel_axes",
     "channel_coupling",
@@ -116,6 +122,7 @@ __all__ = [
     "quantities",
     "readout_error",
     "recovered_outside",
+    "regress_on_other_blocks",
     "regress_on_peers",
     "separation_time",
     "set_lesion_damage",

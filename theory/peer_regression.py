@@ -85,7 +85,7 @@ def regress_on_peers(
             own, right = matrix[np.ix_(members, members)], layer.correlation[members, i]
             slopes[i, members] = np.linalg.lstsq(own, right, rcond=1e-12)[0]
     sizes = np.array([members.size for members in sets], dtype=np.intp)
-    return _in_original_units(moments, layer, slopes, sizes)
+    return in_original_units(moments, layer, slopes, sizes)
 
 
 def recovered_outside(parts: Sequence[Moments], *, seed: int = 0, **options: Any) -> Float:
@@ -154,9 +154,10 @@ def _peer_sets(
     return [ranked[i, : sizes[i]] for i in range(c)]
 
 
-def _in_original_units(
+def in_original_units(
     moments: Moments, layer: Standardized, slopes: Float, sizes: NDArray[np.intp]
 ) -> PeerRegression:
+    """Return regressions of live channels, given by slopes (L, L) of standardized ones."""
     c = moments.n_channels
     deviation = np.sqrt(layer.power[layer.live])
     coefficients = np.zeros((c, c))

@@ -20,7 +20,7 @@ from empirical.lesions.interventions import Job, apply
 from empirical.lesions.scores import Loss, cross_entropy, damage, image_scores
 from empirical.lesions.table import DAMAGES
 from empirical.reading.batches import Batch, batches, length
-from empirical.reading.hooks import edit, evaluating
+from empirical.reading.hooks import edit, edit_inputs, evaluating
 from empirical.reading.outputs import checked_logits, checked_outputs
 
 Progress = Callable[[int, int], object]
@@ -68,7 +68,8 @@ def naive_runner(model: nn.Module) -> Runner:
     """Return the runner that makes one forward pass of the model for each lesion."""
 
     def forward(images: Tensor, job: Job, change: Change) -> Tensor:
-        with edit(model, {edited_module(job): change}):
+        place = edit_inputs if job.point == "input" else edit
+        with place(model, {edited_module(job): change}):
             logits: Tensor = model(images)
         return logits
 
@@ -76,7 +77,12 @@ def naive_runner(model: nn.Module) -> Runner:
 
 
 def edited_module(job: Job) -> str:
-    """Return the name of the module whose output the job's point is, or precedes."""
+    """Return the name of the module whose output the job's point is, or precedes, or whose input.
+
+    Layers of heads are named by their attention, and read by its projection.
+    """
+    if job.point == "input":
+        return job.reader
     before_norm = job.point == "pre_norm" or job.layer.norm is None
     return job.layer.name if before_norm else str(job.layer.norm)
 

@@ -56,12 +56,12 @@ class Program:
 
     def __init__(self, model: nn.Module) -> None:
         try:
-            graph = fx.Tracer().trace(model)
+            graph = fx.Tracer().trace(model, concrete_args=_defaults(model) or None)
         except TRACING_ERRORS as error:
             text = str(error).split("\n")[0]
             raise UntraceableError(f"torch.fx cannot trace it ({text})") from error
         self.model = model
-        self.nodes: list[fx.Node] = list(graph.nodes)
+        self.nodes: list[fx.Node] = _without_defaults(graph, set(_defaults(model)))
         self.graph = graph  # nodes hold no reference to it that keeps it alive
         self.modules = {name: _out_of_place(module) for name, module in model.named_modules()}
         for node in self.nodes:
@@ -129,6 +129,25 @@ class Program:
             if other in needed:
                 needed.update(other.all_input_nodes)
         return needed
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    """Return what a forward pass takes besides the images, each with its default."""
+    parameters = list(inspect.signature(model.forward).parameters.values())[1:]
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def _without_defaults(graph: fx.Graph, names: set[str]) -> list[fx.Node]:
+    """Return the nodes less those that only check that a default is what it was at tracing."""
+    checks: set[fx.Node] = set()
+    kept = []
+    for node in graph.nodes:
+        default = node.op == "placeholder" and str(node.target).rpartition("_")[0] in names
+        if default or not checks.isdisjoint(node.all_input_nodes):
+            checks.add(node)
+        else:
+            kept.append(node)
+    return kept
 
 
 def _out_of_place(module: nn.Module) -> nn.Module:

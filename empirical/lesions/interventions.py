@@ -99,9 +99,10 @@ class Job:
     ----------
     layer : the lesioned layer
     kind : name in the table: "mean", "zero", "resample", or a peer set
-    point : where it acts: one of `empirical.reading.points.POINTS`
+    point : where it acts: one of `empirical.reading.points.POINTS`, or "input"
     change : what happens to the channels
     channels : int64 (L, k): the k channels of each of L lesions
+    reader : at the point "input", the module whose input the channels are
     """
 
     layer: Layer
@@ -109,6 +110,7 @@ class Job:
     point: str
     change: Intervention
     channels: Tensor
+    reader: str = ""
 
     @property
     def channel_dim(self) -> int:

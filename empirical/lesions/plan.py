@@ -144,6 +144,11 @@ def site_of(program: Program, job: Job) -> fx.Node:
         No single node is at the job's point.
     """
     node = program.node_of(edited_module(job))
+    if job.point == "input":
+        read = node.args[0] if node.args else None
+        if not isinstance(read, fx.Node) or len(read.users) != 1:
+            raise UntraceableError(f"more than {job.reader!r} reads its input")
+        return read
     if job.point != "post_activation":
         return node
     readers = list(node.users)

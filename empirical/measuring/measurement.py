@@ -39,6 +39,7 @@ from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, channel_readings
 from empirical.reading.recorder import Recorder
 from empirical.reading.sums import Sums
+from empirical.reading.unmeasured import unmeasured
 from theory.shared.validation import count, one_of, truth
 
 SAMPLES_PER_CHANNEL = 10
@@ -95,6 +96,8 @@ def measure(
         (n, ...), as in regression. "logit_pc1" is the first principal component of all logits on
         these images; it reads no labels
     layers : dotted names; None means all that can be measured, the others listed in `skipped`
+        with the reason (layers without the point, attentions whose projections run inside of one
+        function, transposed convolutions, recurrent layers)
     point : "pre_norm", "post_norm" or "post_activation". Layers without that point (a norm or an
         activation that receives their output directly) are left out
     positions : how many random positions of each image's map; all where it has no more
@@ -167,6 +170,8 @@ def measure(
     first = next(stream)
     found = find_layers(model, first.images, layers)
     tapped, skipped = taps(found, point, strict=layers is not None)
+    if layers is None:
+        skipped |= unmeasured(model, first.images, found)
     function = target_function(target)
     # what a lower precision makes of a layer is not what its inputs say
     lower = autocast is not None or torch.is_autocast_enabled(place.type)
@@ -201,18 +206,15 @@ def measure(
         warn_of_copies(len(digests), recorder.n_images)
     settings["n_images"] = recorder.n_images
     table = _evaluate(tapped, wide, sums, per_image, settings, skipped)
-    _warn_of_few(table)
+    samples = {name: (axes.n or 0) / len(axes.signal_power) for name, axes in table.axes.items()}
+    warn_of_few(samples, recorder.n_images)
     return replace(table, image_digests=frozenset(digests))
 
 
-def _warn_of_few(table: AxisTable) -> None:
+def warn_of_few(per_channel: Mapping[str, float], images: int) -> None:
     """Name the layers with few samples per channel, and how many images would do."""
-    per_channel = {
-        name: (axes.n or 0) / len(axes.signal_power) for name, axes in table.axes.items()
-    }
     few = {name: share for name, share in per_channel.items() if share < SAMPLES_PER_CHANNEL}
     if few:
-        images = table.settings["n_images"]
         wanted = int(np.ceil(images * SAMPLES_PER_CHANNEL / min(few.values())))
         warnings.warn(
             f"layers have fewer than {SAMPLES_PER_CHANNEL} samples per channel: "

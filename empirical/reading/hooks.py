@@ -178,6 +178,40 @@ def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) ->
 
 
 @contextmanager
+def edit_inputs(
+    model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]
+) -> Iterator[None]:
+    """Replace the input of submodule `name` by `editors[name](input)` at each of its calls.
+
+    An editor returns a new tensor and leaves its argument alone. Parameters and errors are those
+    of `edit`.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 1, bias=False))
+    >>> with edit_inputs(model, {"0": torch.zeros_like}):
+    ...     model(torch.ones(1, 3)).tolist()
+    [[0.0]]
+    """
+    with ExitStack() as stack:
+        for name, change in editors.items():
+
+            def hook(
+                _module: nn.Module,
+                inputs: tuple[Tensor, ...],
+                named: dict[str, Tensor],
+                change: Callable[[Tensor], Tensor] = change,
+            ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+                if inputs:
+                    return (change(inputs[0]), *inputs[1:]), named
+                return inputs, {**named, "input": change(named["input"])}
+
+            module = submodule(model, name)
+            stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+        yield
+
+
+@contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put `model` in evaluation mode without gradients; restore every submodule's mode after.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from empirical.reading.attention import Heads
 from empirical.reading.expansion import Expansion
 from empirical.reading.layers import Measurable
 from empirical.reading.patches import patches
@@ -53,6 +54,28 @@ class Inputs(Outputs):
     def read(self, inputs: Tensor, _output: Tensor) -> Tensor:
         """Return the input, laid out like the output."""
         return self.layer.inputs(inputs)
+
+
+@dataclass(frozen=True)
+class HeadOutputs:
+    """The heads of an attention, where its projection reads them, "y" (n, P, 1, C)."""
+
+    heads: Heads
+
+    @property
+    def name(self) -> str:
+        """Of the attention."""
+        return self.heads.name
+
+    @property
+    def module(self) -> str:
+        """Of the projection, whose input they are."""
+        return self.heads.projection
+
+    def take(self, inputs: Tensor, _output: Tensor, sampler: Sampler) -> Samples:
+        """Sample the tokens of each image, those of all its windows as one map."""
+        tokens = inputs.reshape(len(sampler.order), -1, inputs.shape[-1])
+        return {"y": sampler.take(self.name, tokens, -1)[:, :, None]}
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,14 @@ from theory.formulas._derivation import (
 )
 from theory.formulas.closed_form import Proof
 
-C, S, i = sympy.symbols("C S i", integer=True, positive=True)
+C, S, M, i = sympy.symbols("C S M i", integer=True, positive=True)
 K = sympy.MatrixSymbol("K", C, C)
 k, a = sympy.MatrixSymbol("k", C, 1), sympy.MatrixSymbol("a", C, 1)
 A, D = sympy.MatrixSymbol("K_SS", S, S), sympy.MatrixSymbol("K_RR", C, C)
 B, own = sympy.MatrixSymbol("K_SR", S, C), sympy.MatrixSymbol("a_S", S, 1)
+W = sympy.MatrixSymbol("W", M, S)
+LEFT = A - B * D.I * B.T
+"""What a regression of the set on the rest leaves of its covariance."""
 E, information = sympy.symbols("E I", nonnegative=True)
 power, norm = sympy.symbols("J N", positive=True)
 x, mu, bias = sympy.symbols("a mu e", real=True)
@@ -171,6 +174,33 @@ def derive_set_replacement(expr: Any) -> Proof:
     form = explicit(expr, K_SS=cov[:2, :2], K_SR=cov[:2, 2:], K_RR=cov[2:, 2:], a_S=readout)
     steps.case("a_Sᵀ ((K⁻¹)_SS)⁻¹ a_S, two of three", (readout.T * block * readout)[0] - form)
     return steps.proof()
+
+
+def derive_block_information(expr: Any) -> Proof:
+    """Entropies of the set and of the rest, less that of both."""
+    steps = Derivation()
+    for inside, outside in ((1, 1), (1, 2), (2, 1)):
+        cov = symmetric_of("s", inside + outside)
+        own, rest = cov[:inside, :inside], cov[inside:, inside:]
+        form = explicit(expr, K_SS=own, K_SR=cov[:inside, inside:], K_RR=rest)
+        entropies = sympy.log(own.det() * rest.det() / cov.det()) / 2
+        steps.case(f"h(S) + h(R) − h(S, R), {inside} and {outside}", same_log(form, entropies))
+    return steps.proof()
+
+
+def derive_block_recovered(expr: Any) -> Proof:
+    """One target per unit of the next layer, each with the damages of a set at its readout."""
+    slopes = B * D.I
+    variance = A - slopes * B.T - B * slopes.T + slopes * D * slopes.T
+    whole = scalar(W * A * W.T)
+    return (
+        Derivation()
+        .general(
+            "1 − tr(W Var(ε_S) Wᵀ) / tr(W K_SS Wᵀ), any sizes",
+            (1 - expr) * whole - scalar(W * variance * W.T),
+        )
+        .proof()
+    )
 
 
 def derive_merge(expr: Any) -> Proof:

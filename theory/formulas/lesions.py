@@ -20,14 +20,18 @@ from theory.formulas._lesions_derivations import (
     AT,
     BEST,
     GAP,
+    LEFT,
     OPTIMUM,
     A,
     B,
     D,
     E,
     K,
+    W,
     a,
     bias,
+    derive_block_information,
+    derive_block_recovered,
     derive_mean,
     derive_mean_general,
     derive_merge,
@@ -48,7 +52,13 @@ from theory.formulas._lesions_derivations import (
     power,
     x,
 )
-from theory.formulas._oracles import LINEAR_ALGEBRA, QUADRATURE, data_set, pair_information
+from theory.formulas._oracles import (
+    LINEAR_ALGEBRA,
+    QUADRATURE,
+    data_set,
+    mutual_information,
+    pair_information,
+)
 from theory.formulas.closed_form import ClosedForm, Oracle
 
 
@@ -124,6 +134,27 @@ def _set_oracle(K_SS: Any, K_SR: Any, K_RR: Any, a_S: Any) -> float:
     gone, kept = data[:, :2], data[:, 2:]
     rest = gone - kept @ np.linalg.lstsq(kept, gone, rcond=None)[0]
     return float(np.sum((rest @ a_S) ** 2))
+
+
+def _block_point(rng: np.random.Generator) -> dict[str, Any]:
+    cov = _points.covariance(rng, 3)
+    return {"K_SS": cov[:2, :2], "K_SR": cov[:2, 2:], "K_RR": cov[2:, 2:]}
+
+
+def _block_oracle(K_SS: Any, K_SR: Any, K_RR: Any) -> float:
+    return mutual_information(np.block([[K_SS, K_SR], [K_SR.T, K_RR]]), (0, 1), (2,))
+
+
+def _readout_point(rng: np.random.Generator) -> dict[str, Any]:
+    values = _set_point(rng)
+    del values["a_S"]
+    return {**values, "W": rng.standard_normal((3, 2))}
+
+
+def _recovered_oracle(K_SS: Any, K_SR: Any, K_RR: Any, W: Any) -> float:
+    """Each row of W a readout: summed damage of replacing the set over that of losing it."""
+    replaced = sum(_set_oracle(K_SS, K_SR, K_RR, row) for row in W)
+    return float(1 - replaced / np.sum((data_set(K_SS) @ W.T) ** 2))
 
 
 def _ratio_oracle(E: float) -> float:
@@ -274,6 +305,28 @@ FORMS = (
         derive=derive_set_replacement,
         point=_set_point,
         oracle=Oracle("regression on a data set", _set_oracle, LINEAR_ALGEBRA),
+    ),
+    _form(
+        "block_information",
+        "What the rest of a layer says of a set of channels, such as an attention head.",
+        r"I(Y_S; Y_R)",
+        (A, B, D),
+        sympy.log(sympy.Determinant(A) / sympy.Determinant(LEFT)) / 2,
+        domain="K positive definite, Gaussian",
+        derive=derive_block_information,
+        point=_block_point,
+        oracle=Oracle("quadrature", _block_oracle, QUADRATURE),
+    ),
+    _form(
+        "block_recovered",
+        "Share of a set's damage that its regression on the rest recovers; W reads the set.",
+        r"1 - \Delta_S^{\text{peer}} / \Delta_S^{\text{mean}}",
+        (A, B, D, W),
+        1 - scalar(W * LEFT * W.T) / scalar(W * A * W.T),
+        domain="each unit of the next layer a target; also away from the optimum, against f itself",
+        derive=derive_block_recovered,
+        point=_readout_point,
+        oracle=Oracle("regression on a data set", _recovered_oracle, LINEAR_ALGEBRA),
     ),
     _form(
         "peer_merge_damage",

@@ -1,0 +1,79 @@
+"""What of a model holds weights and is not among its layers, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from empirical.reading.attention_modules import WINDOWED
+from empirical.reading.hooks import capture_calls, evaluating
+from empirical.reading.layers import MEASURABLE, NORMS, Layer
+
+IN_ONE_FUNCTION = "an attention that runs inside of one function; measure_heads reads its heads"
+REASONS: tuple[tuple[type[nn.Module], str], ...] = (
+    (nn.modules.conv._ConvTransposeNd, "a transposed convolution"),
+    (nn.RNNBase, "a recurrent layer"),
+    (nn.RNNCellBase, "a recurrent layer"),
+)
+NOT_CALLED = "it does not run through its own forward"
+
+
+def unmeasured(model: nn.Module, example: Tensor, layers: Iterable[Layer]) -> dict[str, str]:
+    """Return dotted name -> reason, of modules with matrices of weights that are no layers.
+
+    Neither norms nor the final classifier, a layer that runs and is left out on purpose.
+
+    Parameters
+    ----------
+    model : from `opened`
+    example : images (n, ...), n >= 1; the first one is used
+    layers : what `find_layers` found of all the model
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ConvTranspose2d(2, 3, 2), nn.Flatten(),
+    ...                       nn.Linear(27, 4))
+    >>> from empirical.reading.layers import find_layers
+    >>> images = torch.zeros(1, 1, 2, 2)
+    >>> unmeasured(model, images, find_layers(model, images))
+    {'1': 'a transposed convolution'}
+    """
+    known = {layer.name for layer in layers}
+    found: dict[str, str] = {}
+    idle: dict[str, str] = {}
+    for name, module in model.named_modules():
+        if name in known or any(inside(name, other) for other in found):
+            continue
+        if isinstance(module, MEASURABLE):
+            idle[name] = found[name] = NOT_CALLED
+        elif (reason := _reason(module)) is not None:
+            found[name] = reason
+    ran: set[str] = set()
+    with (
+        evaluating(model),
+        capture_calls(model, {name: lambda *_, name=name: ran.add(name) for name in idle}),
+    ):
+        model(example[:1])
+    return {name: reason for name, reason in found.items() if name not in ran}
+
+
+def inside(name: str, other: str) -> bool:
+    """Whether a module is part of another one, by their names."""
+    return name.startswith(f"{other}.") or (other == "" and name != "")
+
+
+def _reason(module: nn.Module) -> str | None:
+    if isinstance(module, nn.MultiheadAttention):
+        return IN_ONE_FUNCTION
+    if type(module).__module__ == WINDOWED and hasattr(module, "qkv"):
+        return IN_ONE_FUNCTION
+    for kind, reason in REASONS:
+        if isinstance(module, kind):
+            return reason
+    if isinstance(module, NORMS) or any(True for _ in module.children()):
+        return None
+    if any(weight.ndim > 1 for weight in module.parameters(recurse=False)):
+        return f"neither a convolution nor a linear layer but a {type(module).__name__}"
+    return None
