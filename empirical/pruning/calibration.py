@@ -27,7 +27,7 @@ from empirical.pruning.criteria import criterion_of, scores
 from empirical.pruning.criteria_gradients import Gradient, loss_gradients
 from empirical.pruning.criteria_maps import average_rank, channel_independence, map_scores
 from empirical.pruning.criterion import Score, Scores
-from empirical.pruning.distillation import Distillation
+from empirical.pruning.distillation import DISTILLATION, Distillation
 from empirical.pruning.input_moments import InputMoments, input_moments
 from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.reconstruction import References, references
@@ -78,7 +78,7 @@ class Calibration:
     gradient_images: int = 256
     map_images: int = 64
     refit_images: int = 1000
-    distillation: Distillation = Distillation()
+    distillation: Distillation = DISTILLATION
     training: ImageSet | None = None
     recipe: Recipe = FINE_TUNING
     skip: Sequence[str] = ()
