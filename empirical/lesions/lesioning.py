@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.lesions.calibration import LayerMoments, calibrate, is_loader
+from empirical.measuring.calibration import LayerMoments, calibrate, is_loader
+from empirical.reading.sets import Sets, channel_sets
 from empirical.lesions.execution import Progress, execute
 from empirical.lesions.interventions import FromOtherImage, Intervention, Job, ToConstant
 from empirical.lesions.plan import METHODS, Plan, plan_runs
@@ -26,8 +27,6 @@ EXAMPLES = 4
 
 MEMORY = 2 << 30
 """Bytes that the activations of a lesion run may take by default."""
-
-Sets = Sequence[int] | Sequence[Sequence[int]]
 
 
 def lesion(
@@ -191,36 +190,6 @@ def names_of(
             "Pass one of the two."
         )
     return list(channels)
-
-
-def channel_sets(layer: Layer, channels: Mapping[str, Sets] | None) -> Tensor:
-    """Return int64 (L, k): the sets to lesion in `layer`; each of its channels by default.
-
-    Raises
-    ------
-    ValueError
-        A channel that is not there, or twice in a set; sets of unequal size; no sets.
-    """
-    if channels is None:
-        return torch.arange(layer.n_channels)[:, None]
-    rows: list[list[Any]] = [np.atleast_1d(item).tolist() for item in channels[layer.name]]
-    if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise ValueError(
-            f"channels[{layer.name!r}] must be channels, or sets of one size; got sets of sizes "
-            f"{sorted({len(row) for row in rows})}. Run each size by itself."
-        )
-    for row in rows:
-        for channel in row:
-            if count("channel", channel, least=0) >= layer.n_channels:
-                raise ValueError(
-                    f"channels[{layer.name!r}] must be in 0 .. {layer.n_channels - 1}; got "
-                    f"{channel}. The layer has {layer.n_channels} channels."
-                )
-        if len(set(row)) != len(row):
-            raise ValueError(
-                f"channels[{layer.name!r}] must hold sets of different channels; got {row}."
-            )
-    return torch.tensor(rows, dtype=torch.int64)
 
 
 def _kinds(kinds: Sequence[str]) -> list[str]:

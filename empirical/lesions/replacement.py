@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from empirical.lesions.calibration import calibrate
+from empirical.measuring.calibration import calibrate
+from empirical.reading.sets import Sets, channel_sets
 from empirical.lesions.execution import Progress
 from empirical.lesions.interventions import FromPeers, Job, ToConstant
 from empirical.lesions.lesioning import (
     MEMORY,
-    Sets,
     adapted,
-    channel_sets,
     example_images,
     names_of,
     run_jobs,
