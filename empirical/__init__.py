@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from empirical.lesions.replacement import replace
     from empirical.lesions.replacement_table import ReplacementTable
     from empirical.lesions.table import LesionTable
+    from empirical.measuring.damage_law import damage
+    from empirical.measuring.damage_table import DamageTable
     from empirical.measuring.estimation import merge_tables
     from empirical.measuring.gradients import gradient_cosines
     from empirical.measuring.measurement import measure
@@ -39,6 +41,7 @@ __all__ = [
     "Adapter",
     "AxisTable",
     "Calibration",
+    "DamageTable",
     "Factorial",
     "ImageSet",
     "Layer",
@@ -51,6 +54,7 @@ __all__ = [
     "capture",
     "create_model",
     "criterion_names",
+    "damage",
     "edit",
     "evaluate",
     "export_onnx",

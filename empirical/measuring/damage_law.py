@@ -156,8 +156,17 @@ def damage(
         seed=seed,
     )
     return foretell(
-        model, loader, found, known, settings, skipped, loss=loss, channels=channels,
-        held_out=own, device=place, autocast=autocast,
+        model,
+        loader,
+        found,
+        known,
+        settings,
+        skipped,
+        loss=loss,
+        channels=channels,
+        held_out=own,
+        device=place,
+        autocast=autocast,
     )
 
 
@@ -190,9 +199,7 @@ def foretell(
     products = [("alone", ""), ("with_peers", "")] if quadratic else []
     if settings["joint"]:
         products.append(("alone", "alone"))
-    sums = {
-        name: Sums(products, groups=groups, device=device, about_zero=True) for name in chosen
-    }
+    sums = {name: Sums(products, groups=groups, device=device, about_zero=True) for name in chosen}
     recorder = GradientRecorder(
         [(r, [sums[r.name] if quadratic else LinearizedSums(sums[r.name])]) for r in readings],
         Sampler(1, groups=groups, seed=settings["seed"], device=device),

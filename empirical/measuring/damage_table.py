@@ -88,8 +88,10 @@ class LayerDamage:
         return self._averaged(2 * self.joint)
 
     def _averaged(self, per_group: Float) -> tuple[Float, Float]:
-        weights = [np.where(np.arange(len(self.images)) == g, 0.0, self.images) for g in
-                   range(len(self.images))]
+        weights = [
+            np.where(np.arange(len(self.images)) == g, 0.0, self.images)
+            for g in range(len(self.images))
+        ]
         replicates = np.stack([np.average(per_group, axis=0, weights=w) for w in weights])
         whole: Float = np.average(per_group, axis=0, weights=self.images)
         return whole, jackknife_standard_error(replicates)

@@ -102,9 +102,7 @@ class GradientRecorder(Recorder):
             else:
                 self._inside.setdefault(reading.tap.module, []).append(number)
         self._after = _AfterActivation(self._keep)
-        editors |= {
-            module: self._announcer(numbers[0]) for module, numbers in self._inside.items()
-        }
+        editors |= {module: self._announcer(numbers[0]) for module, numbers in self._inside.items()}
         with edit(model, editors):
             yield
 
@@ -224,9 +222,7 @@ def _pulled_back(
     returned: Tensor, cotangent: Tensor, tensors: Sequence[Tensor], *, keep: bool
 ) -> list[Tensor]:
     """Gradients of (returned · cotangent) at the tensors; zero where nothing depends on one."""
-    found = torch.autograd.grad(
-        returned, tensors, cotangent, retain_graph=keep, allow_unused=True
-    )
+    found = torch.autograd.grad(returned, tensors, cotangent, retain_graph=keep, allow_unused=True)
     return [
         torch.zeros_like(tensor) if gradient is None else gradient
         for tensor, gradient in zip(tensors, found, strict=True)

@@ -1,0 +1,322 @@
+"""The law of damage against exact lesions: five networks on CIFAR-10, at two points, pairs, sets.
+
+    python scripts/damage_law.py --data FOLDER --networks FOLDER --out docs/results/damage_law
+
+FOLDER of data holds train/<class>/* and test/<class>/*; that of networks keeps the checkpoints,
+which are trained where missing (ResNet-18, VGG-16, MobileNetV2 of width 1/4 and a small ConvNeXt,
+four epochs each), and may hold `resnet20-cifar10.safetensors`, a ResNet-20 trained by others.
+Foretold on 1,000 test images (their labels unread), measured on 300 others. Tables of layers,
+networks, pairs and sets, and a figure. One thread of a shared machine: 10 to 30 min of training a
+network, 5 to 10 min of exact lesions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace as with_changes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import ConvNeXt
+from torchvision.models.convnext import CNBlockConfig
+
+from empirical import (
+    ImageSet,
+    ModelSpec,
+    Recipe,
+    damage,
+    image_loader,
+    lesion,
+    load_data,
+    load_weights,
+    measure,
+    replace,
+    train,
+)
+from empirical.lesions.foretold import agreement
+from theory.rank_coupling import spearman
+from theory.shared.files import write_table
+from theory.shared.style import sheet, styled
+
+POINTS = ("pre_norm", "post_activation")
+FORETOLD, MEASURED = 1000, 300
+SHARED = {"batch_size": 128, "crop_padding": 4, "flip": True, "channels_last": True}
+RECIPES = {
+    "resnet18": Recipe(epochs=4, learning_rate=0.2, precision="bfloat16", **SHARED),
+    "vgg16": Recipe(epochs=4, learning_rate=0.1, precision="bfloat16", **SHARED),
+    "mobilenetv2": Recipe(epochs=4, learning_rate=0.2, **SHARED),
+    "convnext": Recipe(
+        epochs=4, learning_rate=2e-3, optimizer="adamw", weight_decay=0.05, **SHARED
+    ),
+}
+JOINT = ("resnet18", "vgg16")
+"""Networks whose pairs and sets are lesioned, in two layers at each."""
+
+PAIRS, DRAWS = 20, 6
+"""Pairs of a layer of each kind, and random sets of each size."""
+
+SIZES = (2, 4, 8, 16, 32)
+"""Channels of a set, as far as a layer has twice as many."""
+
+
+class Block(nn.Module):
+    """Two convolutions and a shortcut without weights: every second pixel, zeros for channels."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        stride = outputs // inputs
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.more = stride, (outputs - inputs) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        short = x[:, :, :: self.stride, :: self.stride]
+        return functional.relu(y + functional.pad(short, (0, 0, 0, 0, self.more, self.more)))
+
+
+class ResNet20(nn.Module):
+    """He et al. 2016, for CIFAR-10: 16, 32, 64 channels, three blocks a stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        widths = (16, 16, 32, 64)
+        for stage in (1, 2, 3):
+            before, own = widths[stage - 1], widths[stage]
+            blocks = [Block(before, own), Block(own, own), Block(own, own)]
+            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))
+
+
+def convnext() -> nn.Module:
+    """A ConvNeXt of 24, 48 and 96 channels for 32 x 32 pixels."""
+    torch.manual_seed(0)
+    blocks = [CNBlockConfig(24, 48, 1), CNBlockConfig(48, 96, 1), CNBlockConfig(96, None, 2)]
+    model = ConvNeXt(blocks, stochastic_depth_prob=0.0, layer_scale=1.0, num_classes=10)
+    model.features[0][0] = nn.Conv2d(3, 24, 2, stride=2)
+    return model
+
+
+def network(name: str, folder: Path, images: ImageSet) -> nn.Module:
+    """The network of a name with trained weights, in evaluation mode."""
+    if name == "resnet20":
+        model: nn.Module = ResNet20()
+        load_weights(model, folder / "resnet20-cifar10.safetensors")
+        return model.eval()
+    spec = None if name == "convnext" else ModelSpec(name, classes=10, image_size=32, width=0.25)
+    model = convnext() if spec is None else spec.build(0)
+    last = folder / name / "step-0001560.safetensors"
+    if last.exists():
+        load_weights(model, last)
+    else:
+        train(model, images, recipe=RECIPES[name], seed=0, folder=folder / name, spec=spec)
+    return model.eval()
+
+
+def compared(model: nn.Module, known: Any, held_out: Any, point: str) -> list[pd.DataFrame]:
+    """Per layer and per channel: foretold and measured, alone and with peers, at one point."""
+    start = time.perf_counter()
+    foretold = damage(model, known, point=point)
+    law = time.perf_counter() - start
+    linearized = damage(model, known, point=point, form="linearized")
+    calibration = measure(
+        model, known, point=point, layers=list(foretold.layers), standard_errors=False, hull=False
+    )
+    start = time.perf_counter()
+    measured = replace(
+        model, held_out, calibration, peers="all", point=point, layers=list(foretold.layers)
+    )
+    exact = time.perf_counter() - start
+    found = agreement(measured, foretold)
+    better = agreement(measured, linearized)
+    layers = found.layers.assign(
+        point=point,
+        law_seconds=law,
+        exact_seconds=exact,
+        spearman_linearized=better.layers["spearman"],
+        ratio_linearized=better.layers["ratio"],
+    )
+    channels = found.channels.assign(point=point, linearized=better.channels["foretold"])
+    return [layers, channels]
+
+
+def joint(model: nn.Module, known: Any, held_out: Any) -> list[pd.DataFrame]:
+    """Pairs and sets of two layers: measured together, by the law, and by the sum of the parts."""
+    rng = np.random.default_rng(0)
+    table = damage(model, known, joint=True)
+    wide = [name for name, sets in table.channels.items() if len(sets) >= 32]
+    names = [wide[len(wide) // 3], wide[2 * len(wide) // 3]]
+    calibration = measure(model, known, layers=names, standard_errors=False, hull=False)
+    singles = lesion(model, held_out, layers=names, kinds=["mean"], calibration=calibration)
+    pairs, sets = [], []
+    for name in names:
+        c = len(table.channels[name])
+        alone = singles.select(singles.layer == name).mean_and_error("divergence")[0]
+        foretold, _ = table[name].interaction()
+        first, second = np.triu_indices(c, 1)
+        order = np.argsort(foretold[first, second])
+        picked = {"low": order[:PAIRS], "high": order[-PAIRS:]}
+        rest = order[PAIRS:-PAIRS]
+        picked["random"] = rng.choice(rest, min(PAIRS, len(rest)), replace=False)
+        for kind, index in picked.items():
+            chosen = np.column_stack([first[index], second[index]])
+            together = lesion(
+                model,
+                held_out,
+                channels={name: chosen.tolist()},
+                kinds=["mean"],
+                calibration=calibration,
+            )
+            value, error = together.mean_and_error("divergence")
+            pairs.append(
+                pd.DataFrame(
+                    {
+                        "layer": name,
+                        "kind": kind,
+                        "first": chosen[:, 0],
+                        "second": chosen[:, 1],
+                        "foretold": foretold[chosen[:, 0], chosen[:, 1]],
+                        "measured": value - alone[chosen].sum(1),
+                        "damage_se": error,
+                    }
+                )
+            )
+        for size in [size for size in SIZES if 2 * size <= c]:
+            members = [sorted(rng.choice(c, size, replace=False).tolist()) for _ in range(DRAWS)]
+            together = lesion(
+                model, held_out, channels={name: members}, kinds=["mean"], calibration=calibration
+            )
+            linear = damage(model, known, channels={name: members}, form="linearized")
+            value, error = together.mean_and_error("divergence")
+            sets.append(
+                pd.DataFrame(
+                    {
+                        "layer": name,
+                        "channels": c,
+                        "size": size,
+                        "measured": value,
+                        "measured_se": error,
+                        "law": table[name].of_sets(members)[0],
+                        "linearized": linear[name].values()["damage_alone"],
+                        "sum": alone[np.array(members)].sum(1),
+                    }
+                )
+            )
+    return [pd.concat(pairs), pd.concat(sets)]
+
+
+def summary(layers: pd.DataFrame) -> pd.DataFrame:
+    """One row per network, point and kind: means over layers of at least 16 resolved channels."""
+    rows = []
+    for (name, point, kind), part in layers.groupby(["network", "point", "kind"], sort=False):
+        wide = part[part["resolved"] >= 16]
+        rows.append(
+            {
+                "network": name,
+                "point": point,
+                "kind": kind,
+                "layers": len(part),
+                "channels": part["channels"].sum(),
+                "resolved": part["resolved"].sum(),
+                "spearman": wide["spearman"].mean(),
+                "lowest": wide["spearman"].min(),
+                "ratio": wide["ratio"].mean(),
+                "ratio_least": wide["ratio"].min(),
+                "ratio_most": wide["ratio"].max(),
+                "spearman_linearized": wide["spearman_linearized"].mean(),
+                "ratio_linearized": wide["ratio_linearized"].mean(),
+                "law_seconds": part["law_seconds"].iloc[0],
+                "exact_seconds": part["exact_seconds"].iloc[0],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@styled()
+def figure(channels: pd.DataFrame, sets: pd.DataFrame, path: Path) -> None:
+    """Foretold against measured for every channel, and the curve of joint damage."""
+    names = list(dict.fromkeys(channels["network"]))
+    drawn, axes = sheet(2, len(names), width=2.4 * len(names), height=2.3)
+    for column, name in enumerate(names):
+        part = channels[(channels["network"] == name) & (channels["point"] == "pre_norm")]
+        for row, kind in enumerate(("mean", "all")):
+            own, ax = part[part["kind"] == kind], axes[row, column]
+            ax.plot(own["foretold"], own["measured"], ".", markersize=2)
+            ends = np.array([1e-6, 1.0])
+            ax.plot(ends, ends, linewidth=0.8, color="0.4")
+            ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+            title = "held at its mean" if kind == "mean" else "replaced by its peers"
+            ax.set_title(f"{name}, {title}", fontsize=7)
+    axes[0, 0].set_ylabel("measured, nats")
+    axes[1, 0].set_ylabel("measured, nats")
+    for ax in axes[1]:
+        ax.set_xlabel("foretold, nats")
+    drawn.savefig(path / "damage_law.png", dpi=130)
+    drawn, axes = sheet(1, 2, width=7.0, height=2.8)
+    for ax, (name, part) in zip(axes[0], sets.groupby("network", sort=False), strict=False):
+        for label in ("law", "linearized", "sum"):
+            ax.plot(part["measured"], part[label], ".", label=label)
+        ends = np.array([part["measured"].min(), part["measured"].max()])
+        ax.plot(ends, ends, linewidth=0.8, color="0.4")
+        ax.set(xscale="log", yscale="log", xlabel="measured, nats", title=f"{name}: random sets")
+    axes[0, 0].set_ylabel("foretold, nats")
+    axes[0, 0].legend()
+    drawn.savefig(path / "damage_of_sets.png", dpi=130)
+
+
+def main() -> None:
+    """Train what is missing, foretell, measure, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--networks", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/damage_law"))
+    parser.add_argument("--only", nargs="+", default=[*RECIPES, "resnet20"])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    images, test = load_data(options.data, cache=options.networks / "cache")
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for name in options.only:
+        model, own = network(name, options.networks, images), test
+        if name == "resnet20":
+            statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+            own = with_changes(test, **statistics)
+        # the test set lies class by class
+        order = torch.randperm(len(own), generator=torch.Generator().manual_seed(0))
+        known = image_loader(own, order[:FORETOLD], batch_size=100)
+        held_out = image_loader(own, order[FORETOLD : FORETOLD + MEASURED], batch_size=100)
+        for point in POINTS:
+            tables = compared(model, known, held_out, point)
+            for key, table in zip(("layers", "channels"), tables, strict=True):
+                parts.setdefault(key, []).append(table.assign(network=name))
+            print(summary(parts["layers"][-1]).to_string(), flush=True)
+        if name in JOINT:
+            for key, table in zip(("pairs", "sets"), joint(model, known, held_out), strict=True):
+                parts.setdefault(key, []).append(table.assign(network=name))
+            print(parts["sets"][-1].groupby(["layer", "size"]).mean(numeric_only=True), flush=True)
+        for key, tables in parts.items():
+            write_table(options.out / f"{key}.csv", pd.concat(tables, ignore_index=True))
+    whole = {key: pd.concat(tables, ignore_index=True) for key, tables in parts.items()}
+    write_table(options.out / "networks.csv", summary(whole["layers"]))
+    if "sets" in whole:
+        for (name, layer), part in whole["pairs"].groupby(["network", "layer"]):
+            print(name, layer, "pairs:", float(spearman(part["foretold"], part["measured"])))
+        figure(whole["channels"], whole["sets"], options.out)
+
+
+if __name__ == "__main__":
+    main()
