@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.measuring.calibration import LayerMoments, calibrate, is_loader
-from empirical.reading.sets import Sets, channel_sets
 from empirical.lesions.execution import Progress, execute
 from empirical.lesions.interventions import FromOtherImage, Intervention, Job, ToConstant
 from empirical.lesions.plan import METHODS, Plan, plan_runs
 from empirical.lesions.scores import Loss, cross_entropy
 from empirical.lesions.table import LesionTable
+from empirical.measuring.calibration import LayerMoments, calibrate, is_loader
+from empirical.measuring.damage_law import check_rereadable
 from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter, opened
+from empirical.reading.sets import Sets, channel_sets
 from theory.shared.validation import count, one_of, positive
 
 KINDS = ("mean", "zero", "resample")
@@ -167,11 +168,7 @@ def example_images(model: nn.Module, loader: Iterable[object]) -> Tensor:
     """
     if next(model.parameters(), None) is None:
         raise ValueError("model must have parameters; it has none, so it has no channels.")
-    if isinstance(loader, Iterable) and iter(loader) is loader:
-        raise TypeError(
-            f"loader must be readable more than once; got the iterator {type(loader).__name__}. "
-            "Pass a DataLoader or a list of batches."
-        )
+    check_rereadable(loader)
     images = next(
         leading(batches(loader, next(model.parameters()).device, classes=False), EXAMPLES)
     ).images

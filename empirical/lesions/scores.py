@@ -55,7 +55,8 @@ def damage(dense: dict[str, Tensor], lesioned: dict[str, Tensor]) -> dict[str, T
     """Return how much worse each image became: positive where the lesion hurts.
 
     "divergence" is the Kullback-Leibler divergence of the lesioned prediction from the intact one,
-    Σ_k p_k log(p_k / q_k): no label is read, and it is never negative. NaN where the outputs are no logits.
+    Σ_k p_k log(p_k / q_k): no label is read, and it is never negative. NaN where the
+    outputs are no logits.
     """
     divergence = torch.full_like(dense["loss"], torch.nan)
     if "log_chances" in dense:

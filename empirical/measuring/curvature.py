@@ -127,7 +127,8 @@ class OfLoss:
 class LinearizedSums:
     """Adds up the divergence of the intact prediction from that of the linearized logits.
 
-    With δ the change of the logits, KL(p ‖ softmax(f + δ)) = log Σ_k p_k e^{δ_k} - Σ_k p_k δ_k.
+    With δ the change of the logits less its mean Σ_k p_k δ_k, KL(p ‖ softmax(f + δ)) is
+    log Σ_k p_k e^{δ_k} = log(1 + Σ_k p_k (e^{δ_k} - 1 - δ_k)), which cancels nothing.
     """
 
     def __init__(self, total: Sums) -> None:
@@ -144,8 +145,8 @@ class LinearizedSums:
         found = {}
         for name in ("alone", "with_peers"):
             change = -values[name].double()  # the channel is lost, not added
-            log_mean = (p.log() + change).logsumexp(1, keepdim=True)
-            found[name] = log_mean - (p * change).sum(1, keepdim=True)
+            change -= (p * change).sum(1, keepdim=True)
+            found[name] = (p * (change.expm1() - change)).sum(1, keepdim=True).log1p()
         self._total.add(found, images_per_group, images)
 
 

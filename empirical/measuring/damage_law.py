@@ -5,11 +5,11 @@ changes the prediction by
 
     D_i = ½ E[u_i²] nats,   u_i = Σ_p g_ip r_ip,   g_ip = ∂ s·f / ∂x_ip,
 
-r = x_i - μ_i alone, r = x_i - (its regression on the others) with peers, f the outputs, and s random
-with E[s sᵀ] the curvature of the divergence in f: for logits diag(p) - ppᵀ. Every position p of the
-map is used. The s here is √p ∘ ε - p (√p·ε) with ε of random signs; it has that second moment, as
-the gradient of log p(y) at a y drawn from p has, and varies far less where the network is confident:
-there nearly every draw of y is the foregone one, and the rare others carry everything.
+r = x_i - μ_i alone, r = x_i - (its regression on the others) with peers, f the outputs, and s
+random with E[s sᵀ] the curvature of the divergence in f: for logits diag(p) - ppᵀ. Every position p
+of the map is used. Here s = √p ∘ ε - p (√p·ε) with ε of random signs. The gradient of log p(y) at a
+y drawn from p has that second moment too, and varies far more where the network is confident:
+nearly every draw is then the foregone one, and the rare others carry everything.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from empirical.measuring.curvature import (
 )
 from empirical.measuring.damage_readings import residuals
 from empirical.measuring.damage_table import DamageTable, LayerDamage
-from empirical.reading.batches import batches
+from empirical.reading.batches import Batch, batches
 from empirical.reading.gradients import GradientRecorder
 from empirical.reading.hooks import evaluating
 from empirical.reading.layers import find_layers
@@ -43,12 +43,15 @@ from empirical.reading.points import Tap, taps
 from empirical.reading.positions import Sampler
 from empirical.reading.sets import Sets, channel_sets
 from empirical.reading.sums import Sums
-from theory.shared.validation import count, one_of, positive
+from theory.shared.validation import Float, count, one_of, positive
 
 FORMS = ("quadratic", "linearized")
 
 RIDGE = 1e-4
 """On the diagonal of the correlation, as in `replace`."""
+
+QUADRATIC: dict[str, Any] = {"form": "quadratic", "draws": 1, "joint": False, "ridge": RIDGE}
+"""The settings of the law, unless told otherwise."""
 
 
 def damage(
@@ -118,11 +121,7 @@ def damage(
     """
     model = opened(model, adapt)
     place = placed(model, device)
-    if isinstance(loader, Iterable) and iter(loader) is loader:
-        raise TypeError(
-            f"loader must be readable more than once; got the iterator {type(loader).__name__}. "
-            "Pass a DataLoader or a list of batches."
-        )
+    check_rereadable(loader)
     loader = loader if adapt is None else adapt.loader(loader)
     settings: dict[str, Any] = {
         "point": point,
@@ -142,9 +141,9 @@ def damage(
             "joint needs every single channel in the quadratic form; got "
             + (f"form={form!r}." if channels is None else "channels=....")
         )
-    example = next(batches(loader, place, classes=False)).images
+    first = next(batches(loader, place, classes=False))
     names = layers if channels is None else list(channels)
-    found, skipped = taps(find_layers(model, example, names), point, strict=names is not None)
+    found, skipped = taps(find_layers(model, first.images, names), point, strict=names is not None)
     own = calibration is None
     known = calibrate(
         model,
@@ -164,10 +163,19 @@ def damage(
         skipped,
         loss=loss,
         channels=channels,
-        held_out=own,
+        fitted_on=first if own else None,
         device=place,
         autocast=autocast,
     )
+
+
+def check_rereadable(loader: Iterable[object]) -> None:
+    """Refuse an iterator, which can be read only once."""
+    if isinstance(loader, Iterable) and iter(loader) is loader:
+        raise TypeError(
+            f"loader must be readable more than once; got the iterator {type(loader).__name__}. "
+            "Pass a DataLoader or a list of batches."
+        )
 
 
 def foretell(
@@ -180,20 +188,30 @@ def foretell(
     *,
     loss: Loss | None = None,
     channels: Mapping[str, Sets] | None = None,
-    held_out: bool = True,
+    fitted_on: Batch | None = None,
     device: torch.device,
     autocast: torch.dtype | None = None,
     first_image: int = 0,
 ) -> DamageTable:
     """Make the second pass: forward and backward, with the moments of the first.
 
-    `held_out` splits the images of each layer's moments into folds, so that a regression is used on
-    images that it was not fitted on; they must be the loader's, in its order.
+    Parameters
+    ----------
+    fitted_on : the loader's first batch, where the moments are of the loader's own images: their
+        groups are split into folds, so that a regression is used on images that it was not fitted
+        on. None uses the moments as they are
+
+    Raises
+    ------
+    ValueError
+        a loader that begins with other images than `fitted_on`
     """
     groups, quadratic = settings["groups"], settings["form"] == "quadratic"
     chosen = {tap.layer.name: channel_sets(tap.layer, channels) for tap in found}
     readings = [
-        residuals(tap, known, chosen[tap.layer.name], settings["ridge"], held_out=held_out)
+        residuals(
+            tap, known, chosen[tap.layer.name], settings["ridge"], held_out=fitted_on is not None
+        )
         for tap in found
     ]
     products = [("alone", ""), ("with_peers", "")] if quadratic else []
@@ -209,6 +227,8 @@ def foretell(
     )
     with evaluating(model), full_precision(), recorder.reading(model):
         for batch in batches(loader, device, first_image=first_image, classes=False):
+            if batch.number == 0 and fitted_on is not None:
+                _refuse_other_order(fitted_on, batch)
             recorder.run(model, batch)
     if recorder.n_images < groups:
         raise ValueError(
@@ -222,6 +242,15 @@ def foretell(
     )
 
 
+def _refuse_other_order(before: Batch, now: Batch) -> None:
+    if not torch.equal(before.images, now.images):
+        raise ValueError(
+            "loader must give the same images in the same order each time it is read, so that no "
+            "regression is used on images that it was fitted on; its first batch has changed. "
+            "Pass shuffle=False and no random augmentation, or calibration=."
+        )
+
+
 def _curvature(loss: Loss | None, settings: Mapping[str, Any]) -> Curvature:
     if settings["form"] == "linearized":
         return OfEachLogit()
@@ -233,11 +262,14 @@ def _curvature(loss: Loss | None, settings: Mapping[str, Any]) -> Curvature:
 def _layer_damage(sums: Sums, quadratic: bool, draws: int) -> LayerDamage:
     parts = [sums.total(only=group) for group in range(sums.groups)]
     n = np.array([part.n for part in parts], dtype=np.float64)
-    names = ("alone", "with_peers")
-    if not quadratic:
-        return LayerDamage(n, *(np.stack([p.first[k][0] / p.n for p in parts]) for k in names))
+
+    def mean(name: str) -> Float:
+        if not quadratic:
+            return np.stack([part.first[name][0] / part.n for part in parts])
+        return np.stack([part.products[name, ""][0] / (2 * part.n) for part in parts])
+
     joint = None
     if ("alone", "alone") in sums.products:
         joint = np.stack([p.products["alone", "alone"][0] / (2 * p.n) for p in parts])
-    halves = (np.stack([p.products[k, ""][0] / (2 * p.n) for p in parts]) for k in names)
-    return LayerDamage(n / draws, *halves, joint)
+    draws = draws if quadratic else 1
+    return LayerDamage(n / draws, mean("alone"), mean("with_peers"), joint)

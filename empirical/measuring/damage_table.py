@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ALONE, WITH_PEERS, RECOVERED = "damage_alone", "damage_with_peers", "recovered"
 FORETOLD = (ALONE, WITH_PEERS, RECOVERED)
-"""Held at the mean; replaced by the peers; the share that peers win back, 1 - the latter's ratio."""
+"""Held at its mean, replaced by its peers, and the share that these win back: 1 - their ratio."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,29 @@ class LayerDamage:
     alone: Float
     with_peers: Float
     joint: Float | None = None
+
+    def arrays(self) -> dict[str, Float]:
+        """Return what `from_arrays` reads; joint damages are not among them."""
+        return {name: getattr(self, name) for name in ("images", "alone", "with_peers")}
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, Float]) -> LayerDamage:
+        """Return the damages of these arrays.
+
+        Raises
+        ------
+        KeyError, ValueError
+            an array that is missing, or of another shape than the others
+        """
+        images, alone, peers = (stored[name] for name in ("images", "alone", "with_peers"))
+        shapes = images.shape, alone.shape, peers.shape
+        if (
+            images.ndim != 1
+            or alone.ndim != 2
+            or shapes[1:] != ((len(images), alone.shape[1]),) * 2
+        ):
+            raise ValueError(f"its foretold damages have shapes {shapes}")
+        return cls(images, alone, peers)
 
     def values(self) -> dict[str, Float]:
         """Return each of `FORETOLD`, (L,), over all images."""

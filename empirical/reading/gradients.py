@@ -157,6 +157,7 @@ class GradientRecorder(Recorder):
         """Run the model; once more where it has overwritten an output that was to be kept."""
         while True:
             self._kept = []
+            self._after.forget()
             with self._after if self._inside else nullcontext():
                 returned = model(batch.images)
             overwritten = {k.number for k in self._kept if k.tensor._version != k.version}
@@ -182,10 +183,9 @@ class _AfterActivation(TorchFunctionMode):
         self._keep = keep
         self._expected: list[_Kept] = []
 
-    def __enter__(self) -> _AfterActivation:
+    def forget(self) -> None:
+        """Expect nothing any more."""
         self._expected = []
-        super().__enter__()
-        return self
 
     def expect(self, number: int, output: Tensor) -> None:
         """Announce an output that an activation will receive."""
