@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from theory.rank_coupling import jackknife_standard_error
-from theory.shared.validation import Float, indices, one_of
+from theory.shared.validation import Float, count, indices, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +162,23 @@ class DamageTable:
 
     def __getitem__(self, layer: str) -> LayerDamage:
         return self.layers[one_of("layer", layer, self.layers)]
+
+    def largest(self, number: int, *, name: str = ALONE) -> dict[str, list[tuple[int, ...]]]:
+        """The `number` channels or sets of each layer that lose most, for `lesion(channels=...)`.
+
+        Raises
+        ------
+        ValueError
+            a `name` that is none of `FORETOLD`; a number below 1
+        """
+        one_of("name", name, FORETOLD)
+        count("number", number)
+        found = {}
+        for layer, own in self.layers.items():
+            values = np.nan_to_num(own.values()[name], nan=-np.inf)
+            order = np.argsort(-values, kind="stable")[:number]
+            found[layer] = [self.channels[layer][row] for row in np.sort(order)]
+        return found
 
     def to_frame(self) -> pd.DataFrame:
         """One row per channel or set: `layer`, `channel`, each of `FORETOLD` and `<name>_se`.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from empirical.measuring.damage_table import LayerDamage
+from empirical.measuring.damage_table import DamageTable, LayerDamage
 from theory import QUANTITIES, TARGET_AXIS, ChannelAxes, Moments, jackknife_standard_error
 from theory.shared import files
 from theory.shared.foreign import parse_json, read_arrays
@@ -70,6 +70,22 @@ class AxisTable:
     def affected(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Layer -> kind ("dead", "copies", "collinear", ...) -> channels, where there are any."""
         return {name: dict(axes.affected) for name, axes in self.axes.items() if axes.affected}
+
+    @property
+    def foretold(self) -> DamageTable:
+        """The foretold damages as `empirical.damage` returns them.
+
+        Raises
+        ------
+        ValueError
+            there are none
+        """
+        if not self.damage:
+            raise ValueError("table must hold foretold damages. Call measure(..., damage=True).")
+        channels = {
+            name: [(c,) for c in range(found.alone.shape[1])] for name, found in self.damage.items()
+        }
+        return DamageTable(self.damage, channels, self.settings, self.skipped)
 
     def __getitem__(self, layer: str) -> ChannelAxes:
         return self.axes[one_of("layer", layer, self.axes)]

@@ -166,7 +166,7 @@ def test_definition_written_out(point: str, frozen: bool) -> None:
     for layer, found in table.layers.items():
         expected = naive(model, point, layer, calibration.moments[layer])
         for row, name in enumerate(("damage_alone", "damage_with_peers")):
-            floor = 1e-4 * expected[row].max()  # of differences over a step
+            floor = 1e-5 * expected[0].max()  # what rounding leaves of differences over a step
             np.testing.assert_allclose(found.values()[name], expected[row], rtol=1e-3, atol=floor)
     assert model.fc.weight.requires_grad is not frozen
 
