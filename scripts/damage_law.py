@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,6 +41,7 @@ from empirical import (
     train,
 )
 from empirical.lesions.foretold import agreement
+from empirical.measuring.damage_table import FORETOLD as FORETOLD_NAMES
 from theory.rank_coupling import spearman
 from theory.shared.files import write_table
 from theory.shared.style import sheet, styled
@@ -61,6 +63,9 @@ JOINT = ("resnet18", "vgg16")
 PAIRS, DRAWS = 20, 6
 """Pairs of a layer of each kind, and random sets of each size."""
 
+BLOCK = 500
+"""Images that one law is foretold on, against all 10,000."""
+
 SIZES = (2, 4, 8, 16, 32)
 """Channels of a set, as far as a layer has twice as many."""
 
@@ -78,6 +83,7 @@ class Block(nn.Module):
         self.stride, self.more = stride, (outputs - inputs) // 2
 
     def forward(self, x: Tensor) -> Tensor:
+        """The sum of both ways, rectified."""
         y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
         short = x[:, :, :: self.stride, :: self.stride]
         return functional.relu(y + functional.pad(short, (0, 0, 0, 0, self.more, self.more)))
@@ -98,6 +104,7 @@ class ResNet20(nn.Module):
         self.linear = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits of ten classes."""
         x = functional.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(x.mean((2, 3)))
@@ -227,6 +234,36 @@ def joint(model: nn.Module, known: Any, few: Any, held_out: Any) -> list[pd.Data
     return [pd.concat(pairs), pd.concat(sets)]
 
 
+def sampled(model: nn.Module, images: ImageSet, order: Tensor) -> pd.DataFrame:
+    """How one block of images agrees with all others: rank correlation, and intervals that hold.
+
+    Intervals are Student's with nine degrees of freedom, of the ten groups of the jackknife, and of
+    the difference from the mean of the others, which has an error of its own.
+    """
+    blocks = [
+        damage(model, image_loader(images, own, batch_size=100)) for own in order.split(BLOCK)
+    ]
+    wide = scipy.stats.t.ppf(0.975, 9) * np.sqrt(1 + 1 / (len(blocks) - 1))
+    rows = []
+    for layer in blocks[0].layers:
+        for name in FORETOLD_NAMES:
+            values = np.stack([block[layer].values()[name] for block in blocks])
+            errors = np.stack([block[layer].standard_errors()[name] for block in blocks])
+            others = (values.sum(0) - values) / (len(blocks) - 1)
+            rows.append(
+                {
+                    "layer": layer,
+                    "quantity": name,
+                    "channels": values.shape[1],
+                    "images": BLOCK,
+                    "of": sum(block.settings["n_images"] for block in blocks),
+                    "spearman": np.nanmean(spearman(values, others)),
+                    "held": np.mean(np.abs(values - others) <= wide * errors),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def summary(layers: pd.DataFrame) -> pd.DataFrame:
     """One row per network, point and kind: means over layers of at least 16 resolved channels."""
     rows = []
@@ -242,6 +279,7 @@ def summary(layers: pd.DataFrame) -> pd.DataFrame:
                 "resolved": part["resolved"].sum(),
                 "spearman": wide["spearman"].mean(),
                 "lowest": wide["spearman"].min(),
+                "ceiling": wide["ceiling"].mean(),
                 "ratio": wide["ratio"].mean(),
                 "ratio_least": wide["ratio"].min(),
                 "ratio_most": wide["ratio"].max(),
@@ -292,6 +330,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--networks", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs/results/damage_law"))
+    parser.add_argument("--sampling", action="store_true", help="only the law on 500 images")
     parser.add_argument("--only", nargs="+", default=[*RECIPES, "resnet20"])
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -304,6 +343,11 @@ def main() -> None:
             own = with_changes(test, **statistics)
         # the test set lies class by class
         order = torch.randperm(len(own), generator=torch.Generator().manual_seed(0))
+        if options.sampling:
+            found = sampled(model, own, order)
+            write_table(options.out / f"sampling_{name}.csv", found)
+            print(found.groupby("quantity")[["spearman", "held"]].mean())
+            continue
         known = image_loader(own, order[:FORETOLD], batch_size=100)
         few = image_loader(own, order[:LINEARIZED], batch_size=100)
         held_out = image_loader(own, order[FORETOLD : FORETOLD + MEASURED], batch_size=100)
@@ -320,6 +364,8 @@ def main() -> None:
             print(parts["sets"][-1].groupby(["layer", "size"]).mean(numeric_only=True), flush=True)
         for key, tables in parts.items():
             write_table(options.out / f"{key}.csv", pd.concat(tables, ignore_index=True))
+    if options.sampling:
+        return
     whole = {key: pd.concat(tables, ignore_index=True) for key, tables in parts.items()}
     write_table(options.out / "networks.csv", summary(whole["layers"]))
     if "sets" in whole:

@@ -32,8 +32,9 @@ class Agreement:
         error `<name>_se`, over images
     layers : one row per layer and kind: `channels`, how many of them are `resolved` (damage above
         zero by 1.96 standard errors on either side), their rank correlation `spearman` with its
-        95 % interval over resampled channels, and `ratio`, summed measured over summed foretold
-        damage, with `ratio_se`
+        95 % interval over resampled channels, the `ceiling` that the two sampling errors put on the
+        correlation of their logarithms, and `ratio`, summed measured over summed foretold damage,
+        with `ratio_se`
     """
 
     channels: pd.DataFrame
@@ -124,7 +125,31 @@ def _ranks(frame: pd.DataFrame, rng: np.random.Generator) -> dict[str, float]:
         "spearman": float(spearman(a, b)),
         "spearman_low": float(low),
         "spearman_high": float(high),
+        "ceiling": ceiling(frame[clear]),
     }
+
+
+def ceiling(frame: pd.DataFrame) -> float:
+    """Correlation of log damages that sampling would leave of an exact law, from the errors alone.
+
+    √(Π_s (1 - mean (error_s / damage_s)² / Var log damage_s)) over the two sides s, the delta
+    method's share of each side's spread over channels that is not sampling; 0 where sampling is
+    all of it.
+
+    >>> columns = {name: np.array([1.0, 2.0, 4.0]) for name in ("foretold", "measured")}
+    >>> ceiling(pd.DataFrame(columns).assign(foretold_se=0.0, measured_se=0.0))
+    1.0
+    """
+    product = 1.0
+    for side in ("foretold", "measured"):
+        values, errors = frame[side].to_numpy(), frame[f"{side}_se"].to_numpy()
+        known = values > 0
+        if known.sum() < 3:
+            return np.nan
+        spread = np.log(values[known]).var(ddof=1)
+        noise = ((errors[known] / values[known]) ** 2).mean()
+        product *= max(0.0, 1 - noise / spread) if spread > 0 else 0.0
+    return float(np.sqrt(product))
 
 
 def _ratio(per_image: Float, replicates: Float, foretold: float) -> dict[str, float]:
