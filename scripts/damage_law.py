@@ -279,6 +279,7 @@ def summary(layers: pd.DataFrame) -> pd.DataFrame:
                 "resolved": part["resolved"].sum(),
                 "spearman": wide["spearman"].mean(),
                 "lowest": wide["spearman"].min(),
+                "log_pearson": wide["log_pearson"].mean(),
                 "ceiling": wide["ceiling"].mean(),
                 "ratio": wide["ratio"].mean(),
                 "ratio_least": wide["ratio"].min(),

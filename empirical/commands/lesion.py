@@ -80,7 +80,7 @@ def lesion(
         "runs/lesion"
     ),
 ) -> None:
-    """Foretell every channel's damage, lesion and replace it; say what explains the damage."""
+    """Lesion and replace every channel; say what explains the damage."""
     from empirical.measuring.measurement import measure
     from empirical.report.page import write_report
     from theory.shared.files import write_table

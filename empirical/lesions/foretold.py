@@ -32,9 +32,9 @@ class Agreement:
         error `<name>_se`, over images
     layers : one row per layer and kind: `channels`, how many of them are `resolved` (damage above
         zero by 1.96 standard errors on either side), their rank correlation `spearman` with its
-        95 % interval over resampled channels, the `ceiling` that the two sampling errors put on the
-        correlation of their logarithms, and `ratio`, summed measured over summed foretold damage,
-        with `ratio_se`
+        95 % interval over resampled channels, the correlation of their logarithms `log_pearson`
+        and the `ceiling` that the two sampling errors put on it, and `ratio`, summed measured over
+        summed foretold damage, with `ratio_se`
     """
 
     channels: pd.DataFrame
@@ -125,8 +125,16 @@ def _ranks(frame: pd.DataFrame, rng: np.random.Generator) -> dict[str, float]:
         "spearman": float(spearman(a, b)),
         "spearman_low": float(low),
         "spearman_high": float(high),
+        "log_pearson": _log_pearson(a, b),
         "ceiling": ceiling(frame[clear]),
     }
+
+
+def _log_pearson(a: Float, b: Float) -> float:
+    known = (a > 0) & (b > 0)
+    if known.sum() < 3:
+        return np.nan
+    return float(np.corrcoef(np.log(a[known]), np.log(b[known]))[0, 1])
 
 
 def ceiling(frame: pd.DataFrame) -> float:

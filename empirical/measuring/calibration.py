@@ -113,7 +113,7 @@ def calibrate(
 
 def is_loader(source: object) -> bool:
     """Whether a calibration is a loader of images, and nothing that holds moments."""
-    known = isinstance(source, LayerMoments | Mapping) or hasattr(source, "moments")
+    known = isinstance(source, LayerMoments | Mapping | str) or hasattr(source, "moments")
     return isinstance(source, Iterable) and not known
 
 
