@@ -22,7 +22,7 @@ FOLDS = 5
 """At most so many regressions per layer, each used on images that it was not fitted on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Residuals:
     """u = Σ_p g_p r_p of every channel or set, "alone" and "with_peers", (n, m, 1, L).
 
@@ -52,6 +52,11 @@ class Residuals:
         return self.tap.module
 
     @cached_property
+    def _placed(self) -> dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]]:
+        """Means and weights where and as the outputs are, moved there once."""
+        return {}
+
+    @cached_property
     def _single(self) -> bool:
         c = self.tap.layer.n_channels
         return self.sets.shape == (c, 1) and bool((self.sets[:, 0] == torch.arange(c)).all())
@@ -75,7 +80,10 @@ class Residuals:
     ) -> tuple[Tensor, Tensor]:
         """(n, m, L) twice."""
         x, *pulled = (self._channels_second(tensor) for tensor in (output, *gradients))
-        means, weights = self.means.to(x), self.weights.to(x)
+        kind = x.device, x.dtype
+        if kind not in self._placed:
+            self._placed[kind] = self.means.to(*kind), self.weights.to(*kind)
+        means, weights = self._placed[kind]
         folds, n = len(means), len(x)
         of_image = (first_image + torch.arange(n, device=x.device)) % folds
         deviations = x - means[of_image][:, :, None]

@@ -131,9 +131,22 @@ class GradientRecorder(Recorder):
         return n if self._largest is None else min(n, self._largest)
 
     def _call(self, model: nn.Module, batch: Batch) -> object:
+        try:
+            return self._forward_and_back(model, batch)
+        finally:
+            self._kept = []  # where memory ended, for the smaller part to come
+
+    def _forward_and_back(self, model: nn.Module, batch: Batch) -> object:
         with torch.enable_grad():
             returned = self._forward(model, batch)
+            if not self._kept:
+                return returned
             found = self._cotangents(returned, batch)
+            if not returned.requires_grad:
+                raise ValueError(
+                    "model must be differentiable; its outputs have no gradient. Check that its "
+                    "forward neither detaches nor runs under torch.no_grad()."
+                )
             self._pulls = len(found)
             tensors = [kept.tensor for kept in self._kept]
             gradients = [
@@ -142,7 +155,6 @@ class GradientRecorder(Recorder):
             ]
         self._bytes = sum(tensor.nbytes for tensor in tensors) // len(batch.images)
         numbers = [kept.number for kept in self._kept]
-        self._kept = []
         for number, reading in enumerate(self._gradient_readings):
             calls = [call for call, owner in enumerate(numbers) if owner == number]
             if calls:
@@ -151,7 +163,7 @@ class GradientRecorder(Recorder):
                 self._check_images(reading.tap, outputs, len(batch.images))
                 with torch.autocast(batch.images.device.type, enabled=False):
                     self._taken[number] = [reading.take(outputs, own, self._sampler)]
-        return returned.detach() if isinstance(returned, Tensor) else returned
+        return returned.detach()
 
     def _forward(self, model: nn.Module, batch: Batch) -> Any:
         """Run the model; once more where it has overwritten an output that was to be kept."""

@@ -337,6 +337,35 @@ def test_a_loader_that_changes_its_order_is_refused() -> None:
         measure(net(), LOADER, damage=True, sampling="pooled")
 
 
+def test_a_model_without_gradients_is_refused() -> None:
+    class Detached(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).detach()
+
+    with pytest.raises(ValueError, match="model must be differentiable"):
+        damage(Detached().double(), LOADER)
+
+
+def test_halved_batches_give_the_same_damages(monkeypatch) -> None:
+    """Where memory ends, the batch goes on in parts; nothing of the failed one is left."""
+    whole, model = damage(net(), LOADER), net()
+    seen, forward = [], Net.forward
+
+    def short(self: Net, x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        y = forward(self, x)
+        if torch.is_grad_enabled() and len(x) > 5:
+            raise torch.OutOfMemoryError
+        return y
+
+    monkeypatch.setattr(Net, "forward", short)
+    with pytest.warns(RuntimeWarning, match="out of device memory"):
+        found = damage(model, LOADER)
+    assert max(seen) > 5
+    for layer, own in whole.layers.items():
+        np.testing.assert_allclose(found[layer].alone, own.alone, rtol=NAIVE, atol=1e-18)
+
+
 def test_one_draw_on_many_images_ranks_channels_as_many_draws_do() -> None:
     one, many = damage(net(), LOADER), damage(net(), LOADER, draws=30, seed=1)
     a, b = (table["wide"].values()["damage_alone"] for table in (one, many))
