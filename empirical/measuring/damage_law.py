@@ -210,7 +210,12 @@ def foretell(
     chosen = {tap.layer.name: channel_sets(tap.layer, channels) for tap in found}
     readings = [
         residuals(
-            tap, known, chosen[tap.layer.name], settings["ridge"], held_out=fitted_on is not None
+            model,
+            tap,
+            known,
+            chosen[tap.layer.name],
+            settings["ridge"],
+            held_out=fitted_on is not None,
         )
         for tap in found
     ]

@@ -1,16 +1,23 @@
-"""What is read of a layer for the law of damage: what its residuals do to what is pulled back."""
+"""What is read of a layer for the law of damage: what its residuals do to what is pulled back.
+
+Where an activation takes the channel directly, through a batch norm or none, what it makes of the
+channel's value and of its stand-in is known, and is used in place of the gradient there: a channel
+whose mean lies where a ReLU is silent loses a(x) - a(μ), less than the slope at x says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from empirical.measuring.calibration import LayerMoments
+from empirical.reading.gradients import Call
+from empirical.reading.layers import FROZEN_NORM
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.recorder import Samples
@@ -20,6 +27,41 @@ from theory.shared.validation import Float
 
 FOLDS = 5
 """At most so many regressions per layer, each used on images that it was not fitted on."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The activation that takes a layer's channels, one by one.
+
+    Attributes
+    ----------
+    module : whose output it receives
+    replay : output of the tapped layer -> output of the activation
+    """
+
+    module: str
+    replay: Callable[[Tensor], Tensor]
+
+
+def activation_after(model: nn.Module, tap: Tap) -> Activation | None:
+    """Return the activation of the tapped layer's channels; None where what follows mixes them.
+
+    A layer that runs more than once has none, since each use may be followed by another.
+    """
+    layer = tap.layer
+    act = layer.activation
+    if act is None or tap.change is not None or layer.calls > 1:
+        return None
+    if layer.norm is None or tap.module == layer.norm:
+        return Activation(tap.module, act)
+    norm = model.get_submodule(layer.norm)
+    fixed = type(norm).__name__ == FROZEN_NORM or (
+        isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
+    )
+    if not fixed or layer.channel_dim != layer.norm_channel_dim:
+        return None
+    # without the hooks of the norm, which are there for the network's own pass
+    return Activation(layer.norm, lambda output: act(norm.forward(output)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +76,14 @@ class Residuals:
     sets : (L, k) channels that are lost together
     means : (F, C) of each fold
     weights : (F, L k, C) that take deviations from the means to those from what peers foretell
+    activation : that takes the channels, if one does
     """
 
     tap: Tap
     sets: Tensor
     means: Tensor
     weights: Tensor
+    activation: Activation | None = None
 
     @property
     def name(self) -> str:
@@ -51,6 +95,11 @@ class Residuals:
         """Of the submodule that is hooked."""
         return self.tap.module
 
+    @property
+    def activated(self) -> str | None:
+        """Submodule whose output goes into the activation."""
+        return None if self.activation is None else self.activation.module
+
     @cached_property
     def _placed(self) -> dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]]:
         """Means and weights where and as the outputs are, moved there once."""
@@ -61,25 +110,18 @@ class Residuals:
         c = self.tap.layer.n_channels
         return self.sets.shape == (c, 1) and bool((self.sets[:, 0] == torch.arange(c)).all())
 
-    def take(
-        self, outputs: Sequence[Tensor], gradients: Sequence[Sequence[Tensor]], sampler: Sampler
-    ) -> Samples:
+    def take(self, calls: Sequence[Call], sampler: Sampler) -> Samples:
         """Sum over all positions of all calls: a lesion acts on every use of a shared layer."""
-        found = [
-            self._of_call(output, [of_draw[call] for of_draw in gradients], sampler.first_image)
-            for call, output in enumerate(outputs)
-        ]
+        found = [self._of_call(call, sampler.first_image) for call in calls]
         names = ("alone", "with_peers")
         return {
             name: torch.stack([call[k] for call in found]).sum(0)[sampler.order][:, :, None]
             for k, name in enumerate(names)
         }
 
-    def _of_call(
-        self, output: Tensor, gradients: Sequence[Tensor], first_image: int
-    ) -> tuple[Tensor, Tensor]:
+    def _of_call(self, call: Call, first_image: int) -> tuple[Tensor, Tensor]:
         """(n, m, L) twice."""
-        x, *pulled = (self._channels_second(tensor) for tensor in (output, *gradients))
+        x = self._channels_second(call.output)
         kind = x.device, x.dtype
         if kind not in self._placed:
             self._placed[kind] = self.means.to(*kind), self.weights.to(*kind)
@@ -91,15 +133,49 @@ class Residuals:
         for fold in range(folds):
             own = slice((fold - first_image) % folds, None, folds)
             residuals[own] = weights[fold] @ deviations[own]
-        alone = torch.stack([(g * deviations).sum(2) for g in pulled], dim=1)
+        pulled = self._pulled(call)
+        alone = torch.stack(pulled(deviations, None), dim=1)
         if self._single:
-            return alone, torch.stack([(g * residuals).sum(2) for g in pulled], dim=1)
+            return alone, torch.stack(pulled(residuals, None), dim=1)
         members = self.sets.to(x.device)
-        peers = [(g[:, members.flatten()] * residuals).sum(2) for g in pulled]
-        return (
-            alone[:, :, members].sum(3),
-            torch.stack(peers, dim=1).unflatten(2, tuple(members.shape)).sum(3),
-        )
+        parts = residuals.unflatten(1, tuple(members.shape))
+        peers = [
+            torch.stack(pulled(parts[:, row], own), dim=1).sum(2) for row, own in enumerate(members)
+        ]
+        return alone[:, :, members].sum(3), torch.stack(peers, dim=2)
+
+    def _pulled(self, call: Call) -> Callable[[Tensor, Tensor | None], list[Tensor]]:
+        """Return (residuals (n, k, P), their channels or None for all) -> Σ_p g r (n, k), m times.
+
+        With an activation y = a(x) the gradient g at x counts less its path through y, and that
+        path as it is: (g - g_y a'(x)) r + g_y (a(x) - a(x - r)).
+        """
+        gradients = [self._channels_second(g) for g in call.gradients]
+        act = self.activation
+        if act is None or call.activated is None:
+            return lambda r, own: [(_of(g, own) * r).sum(2) for g in gradients]
+        after = [self._channels_second(g) for g in call.activated_gradients]
+        with torch.enable_grad():
+            at = call.output.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(act.replay(at).sum(), at)
+        slope, y = self._channels_second(slope), self._channels_second(call.activated)
+        besides = [g - h * slope for g, h in zip(gradients, after, strict=True)]
+
+        def pull(r: Tensor, own: Tensor | None) -> list[Tensor]:
+            moved = call.output.movedim(self.tap.channel_dim, 1).clone()
+            lost = r.reshape(len(moved), -1, *moved.shape[2:]).to(moved)
+            if own is None:
+                moved -= lost
+            else:
+                moved[:, own] -= lost
+            stand_in = act.replay(moved.movedim(1, self.tap.channel_dim))
+            change = _of(y, own) - _of(self._channels_second(stand_in), own)
+            return [
+                (_of(g, own) * r + _of(h, own) * change).sum(2)
+                for g, h in zip(besides, after, strict=True)
+            ]
+
+        return pull
 
     def _channels_second(self, tensor: Tensor) -> Tensor:
         """(n, C, P), half precision raised to single."""
@@ -108,14 +184,24 @@ class Residuals:
         return flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
 
 
+def _of(tensor: Tensor, channels: Tensor | None) -> Tensor:
+    return tensor if channels is None else tensor[:, channels]
+
+
 def residuals(
-    tap: Tap, known: LayerMoments, sets: Tensor, ridge: float, *, held_out: bool
+    model: nn.Module,
+    tap: Tap,
+    known: LayerMoments,
+    sets: Tensor,
+    ridge: float,
+    *,
+    held_out: bool,
 ) -> Residuals:
     """Fit the regressions of a layer's channels, or sets, on the others.
 
     Parameters
     ----------
-    tap : of the layer
+    model, tap : the network, and where the layer is tapped
     known : its moments; with `held_out`, of each group of images, image i in group i modulo their
         number
     sets : (L, k) channels
@@ -131,7 +217,13 @@ def residuals(
     c = tap.layer.n_channels
     weights = np.stack([_weights(moments, sets.numpy(), ridge) for moments in fits])
     means = np.stack([moments.mean[:c] for moments in fits])
-    return Residuals(tap, sets, torch.from_numpy(means), torch.from_numpy(weights))
+    return Residuals(
+        tap,
+        sets,
+        torch.from_numpy(means),
+        torch.from_numpy(weights),
+        activation_after(model, tap),
+    )
 
 
 def folds_of(groups: int) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -26,6 +27,24 @@ Cotangents = Callable[[object, Batch], Tensor]
 """(what the model returned, the batch) -> (m, *its shape): what is pulled back, m times."""
 
 
+@dataclass(frozen=True)
+class Call:
+    """One call of a tapped layer.
+
+    Attributes
+    ----------
+    output : at the tap
+    gradients : at the tap, one of each pull-back
+    activated : what the activation that follows made of it; None if it is not read
+    activated_gradients : there, one of each pull-back
+    """
+
+    output: Tensor
+    gradients: Sequence[Tensor]
+    activated: Tensor | None = None
+    activated_gradients: Sequence[Tensor] = ()
+
+
 class GradientReading(Protocol):
     """What is made of a layer's outputs and of their gradients."""
 
@@ -41,20 +60,23 @@ class GradientReading(Protocol):
     def module(self) -> str:
         """Of the submodule that is hooked."""
 
-    def take(
-        self, outputs: Sequence[Tensor], gradients: Sequence[Sequence[Tensor]], sampler: Sampler
-    ) -> Samples:
-        """Return samples (n, P, B, A) of one batch, images in the order of the sampler.
+    @property
+    def activated(self) -> str | None:
+        """Submodule whose output goes into the activation that is read too; None if none is."""
 
-        `outputs` are of each call of the layer, `gradients` of each pull-back and call.
-        """
+    def take(self, calls: Sequence[Call], sampler: Sampler) -> Samples:
+        """Return samples (n, P, B, A) of one batch, images in the order of the sampler."""
+
+
+Place = tuple[int, bool]
+"""Number of a reading, and whether it is after the activation instead of at the tap."""
 
 
 @dataclass(frozen=True)
 class _Kept:
     """An output of a tapped layer, as it was when it was taken."""
 
-    number: int
+    place: Place
     tensor: Tensor
     version: int
 
@@ -88,40 +110,32 @@ class GradientRecorder(Recorder):
         self._gradient_readings = [reading for reading, _ in readings]
         self._cotangents = cotangents
         self._kept: list[_Kept] = []
-        self._copied: set[int] = set()  # layers whose output the model overwrites
+        self._copied: set[Place] = set()  # whose output the model overwrites
         self._pulls = 1
 
     @contextmanager
     def reading(self, model: nn.Module) -> Iterator[None]:
         """Keep the outputs of the tapped layers of `model` whenever it runs."""
-        self._inside: dict[str, list[int]] = {}
-        editors: dict[str, Callable[[Tensor], Tensor]] = {}
-        for number, reading in enumerate(self._gradient_readings):
-            if reading.tap.change is None:
-                editors[reading.tap.module] = self._keeper(number)
-            else:
-                self._inside.setdefault(reading.tap.module, []).append(number)
         self._after = _AfterActivation(self._keep)
-        editors |= {module: self._announcer(numbers[0]) for module, numbers in self._inside.items()}
-        with edit(model, editors):
+        chains: dict[str, list[Callable[[Tensor], Tensor]]] = {}
+        for number, reading in enumerate(self._gradient_readings):
+            inside = reading.tap.change is not None
+            if not inside:
+                keep = partial(self._keep, (number, False))
+                chains.setdefault(reading.tap.module, []).insert(0, keep)
+            announced = reading.tap.module if inside else reading.activated
+            if announced is not None:
+                place = (number, not inside)
+                chains.setdefault(announced, []).append(partial(self._after.expect, place))
+        with edit(model, {module: _in_turn(chain) for module, chain in chains.items()}):
             yield
 
-    def _keeper(self, number: int) -> Callable[[Tensor], Tensor]:
-        return lambda output: self._keep(number, output)
-
-    def _announcer(self, number: int) -> Callable[[Tensor], Tensor]:
-        def announce(output: Tensor) -> Tensor:
-            self._after.expect(number, output)
-            return output
-
-        return announce
-
-    def _keep(self, number: int, output: Tensor) -> Tensor:
+    def _keep(self, place: Place, output: Tensor) -> Tensor:
         frozen = not output.requires_grad
         kept = output.detach().requires_grad_(True) if frozen else output
-        self._kept.append(_Kept(number, kept, kept._version))
+        self._kept.append(_Kept(place, kept, kept._version))
         # autograd refuses to overwrite a leaf, and an overwritten output is no longer the layer's
-        return kept.clone() if frozen or number in self._copied else kept
+        return kept.clone() if frozen or place in self._copied else kept
 
     def _part_size(self, rest: Tensor) -> int:
         n = len(rest)
@@ -154,15 +168,27 @@ class GradientRecorder(Recorder):
                 for draw, cotangent in enumerate(found)
             ]
         self._bytes = sum(tensor.nbytes for tensor in tensors) // len(batch.images)
-        numbers = [kept.number for kept in self._kept]
+        places = [kept.place for kept in self._kept]
         for number, reading in enumerate(self._gradient_readings):
-            calls = [call for call, owner in enumerate(numbers) if owner == number]
+            at, after = (
+                [k for k, place in enumerate(places) if place == (number, side)]
+                for side in (False, True)
+            )
+            if reading.activated is not None and len(after) != len(at):
+                raise ValueError(
+                    f"layer {reading.name!r} was followed by its activation on an example, and is "
+                    f"not on batch {batch.number}. Leave it out by passing layers=[...]."
+                )
+            calls = [Call(tensors[k].detach(), [drawn[k] for drawn in gradients]) for k in at]
+            for index, k in enumerate(after):
+                own = [drawn[k] for drawn in gradients]
+                calls[index] = replace(
+                    calls[index], activated=tensors[k].detach(), activated_gradients=own
+                )
             if calls:
-                outputs = [tensors[call].detach() for call in calls]
-                own = [[of_draw[call] for call in calls] for of_draw in gradients]
-                self._check_images(reading.tap, outputs, len(batch.images))
+                self._check_images(reading.tap, calls, len(batch.images))
                 with torch.autocast(batch.images.device.type, enabled=False):
-                    self._taken[number] = [reading.take(outputs, own, self._sampler)]
+                    self._taken[number] = [reading.take(calls, self._sampler)]
         return returned.detach()
 
     def _forward(self, model: nn.Module, batch: Batch) -> Any:
@@ -170,19 +196,19 @@ class GradientRecorder(Recorder):
         while True:
             self._kept = []
             self._after.forget()
-            with self._after if self._inside else nullcontext():
+            with self._after:
                 returned = model(batch.images)
-            overwritten = {k.number for k in self._kept if k.tensor._version != k.version}
+            overwritten = {k.place for k in self._kept if k.tensor._version != k.version}
             if overwritten <= self._copied:
                 return returned
             self._copied |= overwritten
 
-    def _check_images(self, tap: Tap, outputs: Sequence[Tensor], n: int) -> None:
-        for output in outputs:
-            if output.shape[0] != n:
+    def _check_images(self, tap: Tap, calls: Sequence[Call], n: int) -> None:
+        for call in calls:
+            if call.output.shape[0] != n:
                 raise ValueError(
                     "model must keep images along the first dimension of every measured output; "
-                    f"layer {tap.layer.name!r} gave an output of shape {tuple(output.shape)} for "
+                    f"layer {tap.layer.name!r} gave one of shape {tuple(call.output.shape)} for "
                     f"{n} images. Leave this layer out by passing layers=[...]."
                 )
 
@@ -190,7 +216,7 @@ class GradientRecorder(Recorder):
 class _AfterActivation(TorchFunctionMode):
     """Keeps what an activation makes of an announced output."""
 
-    def __init__(self, keep: Callable[[int, Tensor], Tensor]) -> None:
+    def __init__(self, keep: Callable[[Place, Tensor], Tensor]) -> None:
         super().__init__()
         self._keep = keep
         self._expected: list[_Kept] = []
@@ -199,9 +225,10 @@ class _AfterActivation(TorchFunctionMode):
         """Expect nothing any more."""
         self._expected = []
 
-    def expect(self, number: int, output: Tensor) -> None:
-        """Announce an output that an activation will receive."""
-        self._expected.append(_Kept(number, output, output._version))
+    def expect(self, place: Place, output: Tensor) -> Tensor:
+        """Announce an output that an activation will receive, and return it."""
+        self._expected.append(_Kept(place, output, output._version))
+        return output
 
     def __torch_function__(
         self,
@@ -217,7 +244,16 @@ class _AfterActivation(TorchFunctionMode):
         if owner is None:
             return result
         self._expected.remove(owner)
-        return self._keep(owner.number, result)
+        return self._keep(owner.place, result)
+
+
+def _in_turn(chain: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+    def act(output: Tensor) -> Tensor:
+        for step in chain:
+            output = step(output)
+        return output
+
+    return act
 
 
 def _is(tensor: Tensor, kept: _Kept) -> bool:

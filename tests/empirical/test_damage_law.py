@@ -110,43 +110,50 @@ STEP = 1e-6
 
 @torch.no_grad()
 def naive(model: Net, point: str, layer: str, moments: Moments) -> np.ndarray:
-    """½ δᵀ(diag p - ppᵀ)δ alone and with peers, δ by differentiating along the edited outputs."""
+    """½ δᵀ(diag p - ppᵀ)δ alone and with peers, δ by differences on the way to the lesion.
+
+    A layer that runs once goes the way after its activation, between what this makes of the channel
+    and of its stand-in; the shared one before it.
+    """
     regression = regress_on_peers(moments, ridge=1e-4)
     mean = torch.from_numpy(moments.mean[: moments.n_channels].copy())
     slopes = torch.from_numpy(regression.coefficients)
-    single = {"a": 6, "shared": 6, "depthwise": 6, "wide": 20}[layer]
-    last = layer == "wide"
 
-    def logits(image: torch.Tensor, channel: int, peers: bool, t: float) -> torch.Tensor:
-        """The network with the channel moved a share t of the way."""
-
-        def moved(y: torch.Tensor) -> torch.Tensor:
+    def logits(channel: int, peers: int, t: float) -> torch.Tensor:
+        def stand_in(y: torch.Tensor, last: bool) -> torch.Tensor:
             rows = y if last else y.movedim(1, -1)
             deviations = rows - mean
             lost = deviations[..., channel] - peers * (deviations @ slopes[channel])
-            unit = functional.one_hot(torch.tensor(channel), single).to(y)
-            rows = rows - t * lost[..., None] * unit
+            unit = functional.one_hot(torch.tensor(channel), len(mean)).to(y)
+            rows = rows - lost[..., None] * unit
             return rows if last else rows.movedim(-1, 1)
 
-        def at(name: str, y: torch.Tensor, when: str) -> torch.Tensor:
-            return moved(y) if (name, when) == (layer, point) else y
-
         def stage(name: str, y: torch.Tensor, act, norm=None) -> torch.Tensor:
-            y = at(name, y, "pre_norm")
-            return at(name, act(y if norm is None else norm(y)), "post_activation")
+            def through(z: torch.Tensor) -> torch.Tensor:
+                return act(z if norm is None else norm(z))
 
-        x = stage("a", model.a(image), torch.relu, model.norm)
+            last = name == "wide"
+            if name != layer:
+                return through(y)
+            if point == "post_activation":
+                y = through(y)
+                return y + t * (stand_in(y, last) - y)
+            if name == "shared":
+                return through(y + t * (stand_in(y, last) - y))
+            return through(y) + t * (through(stand_in(y, last)) - through(y))
+
+        x = stage("a", model.a(IMAGES), torch.relu, model.norm)
         x = stage("shared", model.shared(x), torch.relu)
         x = stage("shared", model.shared(x), torch.relu)
         x = stage("depthwise", model.depthwise(x), functional.gelu)
         x = stage("wide", model.wide(x.movedim(1, -1)), torch.relu)
         return 20 * model.fc(x.mean((1, 2)))
 
-    p = torch.softmax(model(IMAGES), 1).detach()
-    found = np.zeros((2, single))
+    p = torch.softmax(model(IMAGES), 1)
+    found = np.zeros((2, len(mean)))
     for peers in (0, 1):
-        for channel in range(single):
-            ahead, back = (logits(IMAGES, channel, bool(peers), t) for t in (STEP, -STEP))
+        for channel in range(len(mean)):
+            ahead, back = (logits(channel, peers, t) for t in (STEP, -STEP))
             change = (ahead - back) / (2 * STEP)
             spread = (p * change**2).sum(1) - (p * change).sum(1) ** 2
             found[peers, channel] = spread.mean().item() / 2
@@ -169,6 +176,47 @@ def test_definition_written_out(point: str, frozen: bool) -> None:
             floor = 1e-5 * expected[0].max()  # what rounding leaves of differences over a step
             np.testing.assert_allclose(found.values()[name], expected[row], rtol=1e-3, atol=floor)
     assert model.fc.weight.requires_grad is not frozen
+
+
+class Shortcut(nn.Module):
+    """Linear after the activation, and around it: what a lesion does to the logits is exact."""
+
+    def __init__(self, act) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+        self.fc, self.act = nn.Linear(12, 4), act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        y = self.act(self.norm(x))
+        return 3 * self.fc(torch.cat([x.mean((2, 3)), y.mean((2, 3))], 1))
+
+
+@pytest.mark.parametrize("act", [torch.relu, functional.gelu], ids=["relu", "gelu"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+def test_what_an_activation_makes_of_a_lesion_is_exact(act, frozen: bool) -> None:
+    """One channel and sets, at the mean and with peers, beside the exact divergence."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Shortcut(act).double().eval().requires_grad_(not frozen)
+        nn.init.uniform_(model.norm.weight, -2, 2)
+        nn.init.uniform_(model.norm.bias, -2, 0)
+    moments = measure(model, LOADER, layers=["conv"], positions=99, hull=False).moments
+    options = {"calibration": moments, "form": "linearized"}
+    found = damage(model, LOADER, **options)["conv"].values()
+    measured = replace(model, LOADER, moments, peers="all", layers=["conv"])
+    for kind, name in (("mean", "damage_alone"), ("all", "damage_with_peers")):
+        exact = measured.mean_and_error("divergence")[0][measured.kind == kind]
+        np.testing.assert_allclose(found[name], exact, rtol=1e-5)
+    sets = {"conv": [(0, 2), (5, 1)]}
+    together = damage(model, LOADER, channels=sets, **options)["conv"].values()["damage_alone"]
+    exact, _ = lesion(
+        model, LOADER, channels=sets, kinds=["mean"], calibration=moments
+    ).mean_and_error("divergence")
+    np.testing.assert_allclose(together, exact, rtol=1e-5)
+    single = damage(model, LOADER, channels={"conv": [3, 0]}, **options)["conv"].values()
+    for name, values in single.items():
+        np.testing.assert_allclose(values, found[name][[3, 0]], rtol=NAIVE)
 
 
 def test_what_is_pulled_back_has_the_curvature() -> None:
