@@ -9,8 +9,9 @@ r = x_i - μ_i alone, r = x_i - (its regression on the others) with peers, f the
 random with E[s sᵀ] the curvature of the divergence in f: for logits diag(p) - ppᵀ. Every position p
 of the map is used. Here s = √p ∘ ε - p (√p·ε) with ε of random signs. The gradient of log p(y) at a
 y drawn from p has that second moment too, and varies far more where the network is confident:
-nearly every draw is then the foregone one, and the rare others carry everything. Where an activation
-takes the channel directly, its own change is used in place of its slope: see `damage_readings`.
+nearly every draw is then the foregone one, and the rare others carry everything. Where an
+activation takes the channel directly, its own change is used in place of its slope: see
+`damage_readings`.
 """
 
 from __future__ import annotations
