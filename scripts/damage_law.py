@@ -205,8 +205,8 @@ def summary(layers: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled()
-def figure(channels: pd.DataFrame, sets: pd.DataFrame, path: Path) -> None:
-    """Foretold against measured for every channel, and the curve of joint damage."""
+def draw_channels(channels: pd.DataFrame, path: Path) -> None:
+    """Foretold against measured damage of every channel before the norm."""
     names = list(dict.fromkeys(channels["network"]))
     drawn, axes = sheet(2, len(names), width=2.4 * len(names), height=2.3)
     for column, name in enumerate(names):
@@ -224,6 +224,11 @@ def figure(channels: pd.DataFrame, sets: pd.DataFrame, path: Path) -> None:
     for ax in axes[1]:
         ax.set_xlabel("foretold, nats")
     drawn.savefig(path / "damage_law.png", dpi=130)
+
+
+@styled()
+def draw_sets(sets: pd.DataFrame, path: Path) -> None:
+    """What the law, its linearized form and the sum of single damages say of random sets."""
     drawn, axes = sheet(1, 2, width=7.0, height=2.8)
     for ax, (name, part) in zip(axes[0], sets.groupby("network", sort=False), strict=False):
         for label in ("law", "linearized", "sum"):
@@ -280,10 +285,11 @@ def main() -> None:
         return
     whole = {key: pd.concat(tables, ignore_index=True) for key, tables in parts.items()}
     write_table(options.out / "networks.csv", summary(whole["layers"]))
+    draw_channels(whole["channels"], options.out)
     if "sets" in whole:
         for (name, layer), part in whole["pairs"].groupby(["network", "layer"]):
             print(name, layer, "pairs:", float(spearman(part["foretold"], part["measured"])))
-        figure(whole["channels"], whole["sets"], options.out)
+        draw_sets(whole["sets"], options.out)
 
 
 if __name__ == "__main__":
