@@ -61,7 +61,7 @@ def compared(
 
     The linearized form, a backward pass per class, is foretold on a few images.
     """
-    foretold = damage(model, known, point=point, draws=2)
+    foretold = damage(model, known, point=point)
     calibration = measure(
         model, known, point=point, layers=list(foretold.layers), standard_errors=False, hull=False
     )
@@ -83,7 +83,7 @@ def compared(
 def joint(model: nn.Module, known: Any, few: Any, held_out: Any) -> list[pd.DataFrame]:
     """Pairs and sets of two layers: measured together, by the law, and by the sum of the parts."""
     rng = np.random.default_rng(0)
-    table = damage(model, known, joint=True, draws=2)
+    table = damage(model, known, joint=True)
     wide = [name for name, sets in table.channels.items() if len(sets) >= 32]
     names = [wide[len(wide) // 3], wide[2 * len(wide) // 3]]
     calibration = measure(model, known, layers=names, standard_errors=False, hull=False)
