@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from empirical.lesions.replacement import replace
     from empirical.lesions.replacement_table import ReplacementTable
     from empirical.lesions.table import LesionTable
+    from empirical.measuring.damage_law import damage
+    from empirical.measuring.damage_table import DamageTable
     from empirical.measuring.estimation import merge_tables
     from empirical.measuring.gradients import gradient_cosines
     from empirical.measuring.heads import HeadTable, measure_heads
@@ -42,6 +44,7 @@ __all__ = [
     "Adapter",
     "AxisTable",
     "Calibration",
+    "DamageTable",
     "Factorial",
     "HeadDamage",
     "HeadTable",
@@ -57,6 +60,7 @@ __all__ = [
     "capture",
     "create_model",
     "criterion_names",
+    "damage",
     "edit",
     "evaluate",
     "export_onnx",

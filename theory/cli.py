@@ -18,6 +18,7 @@ ITEMS = {
     "T4": "residualized-gradient dynamics",
     "T5": "lesion identities",
     "T6": "sampling theory",
+    "T8": "the law of damage",
 }
 
 app = typer.Typer(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from empirical.analysis.pairs import PairAnalysis
     from empirical.commands.source import OpenNetwork
     from empirical.data.images import ImageLoader, ImageSet
+    from empirical.lesions.replacement_table import ReplacementTable
     from empirical.measuring.table import AxisTable
     from empirical.report.page import Section
 
@@ -92,6 +93,7 @@ def lesion(
             opened.network,
             opened.loader(calibration),
             layers=options.layer or None,
+            damage=True,
             seed=source.seed,
             device=opened.device,
         )
@@ -128,9 +130,12 @@ class LesionExperiment:
         import numpy as np
 
         from empirical.analysis.lesions import analyze_lesions
+        from empirical.lesions.foretold import agreement
         from empirical.lesions.lesioning import lesion
+        from empirical.report.damage import damage_section
         from empirical.report.lesion_analysis import TITLE, lesion_analysis_section
         from empirical.report.page import chapter
+        from empirical.report.replacement import replacement_section
         from theory.shared.files import write_table
 
         seed, permutations = self.opened.source.seed, self.options.permutations
@@ -144,7 +149,7 @@ class LesionExperiment:
         scores = every.drop(columns=[name for name in map(str, every) if name.endswith("_se")])
         frame = damages.to_frame().merge(scores, on=["layer", "channel"])
         write_table(self.out / "lesions.csv", frame)
-        replacement, pairs = self._replacement(), self._pairs()
+        replaced, pairs = self._replaced(), self._pairs()
         control = damages.shuffled(np.random.default_rng(seed)).to_frame()
 
         def explained() -> Section:
@@ -154,16 +159,20 @@ class LesionExperiment:
             )
             return lesion_analysis_section(found, pairs, shuffled)
 
-        chapters = [chapter(TITLE, explained), *replacement]
+        law = agreement(replaced or damages, self.table.foretold, seed=seed)
+        chapters = [
+            damage_section(law, self.table.settings["n_images"]),
+            chapter(TITLE, explained),
+            *([] if replaced is None else [replacement_section(replaced)]),
+        ]
         return chapters, float(damages.dense["accuracy"].mean())
 
-    def _replacement(self) -> list[Section]:
+    def _replaced(self) -> ReplacementTable | None:
         from empirical.lesions.replacement import replace
-        from empirical.report.replacement import replacement_section
         from theory.shared.files import write_table
 
         if not self.options.peer_sets:
-            return []
+            return None
         replaced = replace(
             *self._subject(),
             self.table,
@@ -172,7 +181,7 @@ class LesionExperiment:
             **self._how("replacements"),
         )
         write_table(self.out / "replacements.csv", replaced.to_frame())
-        return [replacement_section(replaced)]
+        return replaced
 
     def _pairs(self) -> PairAnalysis | None:
         from empirical.analysis.pairs import analyze_pairs

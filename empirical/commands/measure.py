@@ -34,6 +34,9 @@ def measure(
         str | None,
         typer.Option(help="Of what regresses on all peers: in_out (default), corrected, plug_in."),
     ] = None,
+    damage: Annotated[
+        bool, typer.Option(help="Also foretell what the prediction loses by each channel.")
+    ] = False,
 ) -> None:
     """Measure both axes of every channel of one network.
 
@@ -63,6 +66,7 @@ def measure(
             layers=layer or None,
             positions=positions,
             estimate=estimate,
+            damage=damage,
             seed=source.seed,
             device=opened.device,
         ),

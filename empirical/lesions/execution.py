@@ -23,6 +23,9 @@ from empirical.reading.batches import Batch, batches, length
 from empirical.reading.hooks import edit, edit_inputs, evaluating
 from empirical.reading.outputs import checked_logits, checked_outputs
 
+DENSE = ("loss", "accuracy", "margin")
+"""What is kept of the intact network's scores."""
+
 Progress = Callable[[int, int], object]
 """Called with (forward passes asked for so far, their number or 0 where it is not known)."""
 
@@ -127,7 +130,7 @@ def execute(
             if known and not known.isdisjoint(batch.digests()):
                 _refuse_shared(known, batch, source)
             dense = _dense_scores(model, batch, loss, number)
-            dense_blocks.append({name: scores.cpu().numpy() for name, scores in dense.items()})
+            dense_blocks.append({name: dense[name].cpu().numpy() for name in DENSE})
             parts = []
             for job, run in zip(jobs, runners, strict=True):
                 parts.append(_job_damage(run, job, images, labels, dense, loss))
@@ -153,7 +156,7 @@ def _parts(source: Iterable[Batch], most: int | None) -> Iterator[Batch]:
 def _job_damage(
     run: Runner, job: Job, images: Tensor, labels: Tensor, dense: dict[str, Tensor], loss: Loss
 ) -> NDArray[np.float32]:
-    """`DAMAGES` (3, L, N) of one job on one batch."""
+    """`DAMAGES` (4, L, N) of one job on one batch."""
     shape = (len(DAMAGES), len(job.channels), len(images))
     result = images.new_zeros(shape, dtype=torch.float32)
     classes = not bool(dense["accuracy"].isnan().any())

@@ -16,13 +16,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from empirical.lesions.calibration import is_loader
 from empirical.lesions.execution import Progress
 from empirical.lesions.interventions import FromPeers, Intervention, Job, ToConstant
 from empirical.lesions.lesioning import MEMORY, adapted, example_images, run_jobs
 from empirical.lesions.plan import METHODS, plan_runs
 from empirical.lesions.replacement_table import ReplacementTable
 from empirical.lesions.scores import Loss, cross_entropy
+from empirical.measuring.calibration import is_loader
 from empirical.measuring.heads import HeadTable, measure_heads
 from empirical.reading.attention import with_readable_heads
 from empirical.reading.networks import Adapter

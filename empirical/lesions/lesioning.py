@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.lesions.calibration import LayerMoments, calibrate, is_loader
 from empirical.lesions.execution import Progress, execute
 from empirical.lesions.interventions import FromOtherImage, Intervention, Job, ToConstant
 from empirical.lesions.plan import METHODS, Plan, plan_runs
 from empirical.lesions.scores import Loss, cross_entropy
 from empirical.lesions.table import LesionTable
+from empirical.measuring.calibration import LayerMoments, calibrate, is_loader
+from empirical.measuring.damage_law import check_rereadable
 from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter, opened
-from theory.shared.validation import count, instance, one_of, positive, shown
+from empirical.reading.sets import Sets, channel_sets
+from theory.shared.validation import count, instance, one_of, positive
 
 KINDS = ("mean", "zero", "resample")
 EXAMPLES = 4
@@ -26,8 +28,6 @@ EXAMPLES = 4
 
 MEMORY = 2 << 30
 """Bytes that the activations of a lesion run may take by default."""
-
-Sets = Sequence[int] | Sequence[Sequence[int]]
 
 
 def lesion(
@@ -168,11 +168,7 @@ def example_images(model: nn.Module, loader: Iterable[object]) -> Tensor:
     """
     if next(model.parameters(), None) is None:
         raise ValueError("model must have parameters; it has none, so it has no channels.")
-    if isinstance(loader, Iterable) and iter(loader) is loader:
-        raise TypeError(
-            f"loader must be readable more than once; got the iterator {type(loader).__name__}. "
-            "Pass a DataLoader or a list of batches."
-        )
+    check_rereadable(loader)
     images = next(
         leading(batches(loader, next(model.parameters()).device, classes=False), EXAMPLES)
     ).images
@@ -193,41 +189,6 @@ def names_of(
             "Pass one of the two."
         )
     return list(channels)
-
-
-def channel_sets(layer: Layer, channels: Mapping[str, Sets] | None) -> Tensor:
-    """Return int64 (L, k): the sets to lesion in `layer`; each of its channels by default.
-
-    Raises
-    ------
-    ValueError
-        A channel that is not there, or twice in a set; sets of unequal size; no sets.
-    """
-    if channels is None:
-        return torch.arange(layer.n_channels)[:, None]
-    if not isinstance(channels[layer.name], Iterable):
-        raise TypeError(
-            f"channels[{layer.name!r}] must be a list of channels; got "
-            f"{shown(channels[layer.name])}. Pass one such as [0, 2]."
-        )
-    rows: list[list[Any]] = [np.atleast_1d(item).tolist() for item in channels[layer.name]]
-    if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise ValueError(
-            f"channels[{layer.name!r}] must be channels, or sets of one size; got sets of sizes "
-            f"{sorted({len(row) for row in rows})}. Run each size by itself."
-        )
-    for row in rows:
-        for channel in row:
-            if count(f"channels[{layer.name!r}]", channel, least=0) >= layer.n_channels:
-                raise ValueError(
-                    f"channels[{layer.name!r}] must be in 0 .. {layer.n_channels - 1}; got "
-                    f"{channel}. The layer has {layer.n_channels} channels."
-                )
-        if len(set(row)) != len(row):
-            raise ValueError(
-                f"channels[{layer.name!r}] must hold sets of different channels; got {row}."
-            )
-    return torch.tensor(rows, dtype=torch.int64)
 
 
 def _kinds(kinds: Sequence[str]) -> list[str]:

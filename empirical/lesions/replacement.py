@@ -15,14 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from empirical.lesions.calibration import calibrate
 from empirical.lesions.execution import Progress
 from empirical.lesions.interventions import FromPeers, Job, ToConstant
 from empirical.lesions.lesioning import (
     MEMORY,
-    Sets,
     adapted,
-    channel_sets,
     example_images,
     names_of,
     run_jobs,
@@ -30,8 +27,10 @@ from empirical.lesions.lesioning import (
 from empirical.lesions.plan import METHODS, plan_runs
 from empirical.lesions.replacement_table import ReplacementTable
 from empirical.lesions.scores import Loss, cross_entropy
+from empirical.measuring.calibration import calibrate
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter
+from empirical.reading.sets import Sets, channel_sets
 from theory.peer_regression import PEERS, recovered_outside, regress_on_peers
 from theory.shared.validation import Float, count, one_of, positive
 

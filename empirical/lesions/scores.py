@@ -23,8 +23,9 @@ def image_scores(
     """Return loss, accuracy (0 or 1) and margin of each image, float64 (N,).
 
     The margin is the true-class logit minus the largest other. Without `classes` (a network with
-    one output, labels that are no classes of its outputs) both are NaN. All in float64: a lesion of
-    a small channel changes the loss by less than float32 resolves beside the loss itself.
+    one output, labels that are no classes of its outputs) both are NaN; with them, "log_chances"
+    (N, K) are the prediction. All in float64: a lesion of a small channel changes the loss by less
+    than float32 resolves beside the loss itself.
 
     >>> scores = image_scores(torch.tensor([[2.0, 0.5]]), torch.tensor([0]), cross_entropy)
     >>> scores["margin"].item(), scores["accuracy"].item()
@@ -46,13 +47,24 @@ def image_scores(
     others = exact.scatter(1, labels[:, None], -torch.inf).amax(1)
     scores["accuracy"] = (exact.argmax(1) == labels).double()
     scores["margin"] = true - others
+    scores["log_chances"] = functional.log_softmax(exact, dim=1)
     return scores
 
 
 def damage(dense: dict[str, Tensor], lesioned: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return how much worse each image became: positive where the lesion hurts."""
+    """Return how much worse each image became: positive where the lesion hurts.
+
+    "divergence" is the Kullback-Leibler divergence of the lesioned prediction from the intact one,
+    Σ_k p_k log(p_k / q_k): no label is read, and it is never negative. NaN where the
+    outputs are no logits.
+    """
+    divergence = torch.full_like(dense["loss"], torch.nan)
+    if "log_chances" in dense:
+        intact = dense["log_chances"]
+        divergence = (intact.exp() * (intact - lesioned["log_chances"])).sum(1)
     return {
         "loss_increase": lesioned["loss"] - dense["loss"],
         "accuracy_drop": dense["accuracy"] - lesioned["accuracy"],
         "margin_drop": dense["margin"] - lesioned["margin"],
+        "divergence": divergence,
     }

@@ -14,8 +14,9 @@ from theory.shared.validation import instance
 
 Float = NDArray[np.float64]
 
-DAMAGES = ("loss_increase", "accuracy_drop", "margin_drop")
-"""All positive where the lesion hurts. Loss in nats, accuracy as a share, margin in logits."""
+DAMAGES = ("loss_increase", "accuracy_drop", "margin_drop", "divergence")
+"""All positive where the lesion hurts. Loss in nats, accuracy as a share, margin in logits; the
+divergence of the prediction from the intact one, in nats, which reads no labels."""
 
 
 @dataclass(frozen=True, eq=False)

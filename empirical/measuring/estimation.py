@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -156,7 +158,8 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
 
     Each share is measured with `first_image`, the index of its first image in the whole, and the
     same settings otherwise; the result then equals that of one measurement of all images, up to
-    rounding, however they were shared. Standard errors are as asked for in the shares.
+    rounding, however they were shared. Standard errors are as asked for in the shares. Foretold
+    damages are averaged over the images: those with peers are of regressions within each share.
 
     Raises
     ------
@@ -207,4 +210,10 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
         "first_image": min(table.settings["first_image"] for table in tables),
     }
     whole = tabulate(groups, first.norms, first.squared_norms, settings, first.skipped)
-    return replace(whole, image_digests=frozenset().union(*(t.image_digests for t in tables)))
+    damage = {
+        name: reduce(add, (t.damage[name] for t in tables))
+        for name in first.layers
+        if all(name in t.damage for t in tables)
+    }
+    digests = frozenset[bytes]().union(*(t.image_digests for t in tables))
+    return replace(whole, image_digests=digests, damage=damage)

@@ -16,6 +16,9 @@ from rich.progress import Progress
 from torch import nn
 
 from empirical.devices import placed
+from empirical.measuring.calibration import LayerMoments
+from empirical.measuring.damage_law import QUADRATIC, check_rereadable, foretell
+from empirical.measuring.damage_readings import FOLDS
 from empirical.measuring.estimation import OPTIONS, project_to_first_component, tabulate
 from empirical.measuring.memory import check_memory, required_bytes
 from empirical.measuring.null import permutations, target_null
@@ -29,6 +32,7 @@ from empirical.measuring.targets import (
 )
 from empirical.reading.batches import Batch, batches, length, warn_of_copies
 from empirical.reading.expansion import Expansion, expansions
+from empirical.reading.gradients import KEPT_BYTES
 from empirical.reading.groups import grouped_moments
 from empirical.reading.hooks import evaluating
 from empirical.reading.kept import PerImage
@@ -70,6 +74,7 @@ def measure(
     hull: bool = True,
     standard_errors: bool = True,
     null: int = 0,
+    damage: bool = False,
     seed: int = 0,
     first_image: int = 0,
     device: torch.device | str | None = None,
@@ -108,6 +113,8 @@ def measure(
     noise, ridge, peers, top, bias_correction, estimate, hull : see `theory.channel_axes`
     standard_errors : False skips the jackknife
     null : number of permutations of the targets between images, for the null of the target axis
+    damage : also foretell what the prediction loses by each channel, by a second pass, forward and
+        backward: `damage_alone`, `damage_with_peers` and `recovered`, as by `empirical.damage`
     seed : of the positions and of the permutations
     first_image : index of the loader's first image in the whole data, where processes share it
     device : where to run, the model being moved there; None means where the model is
@@ -144,13 +151,13 @@ def measure(
     model = opened(model, adapt)
     place = placed(model, device)
     if groups is None:
-        groups = GROUPS if standard_errors else 1
+        groups = GROUPS if standard_errors or damage else 1
     settings: dict[str, Any] = {
         "target": target if isinstance(target, str) else f"function {_name(target)}",
         "point": point,
         "positions": count("positions", positions),
         "sampling": one_of("sampling", sampling, ("positions", "pooled")),
-        "groups": count("groups", groups, least=2 if standard_errors else 1),
+        "groups": count("groups", groups, least=2 if standard_errors or damage else 1),
         "seed": count("seed", seed, least=0),
         "first_image": count("first_image", first_image, least=0),
         "standard_errors": standard_errors,
@@ -162,9 +169,14 @@ def measure(
         "estimate": estimate,
         "hull": hull,
         "null": count("null", null, least=0, most=1_000_000),
+        "damage": damage,
     }
     one_of("precision", precision, PRECISIONS)
     loader = loader if adapt is None else adapt.loader(loader)
+    if damage:
+        check_rereadable(loader)
+        if sampling == "pooled":
+            raise ValueError("sampling must be 'positions' with damage=True; got 'pooled'.")
     classes = reads_classes(target)
     stream = batches(loader, place, first_image=settings["first_image"], classes=classes)
     first = next(stream)
@@ -208,7 +220,22 @@ def measure(
     table = _evaluate(tapped, wide, sums, per_image, settings, skipped)
     samples = {name: (axes.n or 0) / len(axes.signal_power) for name, axes in table.axes.items()}
     warn_of_few(samples, recorder.n_images)
-    return replace(table, image_digests=frozenset(digests))
+    table = replace(table, image_digests=frozenset(digests))
+    if not damage:
+        return table
+    foretold = foretell(
+        model,
+        loader,
+        tapped,
+        LayerMoments(table.moments, groups=table.groups),
+        QUADRATIC | {name: settings[name] for name in ("point", "groups", "seed")},
+        skipped,
+        fitted_on=first,
+        device=place,
+        autocast=autocast,
+        first_image=first_image,
+    )
+    return replace(table, damage=foretold.layers)
 
 
 def warn_of_few(per_channel: Mapping[str, float], images: int) -> None:
@@ -270,7 +297,9 @@ def _required(
         logits = model(batch.images[:1])
     target = evaluate_target(function, logits, batch.labels[:1], batch.largest_label)
     n_batches = length(loader) or 1
-    return required_bytes(
+    regressions = FOLDS * sum(8 * tap.layer.n_channels**2 for tap in tapped)
+    second_pass = regressions + 10 * KEPT_BYTES if settings["damage"] else 0
+    return second_pass + required_bytes(
         tapped,
         inputs={name: layer.weights.shape[1] for name, layer in wide.items()},
         n_targets=target.shape[1],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from empirical.measuring.damage_table import DamageTable, LayerDamage
 from theory import QUANTITIES, TARGET_AXIS, ChannelAxes, Moments, jackknife_standard_error
 from theory.shared import files
 from theory.shared.foreign import parse_json, read_arrays
@@ -43,6 +44,7 @@ class AxisTable:
     settings : the arguments of the measurement, and `n_images`
     squared_norms : layer name -> (C,) squared norm of each channel's filter; empty where the
         activation point is not the layer's own output
+    damage : layer name -> foretold damages of its channels; empty if not asked for
     image_digests : 16 bytes per image that was measured, so that lesions can refuse to evaluate on
         an image that they were calibrated on
     """
@@ -57,6 +59,7 @@ class AxisTable:
     null: Mapping[str, Mapping[str, Float]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     image_digests: frozenset[bytes] = frozenset()
+    damage: Mapping[str, LayerDamage] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[str]:
@@ -68,6 +71,22 @@ class AxisTable:
         """Layer -> kind ("dead", "copies", "collinear", ...) -> channels, where there are any."""
         return {name: dict(axes.affected) for name, axes in self.axes.items() if axes.affected}
 
+    @property
+    def foretold(self) -> DamageTable:
+        """The foretold damages as `empirical.damage` returns them.
+
+        Raises
+        ------
+        ValueError
+            there are none
+        """
+        if not self.damage:
+            raise ValueError("table must hold foretold damages. Call measure(..., damage=True).")
+        channels = {
+            name: [(c,) for c in range(found.alone.shape[1])] for name, found in self.damage.items()
+        }
+        return DamageTable(self.damage, channels, self.settings, self.skipped)
+
     def __getitem__(self, layer: str) -> ChannelAxes:
         return self.axes[one_of("layer", layer, self.axes)]
 
@@ -78,6 +97,8 @@ class AxisTable:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per channel: `layer`, `channel`, the quantities, and `<quantity>_se`.
+
+        With foretold damages, those too, each beside its `<name>_se`.
 
         With a permutation null, also `<quantity>_null`, its mean, and `<quantity>_p`, the share of
         permutations, the observed one among them, with at least the observed value; NaN where one
@@ -94,6 +115,8 @@ class AxisTable:
         columns: dict[str, Any] = dict(observed)
         for quantity, error in self.standard_errors(name).items():
             columns[f"{quantity}_se"] = error
+        if name in self.damage:
+            columns |= self.damage[name].columns()
         for quantity, draws in self.null.get(name, {}).items():
             columns[f"{quantity}_null"] = draws.mean(0)
             share = (1 + (draws >= observed[quantity]).sum(0)) / (1 + len(draws))
@@ -136,6 +159,7 @@ class AxisTable:
             "axes": axes.as_dict(),
             "replicates": self.replicates.get(name, {}),
             "null": self.null.get(name, {}),
+            "damage": self.damage[name].arrays() if name in self.damage else {},
         }
         for kind, values in named.items():
             arrays |= {f"{folder}/{kind}/{quantity}": array for quantity, array in values.items()}
@@ -233,6 +257,11 @@ def _unpack(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> AxisTabl
         named("null", TARGET_AXIS),
         header["skipped"],
         frozenset(row.tobytes() for row in folders[""].get("image_digests", ())),
+        {
+            layer: LayerDamage.from_arrays(folders[f"{folder}/damage"])
+            for layer, folder in folder_of.items()
+            if f"{folder}/damage" in folders
+        },
     )
 
 

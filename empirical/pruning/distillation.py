@@ -64,9 +64,9 @@ def distill(
     *,
     seed: int = 0,
 ) -> float:
-    """Train `pruned` towards `dense` on `images` (n, ...), in place; return its KL on those held out.
+    """Train `pruned` towards `dense` on `images` (n, ...), in place; return the KL left.
 
-    The divergence, at temperature 1, is the mean in nats over every tenth image. Nothing but the
+    The divergence, at temperature 1, is the mean in nats over the images held out. Nothing but the
     parameters that require gradients is changed.
     """
     held_out = torch.arange(len(images), device=images.device) % HELD_OUT == HELD_OUT - 1
@@ -120,7 +120,7 @@ def _step(
             found, wanted, reduction="batchmean", log_target=True
         )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
 

@@ -27,8 +27,8 @@ RECOVERIES: dict[str, tuple[str, ...]] = {
     "reconstruct_finetune": ("reconstruct", "finetune"),
 }
 """Recovery -> its steps. "merge" is peer compensation alone, "compensate" recalibrates after it,
-"reconstruct" refits every layer to the dense network, "distill" trains on from there to say what the
-dense network says, "fold" merges filters without data and
+"reconstruct" refits every layer to the dense network, "distill" trains on from there to say what
+the dense network says, "fold" merges filters without data and
 recalibrates. "finetune" goes on training, with labels; all others read none."""
 
 FINE_TUNING = Recipe(epochs=5, learning_rate=0.01, schedule="cosine")

@@ -60,6 +60,15 @@ def random_fractions(
     return np.asarray((raw >> np.uint64(11)).astype(np.float64) / 2.0**53)
 
 
+def random_signs(
+    seed: int, purpose: str, first_image: int, n_images: int, signs: int
+) -> NDArray[np.int8]:
+    """Draw (n_images, signs) of -1 and 1 for each image: a function of seed and image alone."""
+    raw = _stream(seed, purpose, first_image, n_images, -(-signs // 64))
+    bits = np.unpackbits(raw.view(np.uint8), axis=1)[:, :signs]
+    return 2 * bits.astype(np.int8) - 1
+
+
 def _stream(
     seed: int, name: str, first_image: int, n_images: int, numbers: int
 ) -> NDArray[np.uint64]:
@@ -97,7 +106,7 @@ class Sampler:
         self.groups = groups
         self._pooled, self._positions, self._seed = pooled, positions, seed
         self._device = torch.device(device)
-        self._first = 0
+        self.first_image = 0
         self.host_order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._blocks: dict[tuple[str, int], dict[int, NDArray[np.int64]]] = {}
         self._places: dict[tuple[str, int], Tensor] = {}
@@ -107,7 +116,7 @@ class Sampler:
     def begin(self, first_image: int, n_images: int) -> None:
         """Announce the images whose outputs come next."""
         group = (first_image + np.arange(n_images)) % self.groups
-        self._first = first_image
+        self.first_image = first_image
         self.host_order = np.argsort(group, kind="stable")
         self.order = torch.from_numpy(self.host_order).to(self._device)
         self.images_per_group = np.bincount(group, minlength=self.groups).tolist()
@@ -137,7 +146,7 @@ class Sampler:
         return self._places[layer, size]
 
     def _chosen(self, layer: str, size: int, n_images: int) -> NDArray[np.int64]:
-        numbers = range(self._first // BLOCK, (self._first + n_images - 1) // BLOCK + 1)
+        numbers = range(self.first_image // BLOCK, (self.first_image + n_images - 1) // BLOCK + 1)
         known = self._blocks.get((layer, size), {})
         blocks = {
             b: known[b]
@@ -146,5 +155,5 @@ class Sampler:
             for b in numbers
         }
         self._blocks[layer, size] = blocks
-        start = self._first - numbers[0] * BLOCK
+        start = self.first_image - numbers[0] * BLOCK
         return np.concatenate(list(blocks.values()))[start : start + n_images]

@@ -178,7 +178,7 @@ class Recorder:
         with ExitStack() as stack:
             if self._autocast is not None:
                 stack.enter_context(torch.autocast(images.device.type, self._autocast))
-            returned = model(images)
+            returned = self._call(model, batch.part(part))
         missing = [n for n in range(len(self._readings)) if n not in self._taken]
         if missing:
             raise ValueError(
@@ -195,6 +195,10 @@ class Recorder:
         counts = self._sampler.images_per_group
         groups = np.repeat(np.arange(len(counts)), counts)
         return _Part(returned, part.start + self._sampler.host_order, groups, samples)
+
+    def _call(self, model: nn.Module, batch: Batch) -> object:
+        """Run the model, whose hooks fill `_taken`."""
+        return model(batch.images)
 
     def _add(self, parts: Sequence[_Part], batch: Batch) -> None:
         """Add a whole batch: one product per layer and group, however many parts it ran in."""

@@ -120,6 +120,23 @@ TABLE = {
             "seed": INDICES,
         },
     ),
+    "damage": Good(
+        empirical.damage,
+        {"model": MODEL, "loader": LOADER, "groups": 2, "positions": 2},
+        {
+            "loader": LOADERS,
+            "calibration": (3, "text"),
+            "layers": ("0", ["9"], ["conv1"]),
+            "channels": ({"0": [9]}, {"0": []}),
+            "point": ("pre_nrom", None),
+            "form": ("quadratik", None),
+            "draws": COUNTS,
+            "ridge": SIZES,
+            "positions": COUNTS,
+            "groups": (*COUNTS, 1),
+            "seed": INDICES,
+        },
+    ),
     "prune": Good(
         empirical.prune,
         {"model": MODEL, "loader": LOADER, "criterion": "l2", "recovery": "none"},

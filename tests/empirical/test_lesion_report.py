@@ -158,4 +158,6 @@ def test_command_writes_tables_and_a_report(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 50_000
     assert "What was found" in result.output
     findings = pd.read_csv(tmp_path / "tables" / "findings.csv")
-    assert {"partial", "bins_p", "strongest"} <= set(findings["name"])
+    assert {"partial", "bins_p", "strongest", "spearman", "ratio"} <= set(findings["name"])
+    foretold = pd.read_csv(tmp_path / "tables" / "damage_channels.csv")
+    assert len(foretold) == 2 * (16 + 32 + 32)

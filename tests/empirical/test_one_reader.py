@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from empirical import measure
 from empirical.analysis.patches import patch_covariance
 from empirical.analysis.sampled_information import draw_samples
-from empirical.lesions.calibration import calibrate
+from empirical.measuring.calibration import calibrate
 from empirical.measuring.gradients import gradient_cosines
 from empirical.pruning.input_moments import input_moments
 from empirical.pruning.output_fisher import output_fisher

@@ -19,17 +19,18 @@ SUBJECTS = (
     "lesions",
     "estimation",
     "few_samples",
+    "damage",
 )
 """Files of this folder, in the order in which the catalogue lists them."""
 
 
 @cache
 def catalogue() -> Mapping[str, ClosedForm]:
-    """Every closed form of the theory by name, ordered by item T1 to T6.
+    """Every closed form of the theory by name, ordered by item T1 to T8.
 
     >>> from theory import catalogue
     >>> len(catalogue()) >= 40, sorted({form.item for form in catalogue().values()})
-    (True, ['T1', 'T2', 'T3', 'T4', 'T5', 'T6'])
+    (True, ['T1', 'T2', 'T3', 'T4', 'T5', 'T6', 'T8'])
     """
     forms: dict[str, ClosedForm] = {}
     for subject in SUBJECTS:

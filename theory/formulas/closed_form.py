@@ -77,7 +77,7 @@ class ClosedForm:
     Attributes
     ----------
     name : its key in the catalogue.
-    item : "T1" to "T6", the part of the theory it belongs to.
+    item : "T1" to "T8", the part of the theory it belongs to.
     title : one sentence in words.
     lhs : LaTeX of the left-hand side.
     symbols : the free symbols, with their assumptions, in the order of the call.

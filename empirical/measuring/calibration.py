@@ -1,4 +1,4 @@
-"""What lesions and replacements know of the dense network: moments from calibration images."""
+"""What lesions, replacements and the law of damage know of a network: moments of its channels."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def calibrate(
     *,
     point: str = "pre_norm",
     positions: int = POSITIONS,
+    groups: int = GROUPS,
     seed: int = 0,
 ) -> LayerMoments:
     """Return the calibration that `source` is, or make one from a loader.
@@ -85,8 +86,9 @@ def calibrate(
         loader of calibration images.
     point
         Where the channels are read.
-    positions, seed
-        For a loader: how many random positions of each map count, and their seed.
+    positions, groups, seed
+        For a loader: how many random positions of each map count, in how many groups of images
+        (image i in group i modulo `groups`), and the positions' seed.
     """
     if isinstance(source, LayerMoments):
         return source
@@ -106,12 +108,12 @@ def calibrate(
             "calibration must be the result of measure(), a mapping of layer name to Moments, or a "
             f"loader of calibration images; got {type(source).__name__}."
         )
-    return _from_loader(model, source, layers, point, count("positions", positions), seed)
+    return _from_loader(model, source, layers, point, count("positions", positions), groups, seed)
 
 
 def is_loader(source: object) -> bool:
     """Whether a calibration is a loader of images, and nothing that holds moments."""
-    known = isinstance(source, LayerMoments | Mapping) or hasattr(source, "moments")
+    known = isinstance(source, LayerMoments | Mapping | str) or hasattr(source, "moments")
     return isinstance(source, Iterable) and not known
 
 
@@ -121,21 +123,22 @@ def _from_loader(
     layers: Sequence[Layer],
     point: str,
     positions: int,
+    groups: int,
     seed: int,
 ) -> LayerMoments:
     """One pass in evaluation mode; every layer at random positions of each image."""
     device = device_of(model)
     found, _ = taps(layers, point, strict=True)
-    sums = {tap.layer.name: Sums(WITHOUT_TARGET, groups=GROUPS, device=device) for tap in found}
+    sums = {tap.layer.name: Sums(WITHOUT_TARGET, groups=groups, device=device) for tap in found}
     recorder = Recorder(
         [(reading, [sums[reading.name]]) for reading in channel_readings(found, {})],
-        Sampler(positions, groups=GROUPS, seed=seed, device=device),
+        Sampler(positions, groups=groups, seed=seed, device=device),
     )
     seen: set[bytes] = set()
     with evaluating(model), recorder.reading(model):
         for batch in batches(loader, device, classes=False):
             seen.update(batch.digests())
             recorder.run(model, batch)
-    groups = {name: total.moments() for name, total in sums.items()}
-    moments = {name: merge(parts) for name, parts in groups.items()}
-    return LayerMoments(moments, frozenset(seen), groups)
+    parts = {name: total.moments() for name, total in sums.items()}
+    moments = {name: merge(own) for name, own in parts.items()}
+    return LayerMoments(moments, frozenset(seen), parts)
