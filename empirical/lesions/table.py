@@ -87,17 +87,3 @@ class LesionTable:
             if isinstance(getattr(self, field.name), np.ndarray):
                 chosen[field.name] = getattr(self, field.name)[index]
         return replace(self, **chosen)
-
-    def shuffled(self, rng: np.random.Generator) -> Self:
-        """Return the table with damages permuted between the channels of a layer, per image.
-
-        Each image keeps its damages and loses which channel caused which. An analysis that still
-        finds an effect on such a table finds it in its own making.
-        """
-        damage = {name: values.copy() for name, values in self.damage.items()}
-        for layer, kind in sorted(set(zip(self.layer, self.kind, strict=True))):
-            rows = np.flatnonzero((self.layer == layer) & (self.kind == kind))
-            order = rng.permuted(np.tile(rows, (self.n_images, 1)), axis=1).T
-            for values in damage.values():
-                values[rows] = np.take_along_axis(values, order, axis=0)
-        return replace(self, damage=damage)

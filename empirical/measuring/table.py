@@ -45,6 +45,8 @@ class AxisTable:
         activation point is not the layer's own output
     image_digests : 16 bytes per image that was measured, so that lesions can refuse to evaluate on
         an image that they were calibrated on
+    halves : layer name -> quantity -> (2, C) values from the even and from the odd groups of
+        images, whose errors are independent; empty without standard errors
     """
 
     axes: Mapping[str, ChannelAxes]
@@ -57,6 +59,7 @@ class AxisTable:
     null: Mapping[str, Mapping[str, Float]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     image_digests: frozenset[bytes] = frozenset()
+    halves: Mapping[str, Mapping[str, Float]] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[str]:
@@ -136,6 +139,7 @@ class AxisTable:
             "axes": axes.as_dict(),
             "replicates": self.replicates.get(name, {}),
             "null": self.null.get(name, {}),
+            "halves": self.halves.get(name, {}),
         }
         for kind, values in named.items():
             arrays |= {f"{folder}/{kind}/{quantity}": array for quantity, array in values.items()}
@@ -228,6 +232,7 @@ def _unpack(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> AxisTabl
         named("null", TARGET_AXIS),
         header["skipped"],
         frozenset(row.tobytes() for row in folders[""].get("image_digests", ())),
+        named("halves", QUANTITIES),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from empirical.analysis.reliability import channel_scores
 from empirical.data.images import ImageSet, image_loader
 from empirical.data.splits import stratified_draw
 from empirical.data.tables import read_table
@@ -17,31 +18,25 @@ from empirical.lesions.replacement import replace
 from empirical.measuring.table import AxisTable
 from empirical.models import ModelSpec
 from empirical.training.checkpoints import load_model
-from theory import QUANTITIES
 from theory.shared.files import write_table
 
 
 @dataclass(frozen=True)
 class LesionResult:
-    """Damage of every lesion with the channel's scores, and what its peers recover.
-
-    `shuffled` has each image's damages permuted between the channels of a layer: the control in
-    which an analysis may find nothing.
-    """
+    """Damage of every lesion with the channel's scores, and what its peers recover."""
 
     lesions: pd.DataFrame
-    shuffled: pd.DataFrame
     recovered: pd.DataFrame
 
 
 def read_lesions(folder: Path) -> LesionResult:
     """Return what `lesion_channels` and `replace_channels` wrote into `folder`."""
-    names = ("lesions", "shuffled", "replacements")
+    names = ("lesions", "replacements")
     return LesionResult(*(read_table(folder / f"{name}.csv") for name in names))
 
 
 def lesion_channels(
-    artifacts: tuple[Path, ...],
+    artifact: Path,
     checkpoint: Path,
     axes: Path,
     images: ImageSet,
@@ -51,16 +46,13 @@ def lesion_channels(
     spec: ModelSpec,
     device: torch.device,
 ) -> None:
-    """Write the damage of every lesion on `number` of `images`, and its shuffled control."""
+    """Write the damage of every lesion on `number` of `images`, with the channel's scores."""
     model, _ = load_model(checkpoint, spec)
     table = AxisTable.load(axes)
-    scores = table.to_frame()[["layer", "channel", *QUANTITIES]]
     loader = image_loader(images, _drawn(images, number, seed))
-    found = lesion(model.to(device), loader, calibration=table)
-    control = found.shuffled(np.random.default_rng(seed))
-    for path, damages in zip(artifacts, (found, control), strict=True):
-        frame = damages.to_frame().merge(scores, on=["layer", "channel"])
-        write_table(path, frame.assign(seed=seed))
+    found = lesion(model.to(device), loader, calibration=table).to_frame()
+    scored = found.merge(channel_scores(table), on=["layer", "channel"])
+    write_table(artifact, scored.assign(seed=seed))
 
 
 def replace_channels(

@@ -227,9 +227,9 @@ class RunStages(RunPaths):
             "images": images.fingerprint,
         }
         folder = self.folder(seed) / "lesions"
-        artifacts = (folder / "lesions.csv", folder / "shuffled.csv")
+        lesioned = folder / "lesions.csv"
         self._ensure(
-            artifacts, inputs, partial(lesion_channels, artifacts, checkpoint, axes, **given)
+            (lesioned,), inputs, partial(lesion_channels, lesioned, checkpoint, axes, **given)
         )
         replaced, draws = folder / "replacements.csv", options.random_draws
         self._ensure(
