@@ -169,7 +169,7 @@ def _reliabilities(stratum: Stratum) -> list[float]:
 
 
 def _beyond(strata: Sequence[Stratum], scores: Sequence[str]) -> pd.DataFrame:
-    rows = []
+    rows: list[dict[str, object]] = []
     for members in (*([stratum] for stratum in strata), list(strata)):
         found = effect(members)
         slope = {name: float(getattr(found, name)) for name in ("slope", "low", "high", "p")}

@@ -1,4 +1,7 @@
-"""Do pairs of channels that say more together do more damage together, as claim C4 says?"""
+"""Do pairs of channels that say more together do more damage together, as claim C4 says?
+
+Pairs of a layer share channels, so that a layer counts as one family.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from empirical.analysis.statistics import effect, mean_over_families, stratum_of
 
@@ -23,8 +23,7 @@ class PairAnalysis:
     ----------
     pairs : what `lesion_pairs` returned.
     contrast : one row: mean interaction of high pairs minus that of their controls, its 95 %
-        interval and p, matches that share a channel being counted as one; the same for single
-        damage, which the matching makes small.
+        interval and p; the same for single damage, which the matching makes small.
     relation : one row per relation (S_ij, |R_ij|): slope of the interaction within layers, beyond
         the summed single damage, with interval and p.
     """
@@ -46,15 +45,13 @@ def analyze_pairs(pairs: pd.DataFrame) -> PairAnalysis:
 
 def contrast(pairs: pd.DataFrame) -> pd.DataFrame:
     """Compare high pairs with their controls: paired difference, interval, p."""
-    keys = ["layer", "match"]
-    wide = pairs.set_index([*keys, "group"])
-    tables = {column: wide[column].unstack("group") for column in ("interaction", "single_sum")}
-    family = pd.Series(_sharing(pairs), index=pairs.set_index(keys).index)
-    shared = family[~family.index.duplicated()].reindex(tables["interaction"].index)
+    wide = pairs.set_index(["layer", "match", "group"])
     row: dict[str, object] = {"pairs": int((pairs["group"] == "high").sum())}
-    for column, table in tables.items():
+    for column in ("interaction", "single_sum"):
+        table = wide[column].unstack("group")
         difference = (table["high"] - table["control"]).to_numpy()
-        found, p = mean_over_families(difference, pd.factorize(shared)[0])
+        layers = np.asarray(pd.factorize(table.index.get_level_values("layer"))[0])
+        found, p = mean_over_families(difference, layers)
         row |= {
             f"{column}_high": float(table["high"].mean()),
             f"{column}_control": float(table["control"].mean()),
@@ -69,14 +66,14 @@ def contrast(pairs: pd.DataFrame) -> pd.DataFrame:
 def relation(pairs: pd.DataFrame) -> pd.DataFrame:
     """Slope of the interaction on each relation within layers, beyond summed single damage."""
     rows = []
-    frame = pairs.assign(family=_sharing(pairs))
+    frame = pairs.assign(family=0)
     for name in RELATIONS:
         every = [
             stratum_of(str(layer), group, "interaction", name, ["single_sum"])
             for layer, group in frame.groupby("layer", sort=False)
         ]
         strata = [stratum for stratum in every if stratum.usable]
-        if not strata:
+        if len(strata) < 3:
             continue
         found = effect(strata)
         rows.append(
@@ -91,16 +88,3 @@ def relation(pairs: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def _sharing(pairs: pd.DataFrame) -> NDArray[np.intp]:
-    """(pairs,) number of the set of pairs of one layer that channels or a match tie together."""
-    layer = pairs["layer"].astype(str)
-    ties = [layer + f" {kind} " + pairs[c].astype(str) for kind, c in
-            (("channel", "first"), ("channel", "second"), ("match", "match"))]  # fmt: skip
-    codes = pd.factorize(pd.concat(ties))[0]
-    n = len(pairs)
-    rows = np.tile(np.arange(n), len(ties))
-    size = n + int(codes.max()) + 1
-    graph = coo_array((np.ones(len(codes)), (rows, codes + n)), shape=(size, size))
-    return np.asarray(connected_components(graph, directed=False)[1][:n])

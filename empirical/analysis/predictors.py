@@ -36,10 +36,7 @@ def compare_predictors(
             continue
         once = [_correlation(s, np.ones((1, s.families))) for s in strata]
         observed[score] = float(_pooled(once, strata)[0])
-        drawn = [
-            _correlation(s, rng.multinomial(s.families, np.ones(s.families) / s.families, draws))
-            for s in strata
-        ]
+        drawn = [_correlation(s, _resamples(s.families, draws, rng)) for s in strata]
         replicates[score] = _pooled(drawn, strata)
     best = max(observed, key=lambda score: abs(observed[score]))
     rows = []
@@ -66,6 +63,11 @@ def compare_predictors(
     table["p_holm"] = 1.0
     table.loc[others, "p_holm"] = holm(table.loc[others, "p"].to_numpy())
     return table
+
+
+def _resamples(families: int, draws: int, rng: np.random.Generator) -> Float:
+    """(draws, families) how often each family is in a resample of as many."""
+    return rng.multinomial(families, np.ones(families) / families, draws).astype(float)
 
 
 def _correlation(stratum: Stratum, times: Float) -> Float:

@@ -6,7 +6,7 @@ intervals are Student's over networks that differ in their training seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
@@ -49,15 +49,12 @@ def areas(rows: pd.DataFrame, cell: Sequence[str] = CELL, *, share: str = "share
     cell : the columns that tell curves apart.
     share : the column of the shares.
     """
-    curves = _curves(rows, cell, share)
-    x = curves.columns.to_numpy(dtype=float)
     found = []
-    for _, group in curves.groupby(_own(cell), sort=False):
-        known = group.notna().any().to_numpy()
-        y, at = group.to_numpy()[:, known], x[known]
-        area = y[:, 0] if len(at) == 1 else np.trapezoid(y, at, axis=1) / (at[-1] - at[0])
-        found.append(pd.Series(area, index=group.index))
-    return pd.concat(found).reindex(curves.index).dropna().rename("area").reset_index()
+    for curves in _networks(_curves(rows, cell, share), cell):
+        x, y = curves.columns.to_numpy(dtype=float), curves.to_numpy()
+        area = y[:, 0] if len(x) == 1 else np.trapezoid(y, x, axis=1) / (x[-1] - x[0])
+        found.append(pd.Series(area, index=curves.index, name="area"))
+    return pd.concat(found).dropna().reset_index()
 
 
 def missing_cells(
@@ -67,18 +64,21 @@ def missing_cells(
 
     A network ought to have all of its shares for all of its seeds in every arm that it has at all.
     """
-    wide = _curves(rows, cell, share).unstack("seed")
+    arms = pd.DataFrame(_curves(rows, cell, share).unstack("seed"))
     found = []
-    for _, group in wide.groupby(_own(cell), sort=False):
-        used = group.loc[:, group.notna().any()]
-        lost = used.isna().stack([share, "seed"], future_stack=True)
-        found.append(lost[lost].index.to_frame(index=False))
+    for wide in _networks(arms, cell):
+        lost = wide.isna().stack([share, "seed"], future_stack=True)
+        found.append(lost.index[lost.to_numpy(dtype=bool)].to_frame(index=False))
     return pd.concat(found, ignore_index=True)[[*cell, share]]
 
 
-def _own(cell: Sequence[str]) -> str | Callable[[object], int]:
-    """What tells networks apart in an index of `cell`: their name, or nothing."""
-    return "network" if "network" in cell else lambda _: 0
+def _networks(table: pd.DataFrame, cell: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """The rows of each network, with the columns that it has any value of."""
+    if "network" not in cell:
+        yield table.dropna(axis=1, how="all")
+        return
+    for _, rows in table.groupby("network", sort=False):
+        yield rows.dropna(axis=1, how="all")
 
 
 def _curves(rows: pd.DataFrame, cell: Sequence[str], share: str) -> pd.DataFrame:
@@ -87,13 +87,19 @@ def _curves(rows: pd.DataFrame, cell: Sequence[str], share: str) -> pd.DataFrame
     A draw that is missing makes its share missing.
     """
     pruned = rows[rows["criterion"] != "dense"]
-    grouped = pruned.groupby([*cell, share], sort=False)["accuracy"]
-    curves = grouped.agg(lambda values: values.mean(skipna=False)).unstack(share)
-    if curves.notna().to_numpy().sum() == 0:
+    if pruned["accuracy"].isna().all():
         raise NoDataError(
             "rows of the comparison have no accuracy of a pruned network. Let the run finish."
         )
-    return curves[sorted(curves.columns)]
+    names = [*cell, share]
+    return pd.DataFrame(_means(pruned, names).unstack(share)).sort_index(axis=1)
+
+
+def _means(rows: pd.DataFrame, names: Sequence[str], value: str = "accuracy") -> pd.Series:
+    """Mean of `value` per combination of `names`, in order of appearance; of NaN it is NaN."""
+    grouped = rows.groupby(list(names), sort=False)[value]
+    means: pd.Series = grouped.sum() / grouped.size()
+    return means.where(grouped.count() == grouped.size())
 
 
 def against_reference(table: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -204,13 +210,11 @@ def _by_axis(table: pd.DataFrame, axes: Mapping[str, Sequence[str]]) -> pd.DataF
     """
     named = {name: axis for axis, names in axes.items() for name in names}
     chosen = table.assign(axis=table["criterion"].map(named)).dropna(subset=["axis"])
-    by_seed = chosen.pivot_table(
-        index=[*SETTING, "axis", "criterion"], columns="seed", values="area", dropna=False
-    )
-    by_seed = by_seed[by_seed.notna().any(axis=1)]
-    means = by_seed.groupby([*SETTING, "axis"]).agg(lambda values: values.mean(skipna=False))
-    wide = means.stack().unstack("axis")
-    return wide.reindex(columns=["local", "target"]).dropna()
+    names = [*SETTING, "axis", "criterion"]
+    by_seed = pd.DataFrame(chosen.set_index([*names, "seed"])["area"].unstack("seed"))
+    every = by_seed.reset_index().melt(names, value_name="area")
+    wide = pd.DataFrame(_means(every, [*SETTING, "seed", "axis"], "area").unstack("axis"))
+    return wide.reindex(columns=pd.Index(["local", "target"])).dropna()
 
 
 def rank_stability(table: pd.DataFrame) -> pd.DataFrame:

@@ -35,7 +35,7 @@ class Stratum:
     outcome : (..., n) of the damage.
     readings : (k, 1 + q, ..., n) of the tested score and the q controls: from all images, and where
         k = 3 from each half of them.
-    family : (n,) number of each channel's family, from 0.
+    family : (n,) number of each channel's family, from 0. A layer of one family counts as one.
     name : of the layer.
     """
 
@@ -47,7 +47,7 @@ class Stratum:
     @property
     def columns(self) -> int:
         """Columns of the quadratic in the controls."""
-        q = self.readings.shape[1] - 1
+        q: int = self.readings.shape[1] - 1
         return 1 + q + q * (q + 1) // 2
 
     @property
@@ -58,7 +58,16 @@ class Stratum:
     @property
     def usable(self) -> bool:
         """Whether it has two families for each column: fewer leave too little to judge errors."""
-        return self.families >= 2 * self.columns
+        return self._independent >= 2 * self.columns
+
+    @property
+    def inflation(self) -> float:
+        """What makes up for residuals being smaller than errors, by leverage."""
+        return self._independent / (self._independent - self.columns)
+
+    @property
+    def _independent(self) -> int:
+        return self.families if self.families > 1 else len(self.family)
 
 
 @dataclass(frozen=True)
@@ -109,10 +118,9 @@ def effect(strata: Sequence[Stratum]) -> Effect:
 
 def _effect(strata: Sequence[Stratum], readings: tuple[int, int]) -> Effect:
     parts = [_products(stratum, *readings) for stratum in strata]
-    inflation = [
-        np.full(s.families, s.families / (s.families - s.columns)) for s in strata
-    ]  # residuals are smaller than errors, by leverage
-    freedom = sum(s.families - s.columns for s in strata)
+    inflation = [np.full(s.families, s.inflation) for s in strata]
+    single = all(s.families == 1 for s in strata)
+    freedom = len(strata) - 1 if single else sum(s.families - s.columns for s in strata)
     with_outcome, with_tested = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
     return _ratio(with_outcome, with_tested, np.concatenate(inflation), freedom)
 
@@ -120,17 +128,17 @@ def _effect(strata: Sequence[Stratum], readings: tuple[int, int]) -> Effect:
 def _ratio(above: Float, below: Float, inflation: Float, freedom: int) -> Effect:
     """Ratio of two sums over families (..., m), by Fieller's interval."""
     n, d = above.sum(axis=-1), below.sum(axis=-1)
-    a, b = above * inflation, below * inflation
+    a, b = ((x - x.mean(axis=-1, keepdims=True)) * inflation for x in (above, below))
+    families = above.shape[-1]
+    aa, ab, bb = (
+        (x * y).sum(axis=-1) * families / (families - 1) for x, y in ((a, a), (a, b), (b, b))
+    )
     quantile = stats.t.ppf((1 + LEVEL) / 2, freedom) ** 2
-    square = d**2 - quantile * (b * b).sum(axis=-1)
-    middle = n * d - quantile * (a * b).sum(axis=-1)
-    last = n**2 - quantile * (a * a).sum(axis=-1)
+    square, middle, last = d * d - quantile * bb, n * d - quantile * ab, n * n - quantile * aa
     with np.errstate(invalid="ignore", divide="ignore"):
         root = np.sqrt(np.where(square > 0, middle**2 - square * last, np.nan))
-        t = np.abs(n) / np.sqrt((a * a).sum(axis=-1))
-        return Effect(
-            n / d, (middle - root) / square, (middle + root) / square, 2 * stats.t.sf(t, freedom)
-        )
+        low, high = (middle - root) / square, (middle + root) / square
+        return Effect(n / d, low, high, 2 * stats.t.sf(np.abs(n) / np.sqrt(aa), freedom))
 
 
 def _products(stratum: Stratum, one: int, other: int) -> tuple[Float, Float]:
@@ -177,9 +185,9 @@ def mean_over_families(values: Float, family: NDArray[np.intp]) -> tuple[Estimat
     families = int(family.max()) + 1
     if families < 3:
         return Estimate(float(values.mean()), np.nan, np.nan), np.nan
-    sums, sizes = np.bincount(family, values), np.bincount(family).astype(float)
-    inflation = np.full(families, np.sqrt(families / (families - 1)))
-    found = _ratio(sums, sizes, inflation, families - 1)
+    sums = np.asarray(np.bincount(family, values), dtype=float)
+    sizes = np.asarray(np.bincount(family), dtype=float)
+    found = _ratio(sums, sizes, np.ones(families), families - 1)
     return found.estimate, float(found.p)
 
 

@@ -138,7 +138,8 @@ def _reliability(couplings: pd.DataFrame, means: pd.DataFrame) -> list[Finding]:
             "Corrected for attenuation it is {start:+.2f} at initialization and {end:+.2f} after "
             "training, in the {resolved:.0%} and {resolved_end:.0%} of layers that are reliable "
             "enough; after training the split-half reliability of {first} is "
-            "{first_reliability:.2f} and that of {second} {second_reliability:.2f} (medians of layers).",
+            "{first_reliability:.2f} and that of {second} {second_reliability:.2f} (medians of "
+            "layers).",
             {
                 "start": start,
                 "end": end,
@@ -158,7 +159,8 @@ def _claim(couplings: pd.DataFrame) -> Finding:
 
     Judged as measured and, where it is known, corrected for attenuation; the weaker word counts.
     """
-    words, values = [], {}
+    words: list[str] = []
+    values: dict[str, Estimate] = {}
     for name in ("coupling", "corrected"):
         by_seed = _by_seed(couplings, BETWEEN, name)
         start, end = by_seed.iloc[:, 0], by_seed.iloc[:, -1]
@@ -181,8 +183,8 @@ def _claim(couplings: pd.DataFrame) -> Finding:
 def _early(couplings: pd.DataFrame, means: pd.DataFrame) -> Finding:
     """Claim C3: more than half of the fall within the first tenth of training."""
     by_seed = _by_seed(couplings, BETWEEN)
-    steps = by_seed.columns
-    tenth = steps[steps <= steps[-1] / 10][-1]
+    steps = [int(step) for step in by_seed.columns]
+    tenth = max(step for step in steps if step <= steps[-1] / 10)
     fall = by_seed[steps[0]] - by_seed[steps[-1]]
     early = _changes(by_seed[steps[0]] - by_seed[tenth] - fall / 2)
     between = separation_steps(means, BETWEEN)
@@ -197,10 +199,10 @@ def _early(couplings: pd.DataFrame, means: pd.DataFrame) -> Finding:
         "step {tenth} less half of the whole {early:+.2f})." + passed,
         {
             "word": verdict(_changes(fall), early),
-            "tenth": int(tenth),
+            "tenth": tenth,
             "early": early,
             **(dict(zip(("before", "after"), between, strict=True)) if between else {}),
-            "last": int(steps[-1]),
+            "last": steps[-1],
         },
     )
 

@@ -44,9 +44,10 @@ def grouping_section(tables: Mapping[int, AxisTable]) -> Section:
         title=TITLE,
         note="K-means on the ranks of input capture and peer overlap (local axis) and of task "
         "information and target excess (target axis), as many groups on both, chosen by "
-        "silhouette. Agreement is the adjusted Rand index: 1 for the same groups, 0 by chance. All agreements "
-        "are between halves of the images: of an axis with itself, and of one with the other. Axes "
-        "with the same groups would agree by at least the lesser of their own agreements.",
+        "silhouette. Agreement is the adjusted Rand index: 1 for the same groups, 0 by chance. "
+        "All agreements are between halves of the images: of an axis with itself, "
+        "and of one with the other. Axes with the same groups would agree by at least the lesser "
+        "of their own agreements.",
         findings=grouping_findings(groupings),
         figures={
             "grouping_agreement": (
@@ -61,7 +62,8 @@ def grouping_section(tables: Mapping[int, AxisTable]) -> Section:
 
 def grouping_findings(groupings: pd.DataFrame) -> list[Finding]:
     """One sentence: agreement between the axes, against what the same groups would reach (C2)."""
-    means = groupings.groupby("seed")[["between", "shared", "local", "target"]].mean()
+    names = ["between", "shared", "local", "target"]
+    means = groupings.groupby("seed")[names].mean()
     gap = over_networks(means["shared"] - means["between"], (-2.0, 2.0))
     half = over_networks(means["shared"] / 2 - means["between"], (-2.0, 2.0))
     return [
@@ -72,7 +74,7 @@ def grouping_findings(groupings: pd.DataFrame) -> list[Finding]:
             "axes group channels differently (at most half of that): {word} (lesser less between "
             "{gap:+.2f}).",
             {
-                **{name: over_networks(means[name], CORRELATION) for name in means},
+                **{name: over_networks(means[name], CORRELATION) for name in names},
                 "layers": len(groupings),
                 "seeds": len(means),
                 "gap": gap,

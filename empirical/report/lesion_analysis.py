@@ -104,8 +104,8 @@ def _beyond(analysis: LesionAnalysis) -> Finding:
     return Finding(
         f"Claim C4, that channels which peers predict better do less damage beyond "
         f"{_controls(analysis)}: {{word}} (slope {{slope:+.2f}} standard deviations, "
-        "p = {p:.2g}, {channels} channels in {families} families, {layers} layers; {clear} layers by "
-        f"themselves).{measured}",
+        "p = {p:.2g}, {channels} channels in {families} families, {layers} layers; "
+        f"{{clear}} layers by themselves).{measured}",
         {
             "word": verdict(slope.times(-1)) if settings["halves"] else "not resolved",
             "slope": slope,
