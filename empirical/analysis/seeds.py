@@ -79,8 +79,11 @@ def mean_difference(differences: ArrayLike) -> dict[str, float]:
     {'difference': 0.375, 'low': nan, 'high': nan, 'p': nan, 'seeds': 2}
     """
     values = np.asarray(differences, dtype=np.float64)
-    found = over_networks(values)
-    enough = len(values) >= LEAST and np.ptp(values) > 0
-    p = float(stats.ttest_1samp(values, 0).pvalue) if enough else np.nan
+    values = values[~np.isnan(values)]
+    found, p = over_networks(values), np.nan
+    if len(values) >= LEAST:
+        error = values.std(ddof=1) / len(values) ** 0.5
+        t = abs(found.mean) / error if error > 0 else np.inf * np.sign(abs(found.mean))
+        p = float(2 * stats.t.sf(t, len(values) - 1))
     ends = {"difference": found.mean, "low": found.low, "high": found.high}
     return ends | {"p": p, "seeds": len(values)}

@@ -25,6 +25,10 @@ from theory.shared.validation import Float
 
 LEVEL = 0.95
 
+NEGLIGIBLE = 0.02
+"""Slopes up to this count as none. Ranks among few channels are themselves a noisy reading of a
+score, which leaves as much of a strong confounding in layers of 16 to 128 channels."""
+
 
 @dataclass(frozen=True)
 class Stratum:
@@ -76,9 +80,9 @@ class Effect:
 
     Parameters
     ----------
-    slope, low, high : the interval holds all slopes that are not rejected (Fieller 1954); NaN where
-        no slope is.
-    p : two-sided, of no slope.
+    slope, low, high : the interval holds all slopes that are not rejected (Fieller 1954), and
+        `NEGLIGIBLE` on either side; NaN where no slope is.
+    p : two-sided, of a slope within `NEGLIGIBLE`.
     """
 
     slope: Float
@@ -122,23 +126,26 @@ def _effect(strata: Sequence[Stratum], readings: tuple[int, int]) -> Effect:
     single = all(s.families == 1 for s in strata)
     freedom = len(strata) - 1 if single else sum(s.families - s.columns for s in strata)
     with_outcome, with_tested = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
-    return _ratio(with_outcome, with_tested, np.concatenate(inflation), freedom)
+    return _ratio(with_outcome, with_tested, np.concatenate(inflation), freedom, NEGLIGIBLE)
 
 
-def _ratio(above: Float, below: Float, inflation: Float, freedom: int) -> Effect:
-    """Ratio of two sums over families (..., m), by Fieller's interval."""
+def _ratio(
+    above: Float, below: Float, inflation: Float, freedom: int, margin: float = 0.0
+) -> Effect:
+    """Ratio of two sums over families (..., m), by Fieller's interval, widened by a margin."""
     n, d = above.sum(axis=-1), below.sum(axis=-1)
     a, b = ((x - x.mean(axis=-1, keepdims=True)) * inflation for x in (above, below))
-    families = above.shape[-1]
-    aa, ab, bb = (
-        (x * y).sum(axis=-1) * families / (families - 1) for x, y in ((a, a), (a, b), (b, b))
-    )
+    scale = above.shape[-1] / (above.shape[-1] - 1)
+    aa, ab, bb = (scale * (x * y).sum(axis=-1) for x, y in ((a, a), (a, b), (b, b)))
     quantile = stats.t.ppf((1 + LEVEL) / 2, freedom) ** 2
     square, middle, last = d * d - quantile * bb, n * d - quantile * ab, n * n - quantile * aa
     with np.errstate(invalid="ignore", divide="ignore"):
         root = np.sqrt(np.where(square > 0, middle**2 - square * last, np.nan))
-        low, high = (middle - root) / square, (middle + root) / square
-        return Effect(n / d, low, high, 2 * stats.t.sf(np.abs(n) / np.sqrt(aa), freedom))
+        edge = np.copysign(margin, n / d)
+        t = np.abs(n - edge * d) / np.sqrt(aa - 2 * edge * ab + edge**2 * bb)
+        p = np.where(np.abs(n / d) > margin, 2 * stats.t.sf(t, freedom), 1.0)
+        low, high = (middle - root) / square - margin, (middle + root) / square + margin
+        return Effect(n / d, low, high, p)
 
 
 def _products(stratum: Stratum, one: int, other: int) -> tuple[Float, Float]:
