@@ -27,12 +27,11 @@ import numpy as np
 import pandas as pd
 
 from empirical.analysis.groupings import LOCAL_FEATURES, TARGET_FEATURES, layer_groupings
-from empirical.analysis.pairs import contrast, relation
 from empirical.analysis.predictors import compare_predictors
-from empirical.analysis.pruning import AXES, axis_against_axis, axis_verdicts
+from empirical.analysis.pruning import AXES, axis_verdicts
 from empirical.analysis.reliability import corrected_coupling
-from empirical.analysis.seeds import CORRELATION, over_networks
-from empirical.analysis.statistics import Stratum, effect, normal_scores
+from empirical.analysis.seeds import CORRELATION, mean_difference, over_networks
+from empirical.analysis.statistics import Stratum, effect, holm, mean_over_families, normal_scores
 from empirical.measuring.table import AxisTable
 from theory import QUANTITIES, ChannelAxes, coupling, spearman
 from theory.shared.files import write_json
@@ -126,39 +125,30 @@ def predictors(draws: int, ahead: float = 0.0, family: int = 1) -> Found:
 
 
 def pairs(draws: int, of: str, effect_of_excess: float = 0.0, hub: float = 0.0) -> Found:
-    """Whether pairs of high excess interact more; `hub` is what pairs of one channel share."""
+    """Whether pairs of high excess interact more; `hub` is what pairs of one channel share.
+
+    As `empirical.analysis.pairs` tests it: eight layers of 12 pairs and as many controls.
+    """
     rng = np.random.default_rng(3)
+    layers, size = 8, 12
+    family = np.repeat(np.arange(layers), size)
     for _ in range(draws):
-        parts = []
-        for layer in range(8):
-            high = rng.permutation(32)[:24].reshape(12, 2)
-            control = rng.integers(32, size=(12, 2))
-            both = np.concatenate([high, control])
-            own = hub * rng.standard_normal(32)
-            excess = np.r_[np.ones(12), np.zeros(12)] + 0.3 * rng.random(24)
-            single = rng.lognormal(size=24)
-            noise = single * rng.standard_normal(24) + own[both].sum(axis=1)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "layer": f"l{layer}",
-                        "first": both[:, 0],
-                        "second": both[:, 1],
-                        "match": np.tile(np.arange(12), 2),
-                        "group": np.repeat(["high", "control"], 12),
-                        "excess": excess,
-                        "overlap": rng.random(24),
-                        "single_sum": single,
-                        "interaction": noise + effect_of_excess * excess,
-                    }
-                )
-            )
-        frame = pd.concat(parts, ignore_index=True)
+        shape = (layers, 2 * size)
+        high = np.argsort(rng.random((layers, 32)), axis=1)[:, :24].reshape(layers, size, 2)
+        both = np.concatenate([high, rng.integers(32, size=(layers, size, 2))], axis=1)
+        own = hub * rng.standard_normal((layers, 32))
+        excess = np.repeat([1.0, 0.0], size) + 0.3 * rng.random(shape)
+        single = rng.lognormal(size=shape)
+        shared = np.take_along_axis(own[:, None], both, axis=2).sum(axis=2)
+        found = effect_of_excess * excess + single * rng.standard_normal(shape) + shared
         if of == "contrast":
-            yield float(contrast(frame)["interaction_p"].iloc[0]) < LEVEL
+            difference = (found[:, :size] - found[:, size:]).ravel()
+            yield mean_over_families(difference, family)[1] < LEVEL
         else:
-            found = relation(frame)
-            yield len(found) > 0 and float(found["p"].iloc[0]) < LEVEL
+            readings = normal_scores(np.stack([excess, single], axis=1))[:, None]
+            scores, one = normal_scores(found), np.zeros(2 * size, dtype=int)
+            strata = [Stratum(*layer, one) for layer in zip(scores, readings, strict=True)]
+            yield bool(effect(strata).p < LEVEL)
 
 
 def pairing(draws: int, channels: int, rho: float = 0.0) -> Found:
@@ -207,11 +197,11 @@ def covered(draws: int, information: float, channels: int = 64) -> Found:
 def grouped(draws: int, kind: str, noise: float, networks: int = 3, layers: int = 4) -> Found:
     """Whether the axes are found to group channels differently (C2).
 
-    400 layers are grouped; networks are drawn from them with replacement.
+    200 layers are grouped; networks are drawn from them with replacement.
     """
     rng = np.random.default_rng(7)
     gaps = []
-    for _ in range(min(400, draws)):
+    for _ in range(min(200, draws)):
         n = 64
         groups, order = rng.integers(3, size=(2, n)), rng.standard_normal(n)
         axes = {
@@ -240,28 +230,26 @@ def grouped(draws: int, kind: str, noise: float, networks: int = 3, layers: int 
 def pruned(draws: int, of: str, gain: float = 0.0) -> Found:
     """Local against target axis (C5): after Holm in any setting, in a network, over all."""
     rng = np.random.default_rng(8)
-    keys = ["network", "seed", "allocation", "recovery", "criterion"]
-    networks, allocations = ("p", "q", "r"), ("uniform", "global")
-    recoveries = ("none", "recalibrate", "compensate")
-    criteria = [(axis, names[0]) for axis, names in AXES.items()]
-    cells = [
-        (network, seed, allocation, recovery, name)
-        for network in networks
-        for seed in range(3)
-        for allocation in allocations
-        for recovery in recoveries
-        for _, name in criteria
-    ]
-    base = pd.DataFrame(cells, columns=keys)
-    local = (base["criterion"] == criteria[0][1]).to_numpy()
-    network = base.groupby(["network", "seed"], sort=False).ngroup().to_numpy()
+    names = [axis[0] for axis in AXES.values()]
     for _ in range(draws):
-        own = 0.02 * rng.standard_normal(9)[network] * local  # shared by a network's settings
-        area = 0.5 + own + 0.02 * rng.standard_normal(len(base)) + gain * local
-        table = base.assign(area=area)
+        # three architectures, six settings, three seeds; what a network's settings share, and not
+        own = 0.02 * rng.standard_normal((3, 1, 3))
+        difference = gain + own + 0.03 * rng.standard_normal((3, 6, 3))
         if of == "settings":
-            yield bool((axis_against_axis(table)["p_holm"] < LEVEL).any())
+            p = [mean_difference(seeds)["p"] for seeds in difference.reshape(18, 3)]
+            yield bool((holm(np.array(p)) < LEVEL).any())
         else:
+            means = difference.mean(axis=1)  # settings enter with equal weight
+            table = pd.DataFrame(
+                {
+                    "network": np.repeat(list("pqr"), 6),
+                    "seed": np.tile(np.repeat(range(3), 2), 3),
+                    "allocation": "uniform",
+                    "recovery": "none",
+                    "criterion": np.tile(names, 9),
+                    "area": np.column_stack([means.ravel(), np.zeros(9)]).ravel(),
+                }
+            )
             found = axis_verdicts(table).set_index("network").loc[of]
             yield bool(found["low"] > 0 or found["high"] < 0)
 

@@ -83,7 +83,7 @@ def mean_difference(differences: ArrayLike) -> dict[str, float]:
     found, p = over_networks(values), np.nan
     if len(values) >= LEAST:
         error = values.std(ddof=1) / len(values) ** 0.5
-        t = abs(found.mean) / error if error > 0 else np.inf * np.sign(abs(found.mean))
+        t = abs(found.mean) / error if error > 0 else np.inf if found.mean else 0.0
         p = float(2 * stats.t.sf(t, len(values) - 1))
     ends = {"difference": found.mean, "low": found.low, "high": found.high}
     return ends | {"p": p, "seeds": len(values)}
