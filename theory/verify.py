@@ -52,10 +52,19 @@ class Verdict:
 def _deviation(value: object, reference: object, tolerance: float) -> float:
     """max|value − reference| over tolerance × max|reference|, with an absolute floor."""
     got, wanted = np.asarray(value, dtype=float), np.asarray(reference, dtype=float)
-    if got.shape != wanted.shape or not np.isfinite(got).all():
+    if got.shape != wanted.shape or not (np.isfinite(got).all() and np.isfinite(wanted).all()):
         return float("inf")
     scale = max(float(np.abs(wanted).max()), ABSOLUTE / tolerance)
     return float(np.abs(got - wanted).max()) / (tolerance * scale)
+
+
+def _sampling_deviation(value: object, estimate: object, error: object) -> float:
+    """Largest |value − estimate| in standard errors; infinite unless all are finite, errors > 0."""
+    got, found, spread = (np.asarray(x, dtype=float) for x in (value, estimate, error))
+    decided = got.shape == found.shape and all(np.isfinite(x).all() for x in (got, found, spread))
+    if not decided or not (spread > 0).all():
+        return float("inf")
+    return float(np.max(np.abs(got - found) / spread))
 
 
 def verify_form(form: ClosedForm, *, points: int = 3, seed: int = 0) -> Verdict:
@@ -88,8 +97,7 @@ def verify_form(form: ClosedForm, *, points: int = 3, seed: int = 0) -> Verdict:
         digits = max(digits, _deviation(numeric, form.exact(values), PRECISE))
         reference = form.oracle.function(**values)
         if form.oracle.sampling:
-            estimate, error = reference
-            gap = float(np.max(np.abs(np.asarray(numeric) - estimate) / error))
+            gap = _sampling_deviation(numeric, *reference)
             oracle = max(oracle, gap / form.oracle.tolerance)
         else:
             oracle = max(oracle, _deviation(numeric, reference, form.oracle.tolerance))

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from empirical.analysis.seeds import over_seeds
+from empirical.analysis.reliability import (
+    corrected_coupling,
+    layer_reliability,
+)
+from empirical.analysis.seeds import CORRELATION, over_seeds
 from empirical.measuring.table import AxisTable
-from theory import QUANTITIES, coupling, jackknife_standard_error, spearman
+from theory import QUANTITIES, coupling
+from theory.shared.findings import Estimate
 from theory.shared.validation import one_of
 
 
@@ -47,7 +52,7 @@ PAIRS: tuple[Pair, ...] = (
 def layer_couplings(
     table: AxisTable, *, pairs: Sequence[Pair] = PAIRS, permutations: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """One row per layer and pair: coupling, jackknife standard error over images, null, p-value.
+    """One row per layer and pair: coupling, null, p-value, reliability, correction.
 
     Parameters
     ----------
@@ -58,18 +63,23 @@ def layer_couplings(
 
     Returns
     -------
-    Columns layer, depth (0 to 1), first, second, kind, channels, coupling, se, null_low,
-    null_high, p_value. Where the measurement has no jackknife, se is NaN.
+    Columns layer, depth (0 to 1), first, second, kind, channels, coupling, null_low,
+    null_high, p_value, first_reliability, second_reliability (split halves), corrected (for
+    attenuation), low, high (its 95 % over images). Where a reliability is below `RELIABLE`, or
+    unknown for lack of halves, the last three are NaN: the coupling is not resolved.
     """
     for name in (name for pair in pairs for name in pair.names):
         one_of("pairs", name, QUANTITIES)
     rows = []
     depth = np.linspace(0, 1, len(table.layers))
+    reliable = layer_reliability(table, sorted({name for pair in pairs for name in pair.names}))
     for where, name in zip(depth, table.layers, strict=True):
         values = table[name].as_dict()
         for pair in pairs:
             ranked = (values[quantity] for quantity in pair.names)
             found = coupling(*ranked, permutations=permutations, seed=seed)
+            own = [reliable.get(name, {}).get(quantity, np.nan) for quantity in pair.names]
+            corrected = _corrected(table, name, pair)
             rows.append(
                 {
                     "layer": name,
@@ -77,10 +87,14 @@ def layer_couplings(
                     **vars(pair),
                     "channels": found.channels,
                     "coupling": found.value,
-                    "se": _standard_error(table, name, pair),
                     "null_low": found.null_low,
                     "null_high": found.null_high,
                     "p_value": found.p_value,
+                    "first_reliability": own[0],
+                    "second_reliability": own[1],
+                    "corrected": corrected.mean,
+                    "low": corrected.low,
+                    "high": corrected.high,
                 }
             )
     return pd.DataFrame(rows)
@@ -103,35 +117,47 @@ def training_couplings(
 
 
 def mean_couplings(couplings: pd.DataFrame) -> pd.DataFrame:
-    """Mean over layers, then over seeds, with a 95 % t-interval over seeds.
+    """Mean over layers, then over seeds, with a 95 % interval over seeds by Fisher's z.
 
     `null_low` to `null_high` holds 95 % of such means when channels are paired at random: layers
     and seeds are independent draws, so their null variances add.
 
     Returns
     -------
-    Columns first, second, kind, step, seeds, coupling, low, high, null_low, null_high.
-    With one seed the interval is NaN: one seed cannot say how seeds differ.
+    Columns first, second, kind, step, seeds, coupling, low, high, null_low, null_high, corrected,
+    corrected_low, corrected_high (over the layers where it is known), resolved (their share). With
+    fewer than three seeds the intervals are NaN.
     """
     keys = ["first", "second", "kind", "step"]
     variance = ((couplings["null_high"] - couplings["null_low"]) / 2) ** 2
     grouped = couplings.assign(variance=variance).groupby(keys, sort=False)["variance"]
     width = (grouped.sum() ** 0.5 / grouped.size()).to_numpy()
-    return over_seeds(couplings, keys, "coupling").assign(null_low=-width, null_high=width)
+    corrected = over_seeds(couplings, keys, "corrected", CORRELATION)
+    known = couplings["corrected"].notna().groupby([couplings[key] for key in keys], sort=False)
+    return over_seeds(couplings, keys, "coupling", CORRELATION).assign(
+        null_low=-width,
+        null_high=width,
+        corrected=corrected["corrected"],
+        corrected_low=corrected["low"],
+        corrected_high=corrected["high"],
+        resolved=known.mean().to_numpy(),
+    )
 
 
-def separation_step(means: pd.DataFrame, pair: Pair) -> int | None:
-    """First recorded step from which the coupling stays nearer its end than its start.
+def separation_steps(means: pd.DataFrame, pair: Pair) -> tuple[int, int] | None:
+    """Records between which the coupling comes to stay nearer its end than its start.
 
-    None where start and end do not differ by more than the null of random pairing.
+    The first record from which it does, and the one before. None where start and end do not differ
+    by more than the null of random pairing.
     """
     chosen = of_pair(means, pair).sort_values("step")
-    values = chosen["coupling"].to_numpy()
-    if abs(values[0] - values[-1]) <= chosen["null_high"].iloc[0]:
+    values, steps = chosen["coupling"].to_numpy(), chosen["step"].to_numpy()
+    if not abs(values[0] - values[-1]) > chosen["null_high"].iloc[0]:
         return None
     nearer_end = np.abs(values - values[-1]) <= np.abs(values - values[0])
     stays = np.logical_and.accumulate(nearer_end[::-1])[::-1]
-    return int(chosen["step"].to_numpy()[np.argmax(stays)])
+    first = int(np.argmax(stays))
+    return int(steps[first - 1]), int(steps[first])
 
 
 def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
@@ -139,8 +165,10 @@ def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     return frame[frame["first"].eq(pair.first) & frame["second"].eq(pair.second)]
 
 
-def _standard_error(table: AxisTable, layer: str, pair: Pair) -> float:
-    if layer not in table.replicates:
-        return np.nan
-    values = table.replicates[layer]
-    return float(jackknife_standard_error(spearman(values[pair.first], values[pair.second])))
+def _corrected(table: AxisTable, layer: str, pair: Pair) -> Estimate:
+    halves = table.halves.get(layer)
+    if halves is None:
+        return Estimate(np.nan, np.nan, np.nan)
+    parts = table.replicates[layer]
+    first, second = pair.names
+    return corrected_coupling(halves[first], halves[second], (parts[first], parts[second]))

@@ -1,7 +1,7 @@
 """What explains lesion damage: peer support beyond input capture and task information (claim C4).
 
-Three views of one question, each within layers: matched bins, partial rank correlation, nested
-regression. Then which score predicts damage best, and how both change with depth.
+The slope of damage on peer predictability with both controls held fixed, within layers; which score
+predicts damage best; and how both change with depth.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from empirical.analysis.matched_bins import matched_bins
 from empirical.analysis.missing import NoDataError
 from empirical.analysis.predictors import compare_predictors
+from empirical.analysis.reliability import RELIABLE, split_half
 from empirical.analysis.statistics import (
-    LEAST_CHANNELS,
-    PartialTest,
+    HALVES,
+    LEVEL,
     Stratum,
-    bootstrap_pooled,
-    interval_of,
-    partial_test,
+    effect,
+    holm,
     stratum_of,
 )
+from theory.shared.findings import Estimate
 from theory.shared.validation import count, one_of
 
 TESTED = "peer_predictability"
@@ -41,23 +42,24 @@ PREDICTORS = (
 
 @dataclass(frozen=True, eq=False)
 class LesionAnalysis:
-    """Tables of the analysis; intervals are 95 % by resampling the channels of each layer.
+    """Tables of the analysis; intervals are 95 %.
 
     Parameters
     ----------
-    partial : one row per layer: partial rank correlation of E_i with damage given the controls,
-        its permutation p, Holm's p over layers, and the R² that E_i adds; last row "pooled".
-    bins : one row per layer: damage of channels with much and with little peer support, matched in
-        both controls; last row "pooled".
+    beyond : one row per layer: slope of damage on the tested score beyond the controls, with
+        interval, p, Holm's p over layers, and the split-half reliability of the tested score and
+        the controls (NaN where no halves were measured); last row "pooled".
+    control : the test on damages permuted between the channels of each layer, many times: how
+        many permutations, the share below 0.05, and that share's interval (Clopper and Pearson).
     prediction : one row per score: pooled rank correlation with damage, |correlation|, and how far
         it is behind the best, with Holm's p.
-    depth : one row per layer: mean damage and its error, mean E_i, and the partial correlation.
-    skipped : layer -> why it was left out.
-    settings : damage, kind, tested score, controls, permutations, seed.
+    depth : one row per layer: mean damage and its error, and the mean of the tested score.
+    skipped : layer -> why it was left out of `beyond`.
+    settings : damage, kind, tested score, controls, permutations, draws, seed, halves.
     """
 
-    partial: pd.DataFrame
-    bins: pd.DataFrame
+    beyond: pd.DataFrame
+    control: pd.DataFrame
     prediction: pd.DataFrame
     depth: pd.DataFrame
     skipped: Mapping[str, str]
@@ -72,7 +74,7 @@ def analyze_lesions(
     tested: str = TESTED,
     controls: Sequence[str] = CONTROLS,
     predictors: Sequence[str] | None = None,
-    permutations: int = 2000,
+    permutations: int = 200,
     draws: int = 1000,
     seed: int = 0,
 ) -> LesionAnalysis:
@@ -81,13 +83,15 @@ def analyze_lesions(
     Parameters
     ----------
     frame : one row per channel and kind: columns layer, channel, kind, `damage`, and the scores;
-        with a column seed, the layers of each network are strata of their own.
+        with a column seed, the layers of each network are strata of their own. `channel_scores`
+        adds what tells errors of measurement and families of near-copies.
     damage : column of the damage.
     kind : which lesions: "mean", "zero", "resample".
     tested, controls : does the first explain damage beyond the others?
     predictors : scores that compete for the best prediction; None means those of `PREDICTORS` that
         the frame has.
-    permutations, draws : for p-values, and for intervals.
+    permutations : of the control.
+    draws : of the predictors' intervals.
     seed : of both.
 
     Raises
@@ -102,16 +106,13 @@ def analyze_lesions(
     count("permutations", permutations, least=19)
     count("draws", draws, least=20)
     rng = np.random.default_rng(seed)
-    layers, skipped = _usable(frame[frame["kind"] == kind], [damage, tested, *controls])
+    layers, skipped = _usable(frame[frame["kind"] == kind], damage, [tested, *controls])
     strata = [stratum_of(name, rows, damage, tested, controls) for name, rows in layers.items()]
-    test = partial_test(strata, permutations=permutations, rng=rng)
-    interval = interval_of(bootstrap_pooled(strata, draws=draws, rng=rng))
-    partial = _partial_table(test, interval, strata)
     return LesionAnalysis(
-        partial=partial,
-        bins=matched_bins(layers, damage, tested, controls, permutations, rng),
+        beyond=_beyond(strata, [tested, *controls]),
+        control=_control(strata, permutations, rng),
         prediction=compare_predictors(layers, damage, scores, draws, rng),
-        depth=_depth(layers, damage, tested, partial),
+        depth=_depth(layers, damage, tested),
         skipped=skipped,
         settings={
             "damage": damage,
@@ -121,56 +122,100 @@ def analyze_lesions(
             "permutations": permutations,
             "draws": draws,
             "seed": seed,
+            "halves": len(strata[0].readings) == len(HALVES),
         },
     )
 
 
 def _usable(
-    frame: pd.DataFrame, columns: Sequence[str]
+    frame: pd.DataFrame, damage: str, scores: Sequence[str]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Split by layer (and network); leave out channels without scores and layers too small."""
+    """Split by layer (and network); leave out what no verdict can be drawn from, with the reason.
+
+    That is a layer of too few families of channels, of constant values, or of unreliable scores.
+    """
     keys = ["seed", "layer"] if "seed" in frame and frame["seed"].nunique() > 1 else ["layer"]
+    halves = [f"{s}{h}" for s in scores for h in HALVES[1:] if f"{s}{h}" in frame]
     kept, skipped = {}, {}
     for key, rows in frame.groupby(keys, sort=False):
         name = str(key[-1]) if len(keys) == 1 else f"{key[-1]} (seed {key[0]})"
-        known = rows.dropna(subset=list(columns))
-        if len(known) < LEAST_CHANNELS:
-            skipped[name] = f"{len(known)} usable channels, fewer than {LEAST_CHANNELS}"
-        elif known[columns[0]].nunique() < 2 or known[columns[1]].nunique() < 2:
-            skipped[name] = "constant damage or score"
+        known = rows.dropna(subset=[damage, *scores, *halves])
+        if known.empty or (known[[damage, *scores]].nunique() < 2).any():
+            skipped[name] = "no channel with all scores" if known.empty else "constant values"
+            continue
+        stratum = stratum_of(name, known, damage, scores[0], scores[1:])
+        reliability = dict(zip(scores, _reliabilities(stratum), strict=True))
+        poor = [f"{s} {r:.2f}" for s, r in reliability.items() if r < RELIABLE]
+        if not stratum.usable:
+            least = 2 * stratum.columns
+            skipped[name] = f"{stratum.families} families of channels, fewer than {least}"
+        elif poor:
+            skipped[name] = f"reliability below {RELIABLE}: {', '.join(poor)}"
         else:
             kept[name] = known
     if not kept:
         raise NoDataError(
-            f"frame must have a layer with at least {LEAST_CHANNELS} channels whose damage and "
-            f"scores are known; got {skipped or 'no rows'}. Lesion wider layers."
+            "frame must have a layer with enough channels whose damage and scores are known and "
+            f"reliable; got {skipped or 'no rows'}. Lesion wider layers, or measure more images."
         )
     return kept, skipped
 
 
-def _partial_table(
-    test: PartialTest, interval: tuple[float, float], strata: Sequence[Stratum]
-) -> pd.DataFrame:
-    channels = [len(stratum.outcome) for stratum in strata]
-    unknown = [np.nan] * len(strata)
-    return pd.DataFrame(
-        {
-            "layer": [*test.names, "pooled"],
-            "channels": [*channels, sum(channels)],
-            "partial": [*test.correlation, test.pooled],
-            "p": [*test.p_value, test.pooled_p],
-            "p_holm": [*test.p_holm, test.pooled_p],
-            "r2_gain": [*test.gain, test.pooled_gain],
-            "low": [*unknown, interval[0]],
-            "high": [*unknown, interval[1]],
-        }
-    )
+def _reliabilities(stratum: Stratum) -> list[float]:
+    """Of the tested score and the controls; NaN without halves."""
+    if len(stratum.readings) < len(HALVES):
+        return [np.nan] * stratum.readings.shape[1]
+    return [float(split_half(*halves)) for halves in stratum.readings[1:].swapaxes(0, 1)]
 
 
-def _depth(
-    layers: Mapping[str, pd.DataFrame], damage: str, tested: str, partial: pd.DataFrame
-) -> pd.DataFrame:
-    by_layer = partial.set_index("layer")
+def _beyond(strata: Sequence[Stratum], scores: Sequence[str]) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
+    for members in (*([stratum] for stratum in strata), list(strata)):
+        found = effect(members)
+        slope = {name: float(getattr(found, name)) for name in ("slope", "low", "high", "p")}
+        reliable = np.mean([_reliabilities(stratum) for stratum in members], axis=0)
+        rows.append(
+            {
+                "layer": members[0].name if len(rows) < len(strata) else "pooled",
+                "channels": sum(len(stratum.outcome) for stratum in members),
+                "families": sum(stratum.families for stratum in members),
+                **slope,
+                **{f"{name}_reliability": r for name, r in zip(scores, reliable, strict=True)},
+            }
+        )
+    table = pd.DataFrame(rows)
+    layers = table["layer"] != "pooled"
+    table["p_holm"] = table["p"]
+    table.loc[layers, "p_holm"] = holm(table.loc[layers, "p"].to_numpy())
+    return table
+
+
+def _control(strata: Sequence[Stratum], draws: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Permute the damages of a layer between its channels; how often is there a slope?"""
+    permuted = [
+        Stratum(
+            rng.permuted(np.tile(s.outcome, (draws, 1)), axis=1),
+            np.repeat(s.readings[:, :, None], draws, axis=2),
+            s.family,
+        )
+        for s in strata
+    ]
+    below = int((effect(permuted).p < 1 - LEVEL).sum())
+    share = share_of(below, draws)
+    return pd.DataFrame([{"permutations": draws, "below": below, **vars(share)}])
+
+
+def share_of(number: int, total: int) -> Estimate:
+    """Share with its exact 95 % interval (Clopper and Pearson 1934).
+
+    >>> f"{share_of(0, 100):.3f}"
+    '0.000 [0.000, 0.036]'
+    """
+    exact = stats.binomtest(number, total).proportion_ci(LEVEL)
+    return Estimate(number / total, float(exact.low), float(exact.high))
+
+
+def _depth(layers: Mapping[str, pd.DataFrame], damage: str, tested: str) -> pd.DataFrame:
     rows = []
     for position, (name, frame) in enumerate(layers.items()):
         values = frame[damage].to_numpy()
@@ -183,8 +228,6 @@ def _depth(
                 "mean_damage_se": float(values.std(ddof=1) / np.sqrt(len(values))),
                 "median_damage": float(np.median(values)),
                 f"mean_{tested}": float(frame[tested].mean()),
-                "partial": float(by_layer["partial"][name]),
-                "p_holm": float(by_layer["p_holm"][name]),
             }
         )
     return pd.DataFrame(rows)

@@ -7,13 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from empirical.analysis.statistics import (
-    bootstrap_pooled,
-    holm,
-    interval_of,
-    pooled_correlation,
-    stratum_of,
-)
+from empirical.analysis.statistics import Stratum, holm, interval_of, stratum_of
+from theory.shared.validation import Float
 
 
 def compare_predictors(
@@ -25,23 +20,24 @@ def compare_predictors(
 ) -> pd.DataFrame:
     """Rank scores by |pooled rank correlation| with damage, and compare each with the best.
 
-    All scores are resampled together, so the interval of a difference knows that they share
-    channels. `behind` is how far |correlation| falls short of the best score's.
+    Families of channels are resampled, for all scores together, so the interval of a difference
+    knows that they share channels. `behind` is how far |correlation| falls short of the best's.
     """
     observed, replicates = {}, {}
     state = rng.bit_generator.state
     for score in predictors:
         rng.bit_generator.state = state  # the same resamples for every score
-        known = {
-            name: rows
+        strata = [
+            stratum_of(name, rows, damage, score, ())
             for name, rows in layers.items()
             if rows[score].notna().all() and rows[score].nunique() > 1
-        }
-        if not known:
+        ]
+        if not strata:
             continue
-        strata = [stratum_of(name, rows, damage, score, ()) for name, rows in known.items()]
-        observed[score] = pooled_correlation(strata)
-        replicates[score] = bootstrap_pooled(strata, draws=draws, rng=rng)
+        once = [_correlation(s, np.ones((1, s.families))) for s in strata]
+        observed[score] = float(_pooled(once, strata)[0])
+        drawn = [_correlation(s, _resamples(s.families, draws, rng)) for s in strata]
+        replicates[score] = _pooled(drawn, strata)
     best = max(observed, key=lambda score: abs(observed[score]))
     rows = []
     for score, value in observed.items():
@@ -67,3 +63,27 @@ def compare_predictors(
     table["p_holm"] = 1.0
     table.loc[others, "p_holm"] = holm(table.loc[others, "p"].to_numpy())
     return table
+
+
+def _resamples(families: int, draws: int, rng: np.random.Generator) -> Float:
+    """(draws, families) how often each family is in a resample of as many."""
+    return rng.multinomial(families, np.ones(families) / families, draws).astype(float)
+
+
+def _correlation(stratum: Stratum, times: Float) -> Float:
+    """(draws,) correlation of score and outcome, each family counted as often as `times` says."""
+    x, y = stratum.readings[0, 0], stratum.outcome
+    weights = times[:, stratum.family] / times[:, stratum.family].sum(axis=1, keepdims=True)
+    mean_x, mean_y = weights @ x, weights @ y
+    squares = (weights @ (x * x) - mean_x**2) * (weights @ (y * y) - mean_y**2)
+    # a constant resample correlates with nothing
+    known = squares > 1e-12
+    shared = weights @ (x * y) - mean_x * mean_y
+    return np.where(known, shared / np.sqrt(np.where(known, squares, 1.0)), 0.0)
+
+
+def _pooled(correlations: Sequence[Float], strata: Sequence[Stratum]) -> Float:
+    """Mean of Fisher's z over layers, weighted by its precision, back on the scale of r."""
+    weights = np.array([len(s.outcome) - 3.0 for s in strata])
+    z = np.arctanh(np.clip(np.array(correlations), -1 + 1e-9, 1 - 1e-9))  # 1 has no finite z
+    return np.asarray(np.tanh(weights @ z / weights.sum()))

@@ -6,15 +6,17 @@ intervals are Student's over networks that differ in their training seed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from empirical.analysis.missing import NoDataError
-from empirical.analysis.seeds import mean_difference
+from empirical.analysis.seeds import LEAST, mean_difference
+from empirical.analysis.statistics import LEVEL, holm
 from empirical.pruning.criteria import REGISTRY
 from theory import spearman
 
@@ -30,14 +32,16 @@ FAMILY = (*OURS, "replaceability_at_once", "outgoing_power")
 COMPENSATED = ("compensate", "reconstruct")
 """The recoveries in which peers stand in for what went."""
 
+SETTING = ["network", "allocation", "recovery"]
 CELL = ["network", "seed", "allocation", "recovery", "criterion"]
 
 
 def areas(rows: pd.DataFrame, cell: Sequence[str] = CELL, *, share: str = "share") -> pd.DataFrame:
-    """Mean accuracy over the common support of shares, one row per network and arm.
+    """Mean accuracy over all shares, one row per network and arm.
 
-    By the trapezoid rule over the shares that all arms have in common, divided by their span, so
-    that an area is a mean accuracy; with one common share it is the accuracy there.
+    By the trapezoid rule over the shares that the network went through, divided by their span, so
+    that an area is a mean accuracy; with one share it is the accuracy there. An arm that lacks a
+    share has no row, and `missing_cells` names it: on fewer shares it would be another quantity.
 
     Parameters
     ----------
@@ -45,24 +49,57 @@ def areas(rows: pd.DataFrame, cell: Sequence[str] = CELL, *, share: str = "share
     cell : the columns that tell curves apart.
     share : the column of the shares.
     """
-    keys = list(cell)
-    pruned = rows[rows["criterion"] != "dense"].dropna(subset=["accuracy"])
-    means = pruned.groupby([*keys, share], as_index=False, sort=False)["accuracy"].mean()
-    shares = [set(group) for _, group in means.groupby(keys)[share]]
-    common = set.intersection(*shares) if shares else set()
-    if not common:
-        raise NoDataError(
-            "rows of the comparison have no share in common. Let the run finish, or select arms "
-            "that went through the same shares."
-        )
-    means = means[means[share].isin(common)]
     found = []
-    for key, group in means.groupby(keys, sort=False):
-        points = group.sort_values(share)
-        x, y = points[share].to_numpy(), points["accuracy"].to_numpy()
-        area = y[0] if len(x) == 1 else np.trapezoid(y, x) / (x[-1] - x[0])
-        found.append({**dict(zip(keys, key, strict=True)), "area": float(area)})
-    return pd.DataFrame(found)
+    for curves in _networks(_curves(rows, cell, share), cell):
+        x, y = curves.columns.to_numpy(dtype=float), curves.to_numpy()
+        area = y[:, 0] if len(x) == 1 else np.trapezoid(y, x, axis=1) / (x[-1] - x[0])
+        found.append(pd.Series(area, index=curves.index, name="area"))
+    return pd.concat(found).dropna().reset_index()
+
+
+def missing_cells(
+    rows: pd.DataFrame, cell: Sequence[str] = CELL, *, share: str = "share"
+) -> pd.DataFrame:
+    """Cells without an accuracy, a row each: the columns of `cell`, and the share.
+
+    A network ought to have all of its shares for all of its seeds in every arm that it has at all.
+    """
+    arms = pd.DataFrame(_curves(rows, cell, share).unstack("seed"))
+    found = []
+    for wide in _networks(arms, cell):
+        lost = wide.isna().stack([share, "seed"], future_stack=True)
+        found.append(lost.index[lost.to_numpy(dtype=bool)].to_frame(index=False))
+    return pd.concat(found, ignore_index=True)[[*cell, share]]
+
+
+def _networks(table: pd.DataFrame, cell: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """The rows of each network, with the columns that it has any value of."""
+    if "network" not in cell:
+        yield table.dropna(axis=1, how="all")
+        return
+    for _, rows in table.groupby("network", sort=False):
+        yield rows.dropna(axis=1, how="all")
+
+
+def _curves(rows: pd.DataFrame, cell: Sequence[str], share: str) -> pd.DataFrame:
+    """Accuracy by arm (rows) and share (columns); draws of a random criterion averaged.
+
+    A draw that is missing makes its share missing.
+    """
+    pruned = rows[rows["criterion"] != "dense"]
+    if pruned["accuracy"].isna().all():
+        raise NoDataError(
+            "rows of the comparison have no accuracy of a pruned network. Let the run finish."
+        )
+    names = [*cell, share]
+    return pd.DataFrame(_means(pruned, names).unstack(share)).sort_index(axis=1)
+
+
+def _means(rows: pd.DataFrame, names: Sequence[str], value: str = "accuracy") -> pd.Series:
+    """Mean of `value` per combination of `names`, in order of appearance; of NaN it is NaN."""
+    grouped = rows.groupby(list(names), sort=False)[value]
+    means: pd.Series = grouped.sum() / grouped.size()
+    return means.where(grouped.count() == grouped.size())
 
 
 def against_reference(table: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -122,21 +159,62 @@ def best_arm(
 def axis_against_axis(
     table: pd.DataFrame, axes: Mapping[str, Sequence[str]] = AXES
 ) -> pd.DataFrame:
-    """Mean area of the local axis' criteria minus that of the target axis', per setting.
+    """Mean area of the local axis' criteria minus that of the target axis', per setting (C5).
 
-    A row per architecture, allocation and recovery, with the interval over seeds (claim C5).
+    A row per architecture, allocation and recovery, with the interval over seeds, p, and Holm's p
+    over all settings. A seed that lacks a criterion which others have is left out.
+    """
+    wide = _by_axis(table, axes)
+    rows = []
+    for key, group in wide.groupby(SETTING):
+        means = {"local": group["local"].mean(), "target": group["target"].mean()}
+        compared = mean_difference(group["local"] - group["target"])
+        rows.append(dict(zip(SETTING, key, strict=True)) | means | compared)
+    found = pd.DataFrame(rows)
+    return found.assign(p_holm=holm(found["p"].to_numpy())) if rows else found
+
+
+def axis_verdicts(table: pd.DataFrame, axes: Mapping[str, Sequence[str]] = AXES) -> pd.DataFrame:
+    """Local minus target axis, one row per architecture and one over all ("all").
+
+    A trained network counts once, by its mean over settings: settings share networks. Over all, the
+    mean of the architectures with the spread of seeds within each (Welch and Satterthwaite): a
+    statement about these architectures.
+    """
+    wide = _by_axis(table, axes)
+    difference = (wide["local"] - wide["target"]).unstack(SETTING[1:])
+    each = {
+        name: values.dropna(axis=1, how="all").dropna().mean(axis=1)
+        for name, values in difference.groupby("network")
+    }
+    rows = [
+        {"network": network, **mean_difference(values.to_numpy())}
+        for network, values in each.items()
+    ]
+    if len(each) > 1:
+        enough = all(len(values) >= LEAST for values in each.values())
+        mean = float(np.mean([values.mean() for values in each.values()]))
+        parts = np.array([np.var(v, ddof=1) / len(v) if enough else np.nan for v in each.values()])
+        freedom = np.array([len(values) - 1 for values in each.values()])
+        df = parts.sum() ** 2 / (parts**2 / freedom).sum() if parts.sum() > 0 else freedom.sum()
+        half = stats.t.ppf((1 + LEVEL) / 2, df) * np.sqrt(parts.sum()) / len(each)
+        ends = {"difference": mean, "low": mean - half, "high": mean + half}
+        rows.append({"network": "all", **ends, "seeds": sum(map(len, each.values()))})
+    return pd.DataFrame(rows, columns=["network", "difference", "low", "high", "seeds"])
+
+
+def _by_axis(table: pd.DataFrame, axes: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Mean area per setting and seed (rows) of either axis (columns); only where both are whole.
+
+    A setting counts as whole with the criteria that any seed of it has.
     """
     named = {name: axis for axis, names in axes.items() for name in names}
     chosen = table.assign(axis=table["criterion"].map(named)).dropna(subset=["axis"])
-    keys = ["network", "allocation", "recovery", "seed"]
-    wide = chosen.groupby([*keys, "axis"])["area"].mean().unstack("axis")
-    wide = wide.reindex(columns=["local", "target"]).dropna()  # seeds that have both
-    rows = []
-    for key, group in wide.groupby(keys[:3]):
-        means = {"local": group["local"].mean(), "target": group["target"].mean()}
-        compared = mean_difference(group["local"] - group["target"])
-        rows.append(dict(zip(keys[:3], key, strict=True)) | means | compared)
-    return pd.DataFrame(rows)
+    names = [*SETTING, "axis", "criterion"]
+    by_seed = pd.DataFrame(chosen.set_index([*names, "seed"])["area"].unstack("seed"))
+    every = by_seed.reset_index().melt(names, value_name="area")
+    wide = pd.DataFrame(_means(every, [*SETTING, "seed", "axis"], "area").unstack("axis"))
+    return wide.reindex(columns=pd.Index(["local", "target"])).dropna()
 
 
 def rank_stability(table: pd.DataFrame) -> pd.DataFrame:

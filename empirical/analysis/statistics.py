@@ -1,8 +1,12 @@
-"""Rank statistics within layers, pooled over layers: partial correlation, permutation, bootstrap.
+"""What a score says of an outcome beyond controls that are measured with error.
 
-Layers differ in scale and in number of channels, so every comparison is among the channels of one
-layer, on ranks, and layers are pooled by weight n - q - 3, the precision of Fisher's z with q
-controls.
+Everything is among the channels of one layer, on normal scores of ranks; layers are added up. In
+each layer the outcome is a quadratic in the controls, products included, plus a slope times the
+tested score. Three things that pose as a slope are met: a curved or joint effect of the controls
+by the quadratic; errors of measurement, which leave confounding behind, by instruments (the scores
+from one half of the images for those of the other, whose errors are independent; Hausman, Newey,
+Ichimura and Powell 1991); families of near-copies by adding up the residuals' products within a
+family first (Liang and Zeger 1986).
 """
 
 from __future__ import annotations
@@ -12,210 +16,236 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import ndtri
 
+from theory.shared.findings import Estimate
 from theory.shared.validation import Float
 
 LEVEL = 0.95
 
-LEAST_CHANNELS = 8
-"""A layer with fewer has too few residual degrees of freedom to say anything by itself."""
+NEGLIGIBLE = 0.02
+"""Slopes up to this count as none. Ranks among few channels are themselves a noisy reading of a
+score, which leaves as much of a strong confounding in layers of 16 to 128 channels."""
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """Ranks of one layer's channels.
+    """One layer: normal scores of n channels. Leading axes hold data sets that are alike.
 
     Parameters
     ----------
+    outcome : (..., n) of the damage.
+    readings : (k, 1 + q, ..., n) of the tested score and the q controls: from all images, and where
+        k = 3 from each half of them.
+    family : (n,) number of each channel's family, from 0. A layer of one family counts as one.
     name : of the layer.
-    outcome : (n,) ranks of the damage.
-    tested : (n,) ranks of the score in question.
-    controls : (n, q) ranks of the scores held fixed.
     """
 
-    name: str
     outcome: Float
-    tested: Float
-    controls: Float
+    readings: Float
+    family: NDArray[np.intp]
+    name: str = ""
 
     @property
-    def weight(self) -> float:
-        """n - q - 3, the inverse variance of Fisher's z."""
-        return float(len(self.outcome) - self.controls.shape[1] - 3)
+    def columns(self) -> int:
+        """Columns of the quadratic in the controls."""
+        q: int = self.readings.shape[1] - 1
+        return 1 + q + q * (q + 1) // 2
 
     @property
-    def basis(self) -> Float:
-        """(n, r) orthonormal basis of the constant and the controls."""
-        columns = np.column_stack([np.ones(len(self.outcome)), self.controls])
-        left, values, _ = np.linalg.svd(columns, full_matrices=False)
-        return left[:, values > 1e-10 * values[0]]
+    def families(self) -> int:
+        """How many families the channels form."""
+        return int(self.family.max()) + 1
 
-    def residuals(self) -> tuple[Float, Float]:
-        """Return what the controls leave of the outcome and of the tested score."""
-        basis = self.basis
-        outcome = self.outcome - basis @ (basis.T @ self.outcome)
-        return outcome, self.tested - basis @ (basis.T @ self.tested)
+    @property
+    def usable(self) -> bool:
+        """Whether it has two families for each column: fewer leave too little to judge errors."""
+        return self._independent >= 2 * self.columns
+
+    @property
+    def inflation(self) -> float:
+        """What makes up for residuals being smaller than errors, by leverage."""
+        return self._independent / (self._independent - self.columns)
+
+    @property
+    def _independent(self) -> int:
+        return self.families if self.families > 1 else len(self.family)
 
 
 @dataclass(frozen=True)
-class PartialTest:
-    """Partial rank correlation per layer and pooled, with permutation p-values.
+class Effect:
+    """A slope in standard deviations of ranks' normal scores, with its 95 % interval.
 
     Parameters
     ----------
-    names, correlation, p_value : per layer; two-sided p.
-    p_holm : per layer, Holm's adjustment over layers.
-    gain : per layer, R² of the regression with the tested score minus R² without it.
-    pooled, pooled_p : over layers.
-    pooled_gain : explained share of the summed within-layer variance of ranks that the tested
-        score adds.
+    slope, low, high : the interval holds all slopes that are not rejected (Fieller 1954), and
+        `NEGLIGIBLE` on either side; NaN where no slope is.
+    p : two-sided, of a slope within `NEGLIGIBLE`.
     """
 
-    names: list[str]
-    correlation: Float
-    p_value: Float
-    p_holm: Float
-    gain: Float
-    pooled: float
-    pooled_p: float
-    pooled_gain: float
+    slope: Float
+    low: Float
+    high: Float
+    p: Float
+
+    @property
+    def estimate(self) -> Estimate:
+        """Slope with interval."""
+        return Estimate(float(self.slope), float(self.low), float(self.high))
 
 
-def partial_test(
-    strata: Sequence[Stratum], *, permutations: int, rng: np.random.Generator
-) -> PartialTest:
-    """Test the tested score beyond the controls by permuting residuals (Freedman and Lane 1983).
+def effect(strata: Sequence[Stratum]) -> Effect:
+    """Slope of the outcome on the tested score beyond the controls, layers added up.
 
-    Under the null the outcome is its regression on the controls plus exchangeable residuals;
-    these are permuted within layers, and regressed on the controls again. The pooled statistic
-    uses the same permutations, so no independence of layers is assumed.
+    Where there are halves, once as measured and once with each half as the other's instrument: the
+    slope is the latter's, the p-value the larger, the interval what either leaves possible.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> control, score = rng.standard_normal((2, 60))
-    >>> layer = Stratum("conv", control + score, score, control[:, None])
-    >>> result = partial_test([layer], permutations=200, rng=rng)
-    >>> round(result.pooled, 3), round(result.pooled_p, 3)
-    (1.0, 0.005)
+    >>> control, score, noise = normal_scores(rng.standard_normal((3, 60)))
+    >>> layer = Stratum(control + score + 0.1 * noise, np.stack([[score, control]]), np.arange(60))
+    >>> round(float(effect([layer]).slope), 1)
+    1.0
     """
-    observed, drawn, gains, variances = [], [], [], []
-    for stratum in strata:
-        outcome, tested = stratum.residuals()
-        basis = stratum.basis
-        shuffled = rng.permuted(np.tile(outcome, (permutations, 1)), axis=1)
-        shuffled -= (shuffled @ basis) @ basis.T
-        correlation = _cosine(outcome[None], tested)[0]
-        observed.append(correlation)
-        drawn.append(_cosine(shuffled, tested))
-        variance = float(((stratum.outcome - stratum.outcome.mean()) ** 2).sum())
-        gains.append(correlation**2 * float((outcome**2).sum()))
-        variances.append(variance)
-    correlations, null = np.array(observed), np.array(drawn)
-    weights = np.array([stratum.weight for stratum in strata])
-    pooled, pooled_null = _pool(correlations, weights), _pool(null, weights)
-    p_values = permutation_p(correlations, null)
-    return PartialTest(
-        names=[stratum.name for stratum in strata],
-        correlation=correlations,
-        p_value=p_values,
-        p_holm=holm(p_values),
-        gain=np.array(gains) / np.array(variances),
-        pooled=float(pooled),
-        pooled_p=float(permutation_p(pooled, pooled_null)),
-        pooled_gain=float(np.sum(gains) / np.sum(variances)),
+    halves = all(len(stratum.readings) == 3 for stratum in strata)
+    found = [_effect(strata, (0, 0))] + ([_effect(strata, (1, 2))] if halves else [])
+    return Effect(
+        found[-1].slope,
+        np.minimum(found[0].low, found[-1].low),
+        np.maximum(found[0].high, found[-1].high),
+        np.maximum(found[0].p, found[-1].p),
     )
 
 
-def bootstrap_pooled(
-    strata: Sequence[Stratum], *, draws: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Return (draws,) pooled partial correlations with the channels of each layer resampled."""
-    replicates = []
-    for stratum in strata:
-        data = np.column_stack([stratum.outcome, stratum.tested, stratum.controls])
-        n, p = data.shape
-        index = rng.integers(n, size=(draws, n))
-        replicates.append(_partial_from_samples(data[index].reshape(draws, n, p)))
-    weights = np.array([stratum.weight for stratum in strata])
-    return np.asarray(_pool(np.array(replicates), weights))
+def _effect(strata: Sequence[Stratum], readings: tuple[int, int]) -> Effect:
+    parts = [_products(stratum, *readings) for stratum in strata]
+    inflation = [np.full(s.families, s.inflation) for s in strata]
+    single = all(s.families == 1 for s in strata)
+    freedom = len(strata) - 1 if single else sum(s.families - s.columns for s in strata)
+    with_outcome, with_tested = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
+    return _ratio(with_outcome, with_tested, np.concatenate(inflation), freedom, NEGLIGIBLE)
 
 
-def _partial_from_samples(samples: Float) -> Float:
-    """(draws,) partial correlation of columns 0 and 1 given the rest, of (draws, n, p) samples."""
-    centred = samples - samples.mean(axis=1, keepdims=True)
-    scatter = np.einsum("dni,dnj->dij", centred, centred)
-    deviation = np.sqrt(np.einsum("dii->di", scatter))
-    deviation[deviation == 0] = np.inf  # a constant resample correlates with nothing
-    correlation = scatter / deviation[:, :, None] / deviation[:, None, :]
-    # Resamples repeat channels and may make controls collinear: 1e-9 keeps the inverse finite.
-    inverse = np.linalg.inv(correlation + 1e-9 * np.eye(correlation.shape[1]))
-    result: Float = -inverse[:, 0, 1] / np.sqrt(inverse[:, 0, 0] * inverse[:, 1, 1])
-    return result
+def _ratio(
+    above: Float, below: Float, inflation: Float, freedom: int, margin: float = 0.0
+) -> Effect:
+    """Ratio of two sums over families (..., m), by Fieller's interval, widened by a margin."""
+    n, d = above.sum(axis=-1), below.sum(axis=-1)
+    a, b = ((x - x.mean(axis=-1, keepdims=True)) * inflation for x in (above, below))
+    scale = above.shape[-1] / (above.shape[-1] - 1)
+    aa, ab, bb = (scale * (x * y).sum(axis=-1) for x, y in ((a, a), (a, b), (b, b)))
+    quantile = stats.t.ppf((1 + LEVEL) / 2, freedom) ** 2
+    square, middle, last = d * d - quantile * bb, n * d - quantile * ab, n * n - quantile * aa
+    with np.errstate(invalid="ignore", divide="ignore"):
+        root = np.sqrt(np.where(square > 0, middle**2 - square * last, np.nan))
+        edge = np.copysign(margin, n / d)
+        t = np.abs(n - edge * d) / np.sqrt(aa - 2 * edge * ab + edge**2 * bb)
+        p = np.where(np.abs(n / d) > margin, 2 * stats.t.sf(t, freedom), 1.0)
+        low, high = (middle - root) / square - margin, (middle + root) / square + margin
+        return Effect(n / d, low, high, p)
 
 
-def pooled_correlation(strata: Sequence[Stratum]) -> float:
-    """Rank correlation of the tested score with the outcome, no controls held fixed."""
-    found = [np.corrcoef(stratum.outcome, stratum.tested)[0, 1] for stratum in strata]
-    return float(_pool(np.array(found), np.array([stratum.weight for stratum in strata])))
+def _products(stratum: Stratum, one: int, other: int) -> tuple[Float, Float]:
+    """(..., families) sums of the tested score's residual times the outcome's, and times its own.
 
-
-def _pool(correlations: Float, weights: Float) -> Float:
-    """Weighted mean of Fisher's z over layers, back on the scale of correlations."""
-    z = np.arctanh(np.clip(correlations, -1 + 1e-9, 1 - 1e-9))  # 1 has no finite z
-    result: Float = np.tanh(weights @ z / weights.sum())
-    return result
-
-
-def _cosine(rows: Float, vector: Float) -> Float:
-    norms = np.sqrt((rows**2).sum(axis=1) * (vector @ vector))
-    result: Float = np.divide(rows @ vector, norms, out=np.zeros(len(rows)), where=norms > 1e-12)
-    return result
-
-
-def permutation_p(observed: ArrayLike, null: Float, *, tolerance: float = 1e-12) -> Float:
-    """Two-sided p-values (...) of `observed` (...) among `null` (..., permutations).
-
-    The observed arrangement is one of those that could have been drawn, hence the + 1; `tolerance`
-    counts draws that equal the observed value but for rounding.
-
-    >>> float(permutation_p(-2.0, np.array([1.0, 2.0, -3.0])))
-    0.75
+    With z the tested score of one half less its fit, by the controls of that half, that leaves
+    nothing along the controls of the other: neither the controls' coefficients nor their errors of
+    measurement move the mean of z times the outcome. Both directions are averaged.
     """
-    size = np.abs(np.asarray(observed, dtype=np.float64))[..., None]
-    result: Float = (1 + (np.abs(null) >= size - tolerance).sum(axis=-1)) / (1 + null.shape[-1])
+    tested = stratum.readings[:, 0]
+    controls = {half: _quadratic(stratum.readings[half, 1:]) for half in {one, other}}
+    outcome = own = np.zeros(())
+    for x, z in ((one, other), (other, one)):
+        against = controls[z].swapaxes(-1, -2) @ controls[x]
+        residual = _residual(tested[z], controls[z], controls[x], against.swapaxes(-1, -2))
+        outcome = outcome + residual * _residual(stratum.outcome, controls[x], controls[z], against)
+        own = own + residual * _residual(tested[x], controls[x], controls[z], against)
+    member = np.eye(stratum.families)[stratum.family]
+    return outcome @ member / 2, own @ member / 2
+
+
+def _residual(values: Float, columns: Float, instruments: Float, against: Float) -> Float:
+    """(..., n) values less columns @ c with instrumentsᵀ (values - columns @ c) = 0."""
+    wanted = instruments.swapaxes(-1, -2) @ values[..., None]
+    # 1e-9 of n keeps copies of a control, or one that is constant, solvable
+    ridge = 1e-9 * values.shape[-1] * np.eye(columns.shape[-1])
+    result: Float = values - (columns @ np.linalg.solve(against + ridge, wanted))[..., 0]
     return result
+
+
+def _quadratic(controls: Float) -> Float:
+    """(..., n, columns) constant, controls, and products of two."""
+    q = len(controls)
+    products = [controls[i] * controls[j] for i in range(q) for j in range(i, q)]
+    shape = controls.shape[1:]
+    return np.stack([np.ones(shape), *controls, *products], axis=-1)
+
+
+def mean_over_families(values: Float, family: NDArray[np.intp]) -> tuple[Estimate, float]:
+    """Mean of (n,) values with its 95 % interval, and p of no mean; families are independent.
+
+    NaN where there are fewer than three families.
+    """
+    families = int(family.max()) + 1
+    if families < 3:
+        return Estimate(float(values.mean()), np.nan, np.nan), np.nan
+    sums = np.asarray(np.bincount(family, values), dtype=float)
+    sizes = np.asarray(np.bincount(family), dtype=float)
+    found = _ratio(sums, sizes, np.ones(families), families - 1)
+    return found.estimate, float(found.p)
 
 
 def holm(p_values: Float) -> Float:
-    """Holm's step-down adjustment: the familywise error over layers, whatever their dependence.
+    """Holm's step-down adjustment: the familywise error, whatever the dependence; NaN stays NaN.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
     [0.03, 0.06, 0.06]
     """
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
+    order = np.argsort(p_values, kind="stable")  # NaN last
+    known = int(np.isfinite(p_values).sum())
+    factors = np.maximum(np.arange(known, known - len(p_values), -1), 1)
     adjusted = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
     result = np.empty_like(adjusted)
     result[order] = adjusted
     return result
 
 
-def ranks(values: Float) -> Float:
-    """Mid-ranks scaled to (0, 1)."""
-    result: Float = (rankdata(values) - 0.5) / len(values)
-    return result
+def normal_scores(values: Float) -> Float:
+    """Normal quantiles of the mid-ranks along the last axis.
+
+    >>> normal_scores(np.array([5.0, 1.0, 9.0])).round(3).tolist()
+    [0.0, -0.967, 0.967]
+    """
+    ranks = stats.rankdata(values, axis=-1)
+    return np.asarray(ndtri((ranks - 0.5) / values.shape[-1]))
+
+
+HALVES = ("", "_half0", "_half1")
+"""Endings of a score's columns: from all images, and from each half of them."""
 
 
 def stratum_of(
-    name: str, rows: pd.DataFrame, damage: str, tested: str, controls: Sequence[str]
+    name: str, rows: pd.DataFrame, outcome: str, tested: str, controls: Sequence[str]
 ) -> Stratum:
-    """Return the ranks of one layer's rows."""
-    columns = [ranks(rows[control].to_numpy()) for control in controls]
-    fixed = np.column_stack(columns) if columns else np.empty((len(rows), 0))
-    return Stratum(name, ranks(rows[damage].to_numpy()), ranks(rows[tested].to_numpy()), fixed)
+    """Return the normal scores of one layer's rows, with halves and families where it has them."""
+    scores = [tested, *controls]
+    every = all(f"{score}{half}" in rows for score in scores for half in HALVES)
+    readings = np.stack(
+        [
+            [normal_scores(rows[score + half].to_numpy(dtype=float)) for score in scores]
+            for half in (HALVES if every else HALVES[:1])
+        ]
+    )
+    family = rows["family"] if "family" in rows else pd.Series(range(len(rows)))
+    return Stratum(
+        normal_scores(rows[outcome].to_numpy(dtype=float)),
+        readings,
+        np.asarray(pd.factorize(family)[0]),
+        name,
+    )
 
 
 def interval_of(replicates: Float) -> tuple[float, float]:

@@ -46,7 +46,7 @@ class LesionOptions:
     layer: Annotated[
         list[str] | None, typer.Option(help="Lesion this layer only; may be repeated.")
     ] = None
-    permutations: Annotated[int, typer.Option(min=99, help="For p-values.")] = 2000
+    permutations: Annotated[int, typer.Option(min=99, help="Of the control.")] = 200
     memory: Annotated[float, typer.Option(min=0, help="GiB that activations may take.")] = 2.0
 
     @property
@@ -127,9 +127,8 @@ class LesionExperiment:
 
     def sections(self) -> tuple[list[Section], float]:
         """Return the report's chapters, and the accuracy of the intact network."""
-        import numpy as np
-
         from empirical.analysis.lesions import analyze_lesions
+        from empirical.analysis.reliability import channel_scores
         from empirical.lesions.foretold import agreement
         from empirical.lesions.lesioning import lesion
         from empirical.report.damage import damage_section
@@ -145,19 +144,14 @@ class LesionExperiment:
             kinds=self.options.kinds,
             **self._how("lesions"),
         )
-        every = self.table.to_frame()
-        scores = every.drop(columns=[name for name in map(str, every) if name.endswith("_se")])
+        scores = channel_scores(self.table)
         frame = damages.to_frame().merge(scores, on=["layer", "channel"])
         write_table(self.out / "lesions.csv", frame)
         replaced, pairs = self._replaced(), self._pairs()
-        control = damages.shuffled(np.random.default_rng(seed)).to_frame()
 
         def explained() -> Section:
-            found, shuffled = (
-                analyze_lesions(rows, permutations=permutations, seed=seed)
-                for rows in (frame, control.merge(scores, on=["layer", "channel"]))
-            )
-            return lesion_analysis_section(found, pairs, shuffled)
+            found = analyze_lesions(frame, permutations=permutations, seed=seed)
+            return lesion_analysis_section(found, pairs)
 
         law = agreement(replaced or damages, self.table.foretold, seed=seed)
         chapters = [
@@ -196,8 +190,7 @@ class LesionExperiment:
             pairs=self.options.pairs,
             **{**self._how("pairs"), "layers": names},
         )
-        seed = self.opened.source.seed
-        return analyze_pairs(lesioned, permutations=self.options.permutations, seed=seed)
+        return analyze_pairs(lesioned)
 
     def _subject(self) -> tuple[nn.Module, ImageLoader]:
         return self.opened.network, self.opened.loader(self.held_out)

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from theory.shared.validation import instance
-
 Float = NDArray[np.float64]
 
 DAMAGES = ("loss_increase", "accuracy_drop", "margin_drop", "divergence")
@@ -90,18 +88,3 @@ class LesionTable:
             if isinstance(getattr(self, field.name), np.ndarray):
                 chosen[field.name] = getattr(self, field.name)[index]
         return replace(self, **chosen)
-
-    def shuffled(self, rng: np.random.Generator) -> Self:
-        """Return the table with damages permuted between the channels of a layer, per image.
-
-        Each image keeps its damages and loses which channel caused which. An analysis that still
-        finds an effect on such a table finds it in its own making.
-        """
-        instance("rng", rng, np.random.Generator, "Pass np.random.default_rng(seed).")
-        damage = {name: values.copy() for name, values in self.damage.items()}
-        for layer, kind in sorted(set(zip(self.layer, self.kind, strict=True))):
-            rows = np.flatnonzero((self.layer == layer) & (self.kind == kind))
-            order = rng.permuted(np.tile(rows, (self.n_images, 1)), axis=1).T
-            for values in damage.values():
-                values[rows] = np.take_along_axis(values, order, axis=0)
-        return replace(self, damage=damage)

@@ -57,6 +57,7 @@ def tabulate(
         )
         axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
         replicates: dict[str, dict[str, Float]] = {}
+        halves: dict[str, dict[str, Float]] = {}
         if settings["standard_errors"]:
             # all layers are submitted before any is awaited: small layers fill the gaps
             pending = {
@@ -65,6 +66,10 @@ def tabulate(
             }
             replicates = {
                 name: _stacked([task.result() for task in tasks]) for name, tasks in pending.items()
+            }
+            found = pool.map(evaluate.in_halves, groups, groups.values())
+            halves = {
+                name: _stacked(both) for name, both in zip(groups, found, strict=True) if both
             }
     return AxisTable(
         axes,
@@ -75,6 +80,7 @@ def tabulate(
         dict(settings),
         dict(squared_norms),
         skipped=dict(skipped),
+        halves=halves,
     )
 
 
@@ -107,11 +113,11 @@ class _Evaluation:
         total = groups.total()
         if not self._grouped or len(groups) < 2 or total.n is None or not _has_variance(total):
             return None
-        self._positions[layer] = total.n / self._images
+        self._positions.setdefault(layer, total.n / self._images)  # of all, not of a half
         return estimate_peers(list(groups), samples_per_image=self._positions[layer])
 
     def __call__(
-        self, layer: str, moments: Moments, peers: PeerEstimates | None = None
+        self, layer: str, moments: Moments, peers: PeerEstimates | None = None, **changed: Any
     ) -> ChannelAxes:
         known = peers or self.peers.get(layer)
         try:
@@ -120,10 +126,20 @@ class _Evaluation:
                 weights=self._weights.get(layer),
                 groups=known,
                 samples_per_image=self._positions.get(layer, 1.0),
-                **self._options,
+                **{**self._options, **changed},
             )
         except ValueError as error:
             raise ValueError(f"layer {layer!r}: {error}") from error
+
+    def in_halves(self, layer: str, groups: Groups) -> list[ChannelAxes]:
+        """Quantities of the even and of the odd groups; empty where a half has no two groups.
+
+        The hull is left out: it takes longest, and nothing is asked of its halves.
+        """
+        parts = [groups[0::2], groups[1::2]]
+        if len(groups) < 4 or not all(_has_variance(part.total()) for part in parts):
+            return []
+        return [self(layer, part.total(), self.of_peers(layer, part), hull=False) for part in parts]
 
     def without(self, layer: str, groups: Groups, index: int) -> ChannelAxes:
         """Quantities of all samples that are not in one group."""

@@ -47,6 +47,8 @@ class AxisTable:
     damage : layer name -> foretold damages of its channels; empty if not asked for
     image_digests : 16 bytes per image that was measured, so that lesions can refuse to evaluate on
         an image that they were calibrated on
+    halves : layer name -> quantity -> (2, C) values from the even and from the odd groups of
+        images, whose errors are independent; empty without standard errors
     """
 
     axes: Mapping[str, ChannelAxes]
@@ -60,6 +62,7 @@ class AxisTable:
     skipped: Mapping[str, str] = field(default_factory=dict)
     image_digests: frozenset[bytes] = frozenset()
     damage: Mapping[str, LayerDamage] = field(default_factory=dict)
+    halves: Mapping[str, Mapping[str, Float]] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[str]:
@@ -160,6 +163,7 @@ class AxisTable:
             "replicates": self.replicates.get(name, {}),
             "null": self.null.get(name, {}),
             "damage": self.damage[name].arrays() if name in self.damage else {},
+            "halves": self.halves.get(name, {}),
         }
         for kind, values in named.items():
             arrays |= {f"{folder}/{kind}/{quantity}": array for quantity, array in values.items()}
@@ -262,6 +266,7 @@ def _unpack(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> AxisTabl
             for layer, folder in folder_of.items()
             if f"{folder}/damage" in folders
         },
+        named("halves", QUANTITIES),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from empirical.analysis.seeds import over_seeds
+from empirical.analysis.seeds import SHARE, over_seeds
 from empirical.report.page import Section
 from theory.shared.findings import Finding
 from theory.shared.style import label, mark, sheet, styled
@@ -25,12 +25,12 @@ def gradients_section(cosines: pd.DataFrame) -> Section:
     """
     keys = ["layer", "step"]
     chance = cosines.drop_duplicates(keys)[[*keys, "random_directions"]]
-    means = over_seeds(cosines, keys, "mean_absolute_cosine").merge(chance, on=keys)
+    means = over_seeds(cosines, keys, "mean_absolute_cosine", SHARE).merge(chance, on=keys)
     return Section(
         title="Do the axes pull a channel's weights in different directions?",
         note="Cosine between the gradients of input capture and of task information with respect "
         "to each channel's weights, from the covariance of its input patches; mean of absolute "
-        "values over the channels of a layer. Intervals are 95 % t-intervals over seeds.",
+        "values over the channels of a layer. Intervals are 95 % over seeds, of three at least.",
         findings=_findings(cosines, means),
         figures={
             "gradient_cosines": (

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from empirical.analysis.damage import SCORES, damage_correlations, pooled_recovery
-from empirical.analysis.seeds import over_seeds, t_interval
+from empirical.analysis.seeds import CORRELATION, over_networks, over_seeds
 from empirical.report.page import Section
 from empirical.report.panels import layer_legend, points_by_layer
-from empirical.report.wording import bounded, quantity_label, verdict, with_interval, words
-from theory.shared.findings import Finding
+from empirical.report.wording import estimate_of, quantity_label, words
+from theory.shared.findings import Finding, verdict
 from theory.shared.style import label, sheet, styled
 
 
@@ -26,7 +26,7 @@ def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
         mean_lesion, the damage of the channel's mean lesion.
     """
     correlations = damage_correlations(lesions)
-    summary = over_seeds(correlations, ["kind", "score"], "spearman")
+    summary = over_seeds(correlations, ["kind", "score"], "spearman", CORRELATION)
     pooled = pooled_recovery(recovered)
     return Section(
         title="What does losing a channel cost, and can its peers replace it?",
@@ -65,13 +65,12 @@ def _correlation_findings(summary: pd.DataFrame) -> list[Finding]:
         by_score = group.set_index("score")
         best = str(by_score["spearman"].idxmax())
         names = [str(name) for name in by_score.index]
-        listed = "; ".join(f"{words(name)} {with_interval(name, '+.2f')}" for name in names)
-        columns = (("", "spearman"), ("_low", "low"), ("_high", "high"))
-        values = {name + end: by_score[column][name] for end, column in columns for name in names}
+        listed = "; ".join(f"{words(name)} {{{name}:+.2f}}" for name in names)
+        values = {name: estimate_of(by_score.loc[name], "spearman") for name in names}
         outcome = (
             f"{words(best)} ranks damage best, its interval above the rest"
             if by_score["low"][best] > by_score["high"].drop(best).max()
-            else "the intervals overlap, so no score ranks damage clearly best"
+            else "no score is shown to rank damage best"
         )
         text = f"Damage of the {kind} lesion, rank correlation: {listed}: {outcome}."
         findings.append(Finding(text, values))
@@ -82,26 +81,17 @@ def _recovery_findings(pooled: pd.DataFrame) -> list[Finding]:
     by_seed = pooled.groupby(["peers", "seed"], sort=False)[["mean_lesion", "replaced"]].sum()
     shares = (1 - by_seed["replaced"] / by_seed["mean_lesion"]).unstack("peers")
     kinds = list(dict.fromkeys(pooled["peers"]))
-    values: dict[str, float] = {}
-    for kind in kinds:
-        values |= bounded(kind, float(shares[kind].mean()), t_interval(shares[kind]))
-    listed = "; ".join(f"{kind} {with_interval(kind, '.0%')}" for kind in kinds)
+    values = {kind: over_networks(shares[kind]) for kind in kinds}
+    listed = "; ".join(f"{kind} {{{kind}:.0%}}" for kind in kinds)
     text = f"Share of the mean lesions' damage that peers win back, by peer set: {listed}."
     findings = [Finding(text, values)]
     if {"hull", "random"} <= set(kinds):
-        gain = shares["hull"] - shares["random"]
-        interval = t_interval(gain)
-        outcome = verdict(
-            interval,
-            "chosen peers beat random ones",
-            "random peers beat chosen ones",
-            "chosen peers do not beat random ones beyond the spread of seeds",
-        )
+        gain = over_networks(shares["hull"] - shares["random"])
         findings.append(
             Finding(
-                "The compact hull against random peer sets of equal size: "
-                f"{with_interval('gain', '+.1%')} of the damage: {outcome}.",
-                bounded("gain", float(gain.mean()), interval),
+                "That the compact hull beats random peer sets of equal size {word}: {gain:+.1%} of "
+                "the damage.",
+                {"word": verdict(gain), "gain": gain},
             )
         )
     everyone = pooled[pooled["peers"] == "all"].groupby("seed")[["recovered", "predicted"]].mean()
@@ -110,11 +100,11 @@ def _recovery_findings(pooled: pd.DataFrame) -> list[Finding]:
         Finding(
             "All peers explain {predicted:.0%} of the variance of what is lost (weighted by "
             "damage, mean of layers) and win back {recovered:.0%}: recovered minus predicted is "
-            f"{with_interval('gap', '+.1%')}.",
+            "{gap:+.1%}.",
             {
                 "predicted": float(everyone["predicted"].mean()),
                 "recovered": float(everyone["recovered"].mean()),
-                **bounded("gap", float(gap.mean()), t_interval(gap)),
+                "gap": over_networks(gap),
             },
         )
     )

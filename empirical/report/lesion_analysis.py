@@ -11,32 +11,27 @@ from empirical.analysis.pairs import PairAnalysis
 from empirical.report.page import Section
 from empirical.report.pairs import pair_findings, pair_interactions
 from empirical.report.panels import layer_ticks
-from empirical.report.wording import unit, values_of, words
-from theory.shared.findings import Finding
+from empirical.report.wording import estimate_of, unit, words
+from theory.shared.findings import Finding, verdict
 from theory.shared.style import label, sheet, styled
 
 TITLE = "Does peer support explain lesion damage beyond the other axes?"
 
 
-def lesion_analysis_section(
-    analysis: LesionAnalysis,
-    pairs: PairAnalysis | None = None,
-    shuffled: LesionAnalysis | None = None,
-) -> Section:
+def lesion_analysis_section(analysis: LesionAnalysis, pairs: PairAnalysis | None = None) -> Section:
     """Word and draw the analysis of single lesions, and of pairs where they were run.
 
     Parameters
     ----------
     analysis : of the measured damages.
     pairs : of pairs lesioned together.
-    shuffled : the same analysis after `LesionTable.shuffled`, the analysis's own control.
     """
     tested, controls = str(analysis.settings["tested"]), _controls(analysis)
     figures = {
         "lesion_support": (
-            support_beyond_controls(analysis.partial, analysis.bins, tested),
-            f"Left: partial rank correlation of {words(tested)} with damage given {controls}, by "
-            "layer. Right: damage of channels with much and little of it, matched in both.",
+            support_beyond_controls(analysis.beyond, tested),
+            f"Slope of damage on {words(tested)} given {controls}, by layer, on normal scores of "
+            "ranks, with 95 % intervals.",
         ),
         "lesion_predictors": (
             predictor_comparison(analysis.prediction),
@@ -48,15 +43,12 @@ def lesion_analysis_section(
         ),
     }
     tables = {
-        "lesion_partial": analysis.partial,
-        "lesion_bins": analysis.bins,
+        "lesion_beyond": analysis.beyond,
+        "lesion_control": analysis.control,
         "lesion_prediction": analysis.prediction,
         "lesion_depth": analysis.depth,
     }
     findings = analysis_findings(analysis)
-    if shuffled is not None:
-        findings.append(_shuffled(shuffled))
-        tables["lesion_shuffled"] = shuffled.partial
     if pairs is not None:
         figures["lesion_pairs"] = (
             pair_interactions(pairs.pairs),
@@ -73,9 +65,11 @@ def lesion_analysis_section(
     return Section(
         title=TITLE,
         note=f"Damage of the {analysis.settings['kind']} lesion, measured as "
-        f"{words(analysis.settings['damage'])}, all on ranks within layers. P-values permute "
-        "channels within layers (for regressions their residuals); over layers they are adjusted "
-        "by Holm's method. Intervals are 95 % and resample the channels of each layer."
+        f"{words(analysis.settings['damage'])}, on normal scores of ranks within layers. The "
+        "controls enter as a quadratic with their product; each half of the images serves as the "
+        "instrument of the other, so that errors of measurement leave no confounding behind, and "
+        "families of near-copies count once. The slope must be clear with this correction and "
+        "without. Single layers are adjusted by Holm's method; intervals are 95 %."
         + (f" Left out: {listed}." if listed else ""),
         findings=findings,
         figures=figures,
@@ -85,86 +79,66 @@ def lesion_analysis_section(
 
 
 def analysis_findings(analysis: LesionAnalysis) -> list[Finding]:
-    """Sentences on partial correlation, matched bins, and the best predictor."""
-    return [_partial(analysis), _bins(analysis), _best(analysis.prediction)]
+    """Sentences on the slope beyond the controls, its control, and the best predictor."""
+    return [_beyond(analysis), _control(analysis.control.iloc[0]), _best(analysis.prediction)]
 
 
 def _controls(analysis: LesionAnalysis) -> str:
     return " and ".join(words(name) for name in analysis.settings["controls"])
 
 
-def _partial(analysis: LesionAnalysis) -> Finding:
-    pooled, layers = analysis.partial.iloc[-1], analysis.partial.iloc[:-1]
-    explains = pooled["p"] < 0.05 and (pooled["low"] > 0 or pooled["high"] < 0)
-    outcome = (
-        ("more" if pooled["partial"] > 0 else "less")
-        + " damage where peers predict a channel better, beyond those two"
-        if explains
-        else "no effect beyond those two can be told from chance"
+def _beyond(analysis: LesionAnalysis) -> Finding:
+    """Claim C4: less damage where peers predict a channel better, beyond the controls."""
+    pooled, layers = analysis.beyond.iloc[-1], analysis.beyond.iloc[:-1]
+    settings = analysis.settings
+    slope = estimate_of(pooled, "slope")
+    names = [settings["tested"], *settings["controls"]]
+    reliability = {f"r{i}": pooled[f"{name}_reliability"] for i, name in enumerate(names)}
+    listed = ", ".join(f"{words(name)} {{r{i}:.2f}}" for i, name in enumerate(names))
+    measured = (
+        f" Reliabilities, means of layers: {listed}."
+        if settings["halves"]
+        else " No halves of the images were measured, so errors of measurement are not accounted "
+        "for and no verdict is drawn."
     )
     return Finding(
-        f"With {_controls(analysis)} held fixed, {words(analysis.settings['tested'])} correlates "
-        "with damage by {partial:+.2f} [{low:+.2f}, {high:+.2f}] (p = {p:.2g}, {channels} "
-        "channels, pooled over {layers} layers; {clear} layers by themselves) and adds {gain:.1%} "
-        f"to the explained variance of ranks: {outcome}.",
+        f"Claim C4, that channels which peers predict better do less damage beyond "
+        f"{_controls(analysis)}: {{word}} (slope {{slope:+.2f}} standard deviations, "
+        "p = {p:.2g}, {channels} channels in {families} families, {layers} layers; "
+        f"{{clear}} layers by themselves).{measured}",
         {
-            **values_of(pooled, ("partial", "low", "high", "p")),
+            "word": verdict(slope.times(-1)) if settings["halves"] else "not resolved",
+            "slope": slope,
+            "p": pooled["p"],
             "channels": int(pooled["channels"]),
+            "families": int(pooled["families"]),
             "layers": len(layers),
             "clear": int((layers["p_holm"] < 0.05).sum()),
-            "gain": pooled["r2_gain"],
+            **(reliability if settings["halves"] else {}),
         },
     )
 
 
-def _bins(analysis: LesionAnalysis) -> Finding:
-    pooled = analysis.bins.iloc[-1]
-    outcome = "beyond chance" if pooled["p"] < 0.05 else "within chance"
-    return Finding(
-        "Of channels matched in the controls, those with much "
-        f"{words(analysis.settings['tested'])} do "
-        "{high:.3g} nats of damage and those with little {low:.3g}; in ranks (−1 to 1) "
-        "{effect:+.3f}, where chance stays within ±{chance:.3f} (p = {p:.2g}, {bins} bins): "
-        f"the difference is {outcome}.",
-        {
-            "high": pooled["damage_high"],
-            "low": pooled["damage_low"],
-            "effect": pooled["effect"],
-            "chance": pooled["null_high"],
-            "p": pooled["p"],
-            "bins": int(pooled["bins"]),
-        },
-    )
-
-
-def _shuffled(analysis: LesionAnalysis) -> Finding:
-    pooled, bins = analysis.partial.iloc[-1], analysis.bins.iloc[-1]
+def _control(row: pd.Series) -> Finding:
+    share = estimate_of(row, "mean")
     outcome = (
-        "one of twenty such tests falls below 0.05 by chance, as one does here"
-        if pooled["p"] < 0.05 or bins["p"] < 0.05
-        else "nothing is left, as it should be"
+        "the test finds effects of its own making; do not rely on it here"
+        if share.low > 0.05
+        else "the test does not find effects of its own making"
     )
     return Finding(
-        "Control: with damages shuffled between the channels of a layer, image by image, the "
-        "partial correlation is {partial:+.2f} (p = {p:.2g}), the matched difference {effect:+.3f} "
-        "(p = {bins_p:.2g}), and no score correlates by more than {strongest:.2f}: "
-        f"{outcome}.",
-        {
-            **values_of(pooled, ("partial", "p")),
-            "effect": bins["effect"],
-            "bins_p": bins["p"],
-            "strongest": abs(analysis.prediction["correlation"].iloc[0]),
-        },
+        "Control: with damages permuted between the channels of each layer, {below} of "
+        f"{{permutations}} tests fall below 0.05, a share of {{share:.1%}}: {outcome}.",
+        {"below": int(row["below"]), "permutations": int(row["permutations"]), "share": share},
     )
 
 
 def _best(prediction: pd.DataFrame) -> Finding:
     best = prediction.iloc[0]
-    values = values_of(best, ("correlation", "low", "high"))
+    values = {"correlation": estimate_of(best, "correlation")}
     if len(prediction) == 1:
         return Finding(
-            f"{words(best['score']).capitalize()} correlates with damage by "
-            "{correlation:+.2f} [{low:+.2f}, {high:+.2f}].",
+            f"{words(best['score']).capitalize()} correlates with damage by {{correlation:+.2f}}.",
             values,
         )
     second = prediction.iloc[1]
@@ -172,49 +146,42 @@ def _best(prediction: pd.DataFrame) -> Finding:
     outcome = (
         "ahead of every other score beyond chance"
         if tied.empty
-        else "not clearly ahead of " + ", ".join(map(words, tied))
+        else "not shown to be ahead of " + ", ".join(map(words, tied))
     )
     return Finding(
         f"The score that ranks damage best is {words(best['score'])}, "
-        "{correlation:+.2f} [{low:+.2f}, {high:+.2f}]; "
+        "{correlation:+.2f}; "
         f"next is {words(second['score'])}, "
-        "{second:+.2f}, behind by {behind:.2f} [{behind_low:+.2f}, {behind_high:+.2f}]. It is "
+        "{second:+.2f}, behind by {behind:+.2f}. It is "
         f"{outcome}.",
         {
             **values,
             "second": second["correlation"],
-            **values_of(second, ("behind", "behind_low", "behind_high")),
+            "behind": estimate_of(second, "behind", "behind_low", "behind_high"),
         },
     )
 
 
 @styled()
-def support_beyond_controls(partial: pd.DataFrame, bins: pd.DataFrame, tested: str) -> Figure:
-    """Partial rank correlation per layer, and damage of matched channels with much and little."""
-    figure, axes = sheet(1, 2, width=9.0, height=3.6)
-    left, right = axes[0]
-    layers, pooled = partial.iloc[:-1], partial.iloc[-1]
+def support_beyond_controls(beyond: pd.DataFrame, tested: str) -> Figure:
+    """Slope of damage on the tested score per layer, and pooled, with intervals."""
+    figure, axes = sheet(1, 1, width=6.5, height=3.6)
+    panel = axes[0, 0]
+    layers, pooled = beyond.iloc[:-1], beyond.iloc[-1]
     place = np.arange(len(layers))
-    left.axhspan(pooled["low"], pooled["high"], color="0.88")
-    left.axhline(pooled["partial"], color="0.3", linewidth=1.2, label="pooled; band 95 %")
-    left.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
+    if np.isfinite([pooled["low"], pooled["high"]]).all():
+        panel.axhspan(pooled["low"], pooled["high"], color="0.88")
+    panel.axhline(pooled["slope"], color="0.3", linewidth=1.2, label="pooled; band 95 %")
+    panel.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
     clear = (layers["p_holm"] < 0.05).to_numpy()
+    panel.vlines(place, layers["low"], layers["high"], color="0.6", linewidth=1)
     for chosen, face, text in ((clear, "C0", "p < 0.05 (Holm)"), (~clear, "white", "p ≥ 0.05")):
-        values = layers["partial"][chosen]
-        left.plot(place[chosen], values, "o", color="C0", markerfacecolor=face, label=text)
-    layer_ticks(left, layers["layer"].tolist())
-    label(left, "layer", "partial rank correlation", f"{words(tested)} with damage")
-    left.legend(frameon=True, facecolor="white", edgecolor="none")
-    matched = bins.iloc[:-1]
-    low, high = matched["damage_low"], matched["damage_high"]
-    place = np.arange(len(matched))
-    right.plot(place, low, "v", color="C1", label=f"little {words(tested)}")
-    right.plot(place, high, "^", color="C0", label=f"much {words(tested)}")
-    right.vlines(place, low, high, color="0.6", linewidth=1)
-    right.set_yscale("symlog", linthresh=1e-3)
-    layer_ticks(right, matched["layer"].tolist())
-    label(right, "layer", "increase of loss by lesion (nats)", "matched in both controls")
-    right.legend()
+        values = layers["slope"][chosen]
+        panel.plot(place[chosen], values, "o", color="C0", markerfacecolor=face, label=text)
+    layer_ticks(panel, layers["layer"].tolist())
+    label(panel, "layer", "slope (standard deviations)", f"damage on {words(tested)}")
+    panel.set_ylim(-2, 2)  # one layer with a wide interval would flatten all others
+    panel.legend(frameon=True, facecolor="white", edgecolor="none")
     return figure
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from empirical.analysis.pairs import PairAnalysis
-from empirical.report.wording import values_of
-from theory.shared.findings import Finding
+from empirical.report.wording import estimate_of
+from theory.shared.findings import Finding, verdict
 from theory.shared.style import label, mark, sheet, styled
 
 NAMES = {"excess": "excess S_ij", "overlap": "peer overlap |R_ij|"}
@@ -19,43 +19,41 @@ def pair_findings(pairs: PairAnalysis) -> list[Finding]:
     for _, row in pairs.relation.iterrows():
         findings.append(
             Finding(
-                f"Beyond summed single damage, {NAMES[row['relation']]} correlates with the "
-                "interaction by {partial:+.2f} [{low:+.2f}, {high:+.2f}] (p = {p:.2g}).",
-                values_of(row, ("partial", "low", "high", "p")),
+                f"Beyond summed single damage, more {NAMES[row['relation']]} goes with more "
+                "interaction: {word} ({slope:+.2f} standard deviations each, of ranks' normal "
+                "scores; p = {p:.2g}).",
+                {
+                    "word": verdict(estimate_of(row, "slope")),
+                    "slope": estimate_of(row, "slope"),
+                    "p": row["p"],
+                },
             )
         )
     return findings
 
 
 def _contrast(row: pd.Series) -> Finding:
-    outcome = (
-        "pairs that say more together are "
-        + ("super" if row["interaction_difference"] > 0 else "sub")
-        + "-additive beyond their controls"
-        if row["interaction_p"] < 0.05
-        else "no difference between pairs that say more together and their controls can be told "
-        "from chance"
+    difference, single = (
+        estimate_of(row, f"{name}_difference", f"{name}_low", f"{name}_upper")
+        for name in ("interaction", "single_sum")
     )
     matched = (
-        "the matching holds"
-        if row["single_sum_p"] >= 0.05
-        else "the matching of single damage is imperfect, so read this with care"
+        "the matching of single damage is imperfect, so read this with care"
+        if row["single_sum_p"] < 0.05
+        else "no mismatch is shown"
     )
     return Finding(
         "Of {pairs} pairs with high excess, the joint damage differs from the sum of both "
         "single damages by {high:+.3g} nats, in controls by {control:+.3g}; difference "
-        "{difference:+.3g} [{low:+.3g}, {upper:+.3g}], p = {p:.2g}: "
-        f"{outcome}. Summed single damage differs by "
-        f"{{single:+.3g}} [{{single_low:+.3g}}, {{single_upper:+.3g}}]: {matched}.",
+        "{difference:+.3g}, p = {p:.2g}. That pairs which say more together are super-additive "
+        "beyond their controls: {word}. Summed single damage differs by {single:+.3g}: "
+        f"{matched}.",
         {
             "pairs": int(row["pairs"]),
-            **{
-                name: row[f"interaction_{name}"]
-                for name in ("high", "control", "difference", "low", "upper", "p")
-            },
-            "single": row["single_sum_difference"],
-            "single_low": row["single_sum_low"],
-            "single_upper": row["single_sum_upper"],
+            **{name: row[f"interaction_{name}"] for name in ("high", "control", "p")},
+            "difference": difference,
+            "word": verdict(difference),
+            "single": single,
         },
     )
 

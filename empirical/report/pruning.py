@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from empirical.analysis.pruning import against_reference, areas
 from empirical.analysis.seeds import mean_difference
 from empirical.report.page import Section
-from empirical.report.wording import bounded, verdict, with_interval, words
-from theory.shared.findings import Finding
+from empirical.report.wording import estimate_of, words
+from theory.shared.findings import Finding, verdict
 from theory.shared.style import label, mark, sheet, styled
 
 
@@ -62,28 +62,22 @@ def criterion_words(criterion: object) -> str:
 def _axis_finding(table: pd.DataFrame, local: str, target: str) -> Finding:
     wide = table.pivot(index="seed", columns="criterion", values="area")
     compared = mean_difference(wide[local] - wide[target])
-    outcome = verdict(
-        (compared["low"], compared["high"]),
-        "the local axis says better what can go",
-        "the target axis says better what can go",
-        "the two cannot be told apart here",
-    )
+    difference = estimate_of(compared, "difference")
     return Finding(
-        f"Keeping the channels with least {criterion_words(local)} (local axis) against "
-        f"those with most {criterion_words(target)} (target axis): "
-        "{difference:+.1%} [{low:+.1%}, {high:+.1%}] mean accuracy over the curve, paired over "
-        f"{{seeds}} seeds: {outcome}.",
-        compared,
+        f"That keeping the channels with least {criterion_words(local)} (local axis) is better "
+        f"than keeping those with most {criterion_words(target)} (target axis): {{word}} "
+        "({difference:+.1%} mean accuracy over the curve, paired over {seeds} seeds).",
+        {"word": verdict(difference), "difference": difference, "seeds": compared["seeds"]},
     )
 
 
 def _against_random(differences: pd.DataFrame) -> Finding:
     others = differences[differences["criterion"] != "random"]
     parts: list[str] = []
-    values: dict[str, float] = {}
+    values = {}
     for index, (_, row) in enumerate(others.iterrows()):
-        values |= bounded(f"c{index}", row["difference"], (row["low"], row["high"]))
-        parts.append(f"{criterion_words(row['criterion'])} {with_interval(f'c{index}', '+.1%')}")
+        values[f"c{index}"] = estimate_of(row, "difference")
+        parts.append(f"{criterion_words(row['criterion'])} {{c{index}:+.1%}}")
     return Finding("Against removing channels at random: " + "; ".join(parts) + ".", values)
 
 

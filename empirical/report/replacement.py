@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from empirical.lesions.replacement_table import ReplacementTable
 from empirical.report.page import Section
 from empirical.report.panels import layer_ticks
-from empirical.report.wording import bounded, verdict, with_interval, words
-from theory.shared.findings import Finding
+from empirical.report.wording import words
+from theory.shared.findings import Estimate, Finding, verdict
 from theory.shared.style import label, sheet, styled
 
 WIDTH = 1.96
@@ -65,32 +65,22 @@ def replacement_findings(table: ReplacementTable) -> list[Finding]:
     return findings
 
 
-def _interval(value: float, error: float) -> tuple[float, float]:
-    return value - WIDTH * error, value + WIDTH * error
+def _interval(value: float, error: float) -> Estimate:
+    return Estimate(value, value - WIDTH * error, value + WIDTH * error)
 
 
 def _shares(table: ReplacementTable, kinds: list[str]) -> Finding:
-    values: dict[str, float] = {}
-    for kind in kinds:
-        share, error = table.pooled(kind)
-        values |= bounded(kind, share, _interval(share, error))
-    listed = "; ".join(f"{kind} {with_interval(kind, '.1%')}" for kind in kinds)
+    values = {kind: _interval(*table.pooled(kind)) for kind in kinds}
+    listed = "; ".join(f"{kind} {{{kind}:.1%}}" for kind in kinds)
     return Finding(f"Of the mean lesions' summed damage, peers win back: {listed}.", values)
 
 
 def _against_random(table: ReplacementTable, kind: str) -> Finding:
-    gain, error = table.pooled_difference(kind, "random")
-    low, high = _interval(gain, error)
-    outcome = verdict(
-        (low, high),
-        "the chosen peers do better",
-        "the random peers do better",
-        "the chosen peers do not beat random ones beyond the uncertainty over images",
-    )
+    gain = _interval(*table.pooled_difference(kind, "random"))
     return Finding(
-        f"Peers chosen by {kind} against random sets of equal size: "
-        f"{{gain:+.1%}} [{{low:+.1%}}, {{high:+.1%}}] of the damage: {outcome}.",
-        {"gain": gain, "low": low, "high": high},
+        f"That peers chosen by {kind} beat random sets of equal size, on these images: {{word}} "
+        "({gain:+.1%} of the damage).",
+        {"word": verdict(gain), "gain": gain},
     )
 
 
@@ -100,19 +90,19 @@ def _prediction(table: ReplacementTable) -> Finding:
     everyone = layers[layers["peers"] == "all"]
     weight = (everyone["mean_lesion"] * everyone["channels"]).clip(lower=0)
     predicted = float((everyone["predicted"] * weight).sum() / weight.sum())
-    gap = share - predicted
-    low, high = _interval(gap, error)
-    outcome = verdict(
-        (low, high),
-        "more than predicted",
-        "less than predicted",
-        "as predicted, within the uncertainty over images",
+    gap = _interval(share - predicted, error)
+    outcome = (
+        "more than predicted"
+        if gap.low > 0
+        else "less than predicted"
+        if gap.high < 0
+        else "as predicted, within the uncertainty over images"
     )
     return Finding(
         "All peers explain {predicted:.1%} of the variance of the channels (weighted by damage) "
-        "and win back {recovered:.1%} of the damage: {gap:+.1%} [{low:+.1%}, {high:+.1%}], "
+        "and win back {recovered:.1%} of the damage: {gap:+.1%}, "
         f"{outcome}.",
-        {"predicted": predicted, "recovered": share, "gap": gap, "low": low, "high": high},
+        {"predicted": predicted, "recovered": share, "gap": gap},
     )
 
 

@@ -1,4 +1,4 @@
-"""How the chapters say things: names as words, intervals, and verdicts that follow from them."""
+"""How the chapters say things: names as words, and estimates from the rows of tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from theory import quantities
+from theory.shared.findings import Estimate
 
 
 def words(name: object) -> str:
@@ -49,35 +50,16 @@ def quantity_label(name: str) -> str:
     return f"{words(name)} ({unit(name)})"
 
 
-def with_interval(name: str, form: str) -> str:
-    """Placeholders of a number and its interval, for the template of a finding.
-
-    >>> with_interval("gain", "+.1%")
-    '{gain:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]'
-    """
-    return f"{{{name}:{form}}} [{{{name}_low:{form}}}, {{{name}_high:{form}}}]"
-
-
-def bounded(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
-    """What fills `with_interval`.
-
-    >>> bounded("gain", 0.5, (0.25, 0.75))
-    {'gain': 0.5, 'gain_low': 0.25, 'gain_high': 0.75}
-    """
-    return {name: value, f"{name}_low": interval[0], f"{name}_high": interval[1]}
-
-
-def verdict(interval: tuple[float, float], above: str, below: str, neither: str) -> str:
-    """`above` or `below` where the interval excludes zero; `neither` where it holds it or is NaN.
-
-    >>> verdict((0.1, 0.3), "it rises", "it falls", "no change beyond the spread")
-    'it rises'
-    """
-    low, high = interval
-    return above if low > 0 else below if high < 0 else neither
-
-
 def values_of(row: pd.Series[Any], names: Iterable[str] | None = None) -> dict[str, Any]:
     """The named entries of a table's row (all of them by default), for a finding."""
     chosen = row if names is None else row[list(names)]
     return {str(name): value for name, value in chosen.items()}
+
+
+def estimate_of(row: Any, mean: str, low: str = "low", high: str = "high") -> Estimate:
+    """The number in column `mean` with the ends of its interval.
+
+    >>> f"{estimate_of({'gain': 0.5, 'low': 0.25, 'high': 0.75}, 'gain'):.2f}"
+    '0.50 [0.25, 0.75]'
+    """
+    return Estimate(float(row[mean]), float(row[low]), float(row[high]))

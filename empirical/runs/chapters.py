@@ -65,18 +65,13 @@ def run_sections(
         sections.append(gradients_section(_gradients(stages)))
     if stages.config.lesion.enabled:
         found = stages.lesions()
-        lesions, shuffled, recovered = (
+        lesions, recovered = (
             pd.concat([getattr(result, name) for result in found], ignore_index=True)
-            for name in ("lesions", "shuffled", "recovered")
+            for name in ("lesions", "recovered")
         )
         sections += [
             lesion_section(lesions, recovered),
-            chapter(
-                EXPLAINED,
-                lambda: lesion_analysis_section(
-                    analyze_lesions(lesions), shuffled=analyze_lesions(shuffled)
-                ),
-            ),
+            chapter(EXPLAINED, lambda: lesion_analysis_section(analyze_lesions(lesions))),
         ]
     if stages.config.pruning.enabled:
         pruned = stages.pruning()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from empirical.analysis.reliability import channel_scores
 from empirical.data.images import image_loader
 from empirical.data.splits import stratified_subset
 from empirical.data.tables import read_table
@@ -15,41 +15,32 @@ from empirical.lesions.lesioning import lesion
 from empirical.lesions.replacement import replace
 from empirical.measuring.table import AxisTable
 from empirical.runs.trained import Trained
-from theory import QUANTITIES
 from theory.shared.files import write_table
 
 
 @dataclass(frozen=True)
 class LesionResult:
-    """Damage of every lesion with the channel's scores, and what its peers recover.
-
-    `shuffled` has each image's damages permuted between the channels of a layer: the control in
-    which an analysis may find nothing.
-    """
+    """Damage of every lesion with the channel's scores, and what its peers recover."""
 
     lesions: pd.DataFrame
-    shuffled: pd.DataFrame
     recovered: pd.DataFrame
 
 
 def read_lesions(folder: Path) -> LesionResult:
     """Return what `lesion_channels` and `replace_channels` wrote into `folder`."""
-    names = ("lesions", "shuffled", "replacements")
+    names = ("lesions", "replacements")
     return LesionResult(*(read_table(folder / f"{name}.csv") for name in names))
 
 
 def lesion_channels(
-    artifacts: tuple[Path, ...], network: Trained, axes: Path, *, number: int, seed: int
+    artifact: Path, network: Trained, axes: Path, *, number: int, seed: int
 ) -> None:
-    """Write the damage of every lesion on `number` images, and its shuffled control."""
+    """Write the damage of every lesion on `number` images, with the channel's scores."""
     table = AxisTable.load(axes)
-    scores = table.to_frame()[["layer", "channel", *QUANTITIES]]
     loader = image_loader(stratified_subset(network.images, number, seed))
-    found = lesion(network.model().to(network.device), loader, calibration=table)
-    control = found.shuffled(np.random.default_rng(seed))
-    for path, damages in zip(artifacts, (found, control), strict=True):
-        frame = damages.to_frame().merge(scores, on=["layer", "channel"])
-        write_table(path, frame.assign(seed=seed))
+    found = lesion(network.model().to(network.device), loader, calibration=table).to_frame()
+    scored = found.merge(channel_scores(table), on=["layer", "channel"])
+    write_table(artifact, scored.assign(seed=seed))
 
 
 def replace_channels(

@@ -224,8 +224,10 @@ class RunStages(RunPaths):
             "images": images.fingerprint,
         }
         folder = self.folder(seed) / "lesions"
-        artifacts = (folder / "lesions.csv", folder / "shuffled.csv")
-        self._ensure(artifacts, inputs, partial(lesion_channels, artifacts, network, axes, **given))
+        lesioned = folder / "lesions.csv"
+        self._ensure(
+            (lesioned,), inputs, partial(lesion_channels, lesioned, network, axes, **given)
+        )
         replaced, draws = folder / "replacements.csv", options.random_draws
         self._ensure(
             (replaced,),

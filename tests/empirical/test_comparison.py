@@ -17,6 +17,7 @@ from empirical.analysis.pruning import (
     agreement,
     areas,
     axis_against_axis,
+    axis_verdicts,
     best_arm,
     paired,
     rank_stability,
@@ -192,17 +193,16 @@ def rows_by_hand() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_area_is_the_mean_accuracy_over_the_common_support() -> None:
+def test_area_is_the_mean_accuracy_over_the_shares_of_a_whole_curve() -> None:
     rows = rows_by_hand()
     table = areas(rows)
     l2 = table[(table["criterion"] == "l2") & (table["network"] == "a") & (table["seed"] == 0)]
     assert l2["area"].item() == pytest.approx(0.4 + 0.25 + 0.02)
     without = rows[~((rows["criterion"] == "l2") & (rows["share"] == 0.2))]
-    narrower = areas(without)  # every arm is then cut to 0.5 .. 0.8
-    one = narrower[(narrower["criterion"] == "task_information") & (narrower["seed"] == 0)]
-    assert one["area"].iloc[0] == pytest.approx(0.4 + 0.5 * 0.65)
-    with pytest.raises(ValueError, match="no share in common"):
-        areas(rows[(rows["criterion"] == "l2") == (rows["share"] == 0.2)])
+    fewer = areas(without)  # the others keep their shares
+    pd.testing.assert_frame_equal(
+        fewer, table[table["criterion"] != "l2"].reset_index(drop=True), check_like=True
+    )
 
 
 def test_draws_of_a_random_criterion_count_once() -> None:
@@ -226,11 +226,14 @@ def test_axis_against_axis_and_its_wording_follow_the_numbers() -> None:
     table = areas(rows_by_hand())
     compared = axis_against_axis(table)
     assert compared["difference"].to_numpy() == pytest.approx([0.1, -0.05])
-    sentences = [str(finding) for finding in axis_findings(compared)]
-    assert "as the claim has it" in sentences[0]
-    assert "against the claim" in sentences[1]
+    sentences = [str(finding) for finding in axis_findings(compared, axis_verdicts(table))]
+    assert "say better what can go, a: holds (+10.0 [" in sentences[0]
+    assert "say better what can go, b: contradicted (-5.0 [" in sentences[1]
+    assert "over all architectures: holds" in sentences[2]
+    assert "over the 2 settings, the local axis is ahead in 1 and behind in 1" in sentences[3]
     one_seed = areas(rows_by_hand().query("seed == 0"))
-    assert "decides nothing" in str(axis_findings(axis_against_axis(one_seed))[0])
+    alone = axis_findings(axis_against_axis(one_seed), axis_verdicts(one_seed))
+    assert "a: not resolved (+10.0 [no interval]" in str(alone[0])
 
 
 def test_ranks_of_criteria_between_networks() -> None:

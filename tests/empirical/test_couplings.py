@@ -12,14 +12,14 @@ from empirical.analysis.couplings import (
     layer_couplings,
     mean_couplings,
     of_pair,
-    separation_step,
+    separation_steps,
     training_couplings,
 )
-from empirical.analysis.seeds import t_interval
+from empirical.analysis.reliability import corrected_coupling, split_half
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 from empirical.report.coupling import coupling_findings
-from theory import coupling, jackknife, spearman
+from theory import coupling
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +36,23 @@ def table():
     return measure(model, [(images, torch.randint(4, (80,)))])
 
 
-def test_layer_couplings_are_spearman_with_a_jackknife_over_images(table):
-    frame = layer_couplings(table, pairs=[BETWEEN], permutations=200)
-    assert frame["layer"].tolist() == ["0", "2"]
-    assert frame["depth"].tolist() == [0, 1]
-    axes = table["2"]
-    expected = stats.spearmanr(axes.input_capture, axes.task_information).statistic
-    assert frame["coupling"][1] == pytest.approx(expected)
-
-    def statistic(moments):
-        from theory import channel_axes
-
-        rest = channel_axes(moments)
-        return spearman(rest.input_capture, rest.task_information)
-
-    assert frame["se"][1] == pytest.approx(float(jackknife(table.groups["2"], statistic)), rel=1e-6)
+def test_layer_couplings_are_spearman_with_reliability_and_correction(table):
+    frame = layer_couplings(table, pairs=[BETWEEN, WITHIN], permutations=200)
+    assert frame["layer"].tolist() == ["0", "0", "2", "2"]
+    assert frame["depth"].tolist() == [0, 0, 1, 1]
+    for row in frame.itertuples():
+        axes, halves = table[row.layer].as_dict(), table.halves[row.layer]
+        expected = stats.spearmanr(axes[row.first], axes[row.second]).statistic
+        assert row.coupling == pytest.approx(expected)
+        reliability = [float(split_half(*halves[name])) for name in (row.first, row.second)]
+        assert [row.first_reliability, row.second_reliability] == pytest.approx(reliability)
+        parts = table.replicates[row.layer]
+        without = parts[row.first], parts[row.second]
+        found = corrected_coupling(halves[row.first], halves[row.second], without)
+        assert [row.corrected, row.low, row.high] == pytest.approx(
+            [found.mean, found.low, found.high], nan_ok=True
+        )
+    assert frame["corrected"].notna().any()
 
 
 def test_every_pair_has_the_coupling_and_the_null_of_its_layer(table):
@@ -70,11 +72,12 @@ def test_every_pair_has_the_coupling_and_the_null_of_its_layer(table):
     )
 
 
-def test_a_single_layer_is_at_the_start_and_without_replicates_has_no_error(table):
+def test_a_single_layer_is_at_the_start_and_without_halves_is_not_resolved(table):
     one = AxisTable({"0": table["0"]}, {}, {}, {}, {}, {})
     row = layer_couplings(one, pairs=[BETWEEN], permutations=9).iloc[0]
     assert row["depth"] == 0
-    assert np.isnan(row["se"])
+    unknown = ["first_reliability", "second_reliability", "corrected", "low", "high"]
+    assert row[unknown].isna().all()
 
 
 def test_training_couplings_are_in_order_of_seed_and_step_each_with_its_own_draws(table):
@@ -100,7 +103,7 @@ def test_unknown_quantities_are_named(table):
         layer_couplings(table, pairs=[Pair("input_captur", "task_information", "between")])
 
 
-def planted(start, end, seeds=3, layers=4, noise=0.02):
+def planted(start, end, seeds=3, layers=4, noise=0.02, corrected=np.nan):
     """Couplings that go from `start` to `end`, half of the way between steps 2 and 4."""
     rng = np.random.default_rng(0)
     path = {0: start, 1: start, 2: start, 4: end, 8: end}
@@ -115,6 +118,9 @@ def planted(start, end, seeds=3, layers=4, noise=0.02):
             "coupling": value + noise * rng.standard_normal(),
             "null_low": -0.4,
             "null_high": 0.4,
+            "corrected": corrected,
+            "first_reliability": 0.9,
+            "second_reliability": 0.9,
         }
         for pair in (BETWEEN, Pair("input_capture", "peer_overlap", "within"))
         for seed in range(seeds)
@@ -148,29 +154,48 @@ def test_each_mean_has_the_null_of_its_own_pair_in_the_order_of_the_rows():
 def test_a_separation_is_beyond_the_null_of_the_start():
     table = means([1.0, 0.2, 0.0])
     table.loc[table["step"] > 0, "null_high"] = 2.0
-    assert separation_step(table, BETWEEN) == 10
+    assert separation_steps(table, BETWEEN) == (0, 10)
     table["null_high"] = np.where(table["step"] > 0, 0.1, 2.0)
-    assert separation_step(table, BETWEEN) is None
+    assert separation_steps(table, BETWEEN) is None
 
 
 @pytest.mark.parametrize(
     ("start", "end", "wording", "claim"),
     [
-        (0.7, 0.1, "it falls", "holds here"),
-        (0.7, 0.65, "it falls", "leaves more than half"),
-        (0.0, 0.0, "within the spread of seeds", "no coupling for training to undo"),
-        (-0.2, 0.2, "it rises", "does not show here"),
+        (0.7, 0.1, "it falls", "holds"),
+        (0.7, 0.65, "it falls", "holds in direction"),
+        (0.2, 0.05, "it falls", "holds in direction"),
+        (0.0, 0.0, "not resolved", "contradicted"),
+        (-0.2, 0.2, "it rises", "contradicted"),
     ],
 )
-def test_wording_follows_from_the_numbers(start, end, wording, claim):
-    sentences = [str(f) for f in coupling_findings(planted(start, end, noise=0.005))]
-    assert wording in sentences[0]
-    assert any(claim in sentence for sentence in sentences)
+def test_verdicts_follow_from_intervals(start, end, wording, claim):
+    findings = coupling_findings(planted(start, end, noise=0.005))
+    assert str(findings[0]).endswith(f": {wording}.")
+    assert findings[-2].values["word"] == claim
+    assert f"at least half of it: {claim} (start" in str(findings[-2])
+
+
+def test_a_fall_as_measured_that_is_one_of_reliability_is_not_claimed():
+    frame = planted(0.7, 0.1, noise=0.005, corrected=0.7)
+    frame["corrected"] += 0.01 * frame["seed"] * frame["step"]
+    findings = coupling_findings(frame)
+    assert findings[-2].values["word"] == "contradicted"
+    assert "Corrected for attenuation it is +0.70" in str(findings[2])
+
+
+def test_the_fall_is_early_where_half_of_it_comes_in_the_first_tenth():
+    late = coupling_findings(planted(0.7, 0.1))[-1]
+    assert "between the records at steps 2 and 4 of 8" in str(late)
+    assert late.values["word"] == "holds in direction"  # it falls, after the tenth
+    frame = planted(0.7, 0.1)
+    frame["step"] = frame["step"].map({0: 0, 1: 1, 2: 2, 4: 4, 8: 60})
+    assert coupling_findings(frame)[-1].values["word"] == "holds"
 
 
 def test_separation_is_dated_and_only_where_there_is_one():
-    assert separation_step(mean_couplings(planted(0.7, 0.1)), BETWEEN) == 4
-    assert separation_step(mean_couplings(planted(0.1, 0.1)), BETWEEN) is None
+    assert separation_steps(mean_couplings(planted(0.7, 0.1)), BETWEEN) == (2, 4)
+    assert separation_steps(mean_couplings(planted(0.1, 0.1)), BETWEEN) is None
 
 
 def means(values, width=0.2):
@@ -185,17 +210,17 @@ def means(values, width=0.2):
 @pytest.mark.parametrize(
     ("values", "step"),
     [
-        ([1.0, 0.9, 0.3, 0.0], 20),
-        ([1.0, 0.5, 0.4, 0.0], 10),  # half of the way counts
-        ([1.0, 0.1, 0.9, 0.2, 0.0], 30),  # it must stay there
-        ([-1.0, -0.8, 0.4, 0.9], 20),
+        ([1.0, 0.9, 0.3, 0.0], (10, 20)),
+        ([1.0, 0.5, 0.4, 0.0], (0, 10)),  # half of the way counts
+        ([1.0, 0.1, 0.9, 0.2, 0.0], (20, 30)),  # it must stay there
+        ([-1.0, -0.8, 0.4, 0.9], (10, 20)),
         ([0.3, 0.2, 0.1], None),  # just the null's width apart
-        ([0.1, 0.2, 0.4], 20),
+        ([0.1, 0.2, 0.4], (10, 20)),
     ],
 )
 def test_the_separation_is_the_step_from_which_the_end_stays_nearer(values, step):
     null = 0.2 if step is not None else abs(values[0] - values[-1])
-    assert separation_step(means(values, null), BETWEEN) == step
+    assert separation_steps(means(values, null), BETWEEN) == step
 
 
 def test_a_pair_in_words_and_its_rows():
@@ -207,7 +232,12 @@ def test_a_pair_in_words_and_its_rows():
     assert BETWEEN.label == "input capture ~ task information"
 
 
-def test_one_seed_has_no_interval():
-    assert all(np.isnan(t_interval([1.0])))
-    sentences = [str(f) for f in coupling_findings(planted(0.7, 0.1, seeds=1))]
-    assert "one seed gives no interval" in sentences[0]
+def test_fewer_than_three_seeds_have_no_interval_and_no_verdict():
+    for seeds in (1, 2):
+        findings = coupling_findings(planted(0.7, 0.1, seeds=seeds))
+        texts = [str(finding) for finding in findings]
+        assert texts[0].endswith(f"[no interval] over {seeds} seeds: not resolved.")
+        assert "nan" not in " ".join(texts)
+        assert {finding.values.get("word", "not resolved") for finding in findings} == {
+            "not resolved"
+        }

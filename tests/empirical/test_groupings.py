@@ -12,14 +12,15 @@ from empirical.analysis.groupings import (
     layer_groupings,
 )
 from empirical.measuring.table import AxisTable
+from empirical.report.grouping import grouping_findings
 from theory import LOCAL_AXIS, QUANTITIES, ChannelAxes
 
 CHANNELS = 60
 
 
-def table_of(local, target, jitter=0.01):
+def table_of(local, target, jitter=0.01, rng=None):
     """A table whose local and target features follow two given groupings."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0) if rng is None else rng
 
     def values(*draws):
         return {
@@ -29,71 +30,70 @@ def table_of(local, target, jitter=0.01):
         }
 
     axes = ChannelAxes(**values(), affected={}, noise_power=1.0, n=100)
-    replicates = values(5)
-    return AxisTable({"layer": axes}, {"layer": replicates}, {}, {}, {}, {})
+    return AxisTable({"layer": axes}, {}, {}, {}, {}, {}, halves={"layer": values(2)})
 
 
 def test_one_grouping_on_both_axes_is_found_as_one():
     groups = np.repeat([0.0, 1.0, 2.0], CHANNELS // 3)
     row = layer_groupings(table_of(groups, groups), permutations=99).iloc[0]
-    assert row["rand_between"] > 0.9
-    assert row["p_value"] == pytest.approx(0.01)
-    assert row["stability_local"] > 0.9
+    assert row["between"] > 0.9
+    assert row["shared"] > 0.9
 
 
 def test_unrelated_groupings_agree_no_more_than_chance_though_each_is_stable():
     local = np.repeat([0.0, 1.0], CHANNELS // 2)
     target = np.tile([0.0, 1.0], CHANNELS // 2)
     row = layer_groupings(table_of(local, target), permutations=99).iloc[0]
-    assert abs(row["rand_between"]) < row["null_high"]
-    assert row["p_value"] > 0.1
-    assert min(row["stability_local"], row["stability_target"]) > 0.9
-
-
-def features(table, names):
-    """Ranks of the two quantities, as fractions of the layer."""
-    return np.column_stack([rankdata(table["layer"].as_dict()[n]) / CHANNELS for n in names])
+    assert abs(row["between"]) < row["null_high"]
+    assert min(row["local"], row["target"]) == row["shared"] > 0.9
 
 
 def test_a_row_is_what_its_columns_say():
     groups = np.repeat([0.0, 1.0, 2.0], CHANNELS // 3)
-    table = table_of(groups, np.roll(groups > 1, 7) * 1.0)
+    table = table_of(groups, np.roll(groups > 1, 7) * 1.0, jitter=0.6)
     row = layer_groupings(table, permutations=60, seed=4).iloc[0]
-    parts, rng = {}, np.random.default_rng(4)
-    for axis, names in (("local", LOCAL_FEATURES), ("target", TARGET_FEATURES)):
-        values = features(table, names)
-        fits = {k: KMeans(k, n_init=10, random_state=4).fit_predict(values) for k in range(2, 7)}
-        scores = {k: silhouette_score(values, fit) for k, fit in fits.items()}
-        k = max(scores, key=scores.get)
-        parts[axis] = fits[k]
-        assert row[f"k_{axis}"] == k
-        assert row[f"silhouette_{axis}"] == pytest.approx(scores[k])
-        again = []
-        for draw in range(5):
-            replicate = np.column_stack(
-                [rankdata(table.replicates["layer"][n][draw]) / CHANNELS for n in names]
-            )
-            fit = KMeans(k, n_init=10, random_state=4).fit_predict(replicate)
-            again.append(adjusted_rand_score(parts[axis], fit))
-        assert row[f"stability_{axis}"] == pytest.approx(np.mean(again))
-    between = adjusted_rand_score(parts["local"], parts["target"])
-    shuffled = rng.permuted(np.tile(parts["target"], (60, 1)), axis=1)
-    null = np.array([adjusted_rand_score(parts["local"], one) for one in shuffled])
-    assert row["rand_between"] == pytest.approx(between)
-    assert row["null_high"] == pytest.approx(np.quantile(null, 0.975))
-    assert row["p_value"] == pytest.approx((1 + np.sum(null >= between - 1e-9)) / 61)
+
+    def parted(values, k):
+        features = np.column_stack([rankdata(v) / CHANNELS for v in values])
+        fit = KMeans(k, n_init=10, random_state=4).fit_predict(features)
+        return fit, silhouette_score(features, fit)
+
+    axes = LOCAL_FEATURES, TARGET_FEATURES
+    whole, halves = table["layer"].as_dict(), table.halves["layer"]
+    scores = {
+        k: sum(parted([whole[n] for n in names], k)[1] for names in axes) for k in range(2, 7)
+    }
+    k = max(scores, key=scores.get)
+    local, target = (
+        [parted([halves[n][h] for n in names], k)[0] for h in (0, 1)] for names in axes
+    )
+    pairs = [(local[0], target[1]), (local[1], target[0])]
+    assert row["groups"] == k
+    assert row["between"] == pytest.approx(np.mean([adjusted_rand_score(*p) for p in pairs]))
+    assert row["local"] == pytest.approx(adjusted_rand_score(*local))
+    assert row["target"] == pytest.approx(adjusted_rand_score(*target))
+    assert row["shared"] == min(row["local"], row["target"])
+    rng = np.random.default_rng(4)
+    null = [_chance_agreement(*pair, 60, rng) for pair in pairs]
+    assert row["null_high"] == pytest.approx(np.quantile(np.mean(null, axis=0), 0.975))
     assert (row["layer"], row["channels"]) == ("layer", CHANNELS)
 
 
-def test_four_channels_pair_up_alike_by_chance_once_in_three():
-    groups = np.array([0.0, 0.0, 1.0, 1.0])
-    values = {name: groups + 0.01 * np.arange(4) for name in QUANTITIES}
-    axes = ChannelAxes(**values, affected={}, noise_power=1.0, n=100)
-    table = AxisTable({"layer": axes}, {}, {}, {}, {}, {})
-    row = layer_groupings(table, most=2, permutations=999).iloc[0]
-    assert row["rand_between"] == 1
-    # draws that agree as much count; their share deviates by 0.015
-    assert row["p_value"] == pytest.approx(1 / 3, abs=0.06)
+def test_other_groups_are_found_and_the_same_ones_measured_badly_are_not():
+    rng = np.random.default_rng(6)
+    verdicts = {}
+    for name, error, same in (("planted", 0.2, False), ("null", 0.7, True)):
+        frames = []
+        for seed in range(3):
+            groups = rng.integers(3, size=(2, CHANNELS)) * 1.0
+            tables = [table_of(groups[0], groups[0 if same else 1], error, rng) for _ in range(3)]
+            rows = pd.concat([layer_groupings(t, most=4, permutations=1) for t in tables])
+            frames.append(rows.assign(seed=seed))
+        (finding,) = grouping_findings(pd.concat(frames))
+        verdicts[name] = finding.values["word"]
+        assert finding.values["shared"].mean > 0.05
+    assert verdicts["planted"] == "holds"
+    assert verdicts["null"] in ("not resolved", "contradicted")
 
 
 def test_draws_that_agree_as_much_count_against_a_finding():
@@ -115,22 +115,22 @@ def test_only_layers_with_unknown_features_are_left_out():
     good = table_of(groups, groups)
     holes = table_of(groups, groups)["layer"]
     holes.task_information[3] = np.nan
-    table = AxisTable({"holes": holes, "good": good["layer"]}, {}, {}, {}, {}, {})
+    halves = good.halves["layer"]
+    layers = {"holes": holes, "good": good["layer"], "alone": good["layer"]}
+    table = AxisTable(layers, {}, {}, {}, {}, {}, halves={"holes": halves, "good": halves})
     found = layer_groupings(table, permutations=9)
     assert found["layer"].tolist() == ["good"]
-    assert found[["stability_local", "stability_target"]].isna().all(axis=None)
 
 
 def test_the_least_number_of_groups_tried_is_two_and_the_defaults_are_said():
     groups = np.repeat([0.0, 1.0, 2.0], CHANNELS // 3)
     table = table_of(groups, groups)
-    assert layer_groupings(table, most=2, permutations=9)["k_local"].tolist() == [2]
+    assert layer_groupings(table, most=2, permutations=9)["groups"].tolist() == [2]
     with pytest.raises(ValueError, match="most must be a whole number >= 2; got 1"):
         layer_groupings(table, most=1)
     with pytest.raises(ValueError, match="Did you mean 'task_information'"):
         layer_groupings(table, target=["task_informations"])
     default = layer_groupings(table)
-    assert default["p_value"].tolist() == [1 / 501]
     pd.testing.assert_frame_equal(default, layer_groupings(table, most=6, permutations=500, seed=0))
 
 

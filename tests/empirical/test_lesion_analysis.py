@@ -7,14 +7,13 @@ from dataclasses import replace as with_fields
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from empirical.analysis.lesions import CONTROLS, PREDICTORS, LesionAnalysis, analyze_lesions
-from empirical.analysis.statistics import Stratum, bootstrap_pooled, holm, partial_test, ranks
 from empirical.lesions.table import DAMAGES, LesionTable
+from empirical.report.lesion_analysis import _control, analysis_findings
 
 LAYERS, CHANNELS, IMAGES = 6, 40, 150
-SMALL = {"permutations": 499, "draws": 300}
+SMALL = {"permutations": 99, "draws": 300}
 
 
 def scores(rng: np.random.Generator) -> pd.DataFrame:
@@ -50,8 +49,10 @@ def planted(
     )
 
 
-def analysed(table: LesionTable, frame: pd.DataFrame) -> LesionAnalysis:
-    return analyze_lesions(table.to_frame().merge(frame, on=["layer", "channel"]), **SMALL)
+def analysed(
+    table: LesionTable, frame: pd.DataFrame, options: dict[str, int] = SMALL
+) -> LesionAnalysis:
+    return analyze_lesions(table.to_frame().merge(frame, on=["layer", "channel"]), **options)
 
 
 def last(table: pd.DataFrame) -> pd.Series:
@@ -59,32 +60,72 @@ def last(table: pd.DataFrame) -> pd.Series:
     return table.iloc[-1]
 
 
-def test_a_planted_effect_of_peer_support_is_found_by_all_three_views() -> None:
+def halved(frame: pd.DataFrame, error: float, rng: np.random.Generator) -> pd.DataFrame:
+    """The frame as it would be measured: both halves of the images, and their mean."""
+    measured = frame.copy()
+    for name in ("peer_predictability", *CONTROLS):
+        halves = frame[name].to_numpy() + error * rng.standard_normal((2, len(frame)))
+        measured[[f"{name}_half0", f"{name}_half1"]] = halves.T
+        measured[name] = halves.mean(axis=0)
+    return measured
+
+
+def test_a_planted_effect_of_peer_support_is_found() -> None:
     rng = np.random.default_rng(1)
     frame = scores(rng)
-    result = analysed(planted(frame, weight=1.0, noise=2.0, rng=rng), frame)
-    partial, bins = last(result.partial), last(result.bins)
-    assert partial.partial < -0.5
-    assert partial.high < -0.3
-    assert partial.p == pytest.approx(1 / 500)
-    assert partial.r2_gain > 0.1
-    assert bins.effect < -0.15
-    assert bins.p == pytest.approx(1 / 500)
-    assert bins.damage_high < bins.damage_low
-    assert (result.partial["p_holm"][:-1] < 0.05).sum() >= 5
+    result = analysed(planted(frame, weight=1.0, noise=2.0, rng=rng), halved(frame, 0.3, rng))
+    beyond = last(result.beyond)
+    assert beyond.high < -0.3
+    assert beyond.p < 1e-6
+    assert 0.9 < beyond.task_information_reliability < 1
+    assert (result.beyond["p_holm"][:-1] < 0.05).sum() >= 3
+    assert str(analysis_findings(result)[0]).startswith("Claim C4, that channels which peers")
+    assert "task information: holds (slope -" in str(analysis_findings(result)[0])
 
 
-def test_no_effect_beyond_the_controls_is_none_although_scores_correlate() -> None:
+def test_what_only_the_controls_do_is_not_found_though_scores_correlate_and_err() -> None:
     rng = np.random.default_rng(2)
-    p_values = []
-    for _ in range(20):
+    p_values, naive, few = [], [], {"permutations": 19, "draws": 20}
+    for _ in range(5):
         frame = scores(rng)
-        result = analysed(planted(frame, weight=0.0, noise=2.0, rng=rng), frame)
-        p_values.append((last(result.partial).p, last(result.bins).p))
-        plain = result.prediction.set_index("score").loc["peer_predictability"]
-        assert plain.low > 0  # without the controls there is a correlation
-    # Of 20 tests at level 0.05, 5 or more fall below it with probability 0.003.
-    assert (np.array(p_values)[:, 0] < 0.05).sum() < 5
+        frame["peer_predictability"] += 2 * frame["task_information"]
+        measured = halved(frame, 0.8, rng)
+        table = planted(frame, weight=0.0, noise=2.0, rng=rng)
+        result = analysed(table, measured, few)
+        p_values.append(last(result.beyond).p)
+        alone = measured[[name for name in measured if "_half" not in name]]
+        naive.append(last(analysed(table, alone, few).beyond).p)
+    # Of 5 tests at level 0.05, 3 or more fall below it with probability 0.001.
+    assert (np.array(p_values) < 0.05).sum() < 3
+    assert (np.array(naive) < 0.05).sum() == 5
+    text = str(analysis_findings(analysed(table, alone))[0])
+    assert "not resolved" in text  # without halves there is no verdict
+    assert "No halves of the images were measured" in text
+
+
+def test_the_control_states_a_share_with_its_interval() -> None:
+    rng = np.random.default_rng(3)
+    frame = scores(rng)
+    control = analysed(planted(frame, 1.0, 2.0, rng), halved(frame, 0.3, rng)).control.iloc[0]
+    assert control["permutations"] == 99
+    assert control["below"] == round(99 * control["mean"])
+    assert control["low"] < 0.05 < control["high"]
+    bad = control.copy()
+    bad["below"], bad["mean"], bad["low"], bad["high"] = 30, 0.3, 0.2, 0.4
+    assert "do not rely on it" in str(_control(bad))
+    assert "30 of 99 tests" in str(_control(bad))
+
+
+def test_layers_of_unreliable_scores_carry_no_verdict() -> None:
+    rng = np.random.default_rng(5)
+    frame = scores(rng)
+    measured = halved(frame, 0.2, rng)
+    poor = measured["layer"] == "conv1"
+    for half in ("_half0", "_half1"):
+        measured.loc[poor, f"task_information{half}"] = rng.standard_normal(poor.sum())
+    result = analysed(planted(frame, 1.0, 2.0, rng), measured)
+    assert list(result.skipped) == ["conv1"]
+    assert result.skipped["conv1"].startswith("reliability below 0.6: task_information ")
 
 
 def test_the_best_predictor_is_the_planted_one() -> None:
@@ -105,91 +146,6 @@ def test_the_best_predictor_is_the_planted_one() -> None:
     assert (result["p_holm"].iloc[1:] < 0.05).all()
 
 
-def test_shuffling_damage_between_channels_within_images_removes_every_effect() -> None:
-    rng = np.random.default_rng(4)
-    frame = scores(rng)
-    table = planted(frame, weight=1.0, noise=2.0, rng=rng)
-    below = []
-    for _ in range(10):
-        result = analysed(table.shuffled(rng), frame)
-        strength = result.prediction["correlation"].abs().max()
-        # Six pooled correlations over 222 degrees of freedom, of which the largest is taken.
-        assert strength < 4.0 / np.sqrt(LAYERS * (CHANNELS - 3))
-        tests = [last(result.partial).p, last(result.bins).p]
-        tests += [result.partial["p_holm"][:-1].min(), result.bins["p_holm"][:-1].min()]
-        below.append([p < 0.05 for p in tests])
-    # Each p-value is below 0.05 once in 20; 4 of 10 happen with probability 0.001.
-    assert (np.sum(below, axis=0) < 4).all()
-
-
-def test_the_shuffle_keeps_each_image_and_each_layer() -> None:
-    rng = np.random.default_rng(5)
-    frame = scores(rng)
-    table = planted(frame, weight=1.0, noise=1.0, rng=rng)
-    shuffled = table.shuffled(rng)
-    first = table.layer == "conv0"
-    for name in DAMAGES:
-        before, after = table.damage[name][first], shuffled.damage[name][first]
-        assert not np.array_equal(before, after)
-        np.testing.assert_array_equal(np.sort(before, axis=0), np.sort(after, axis=0))
-    # All damages of one lesion on one image move together.
-    np.testing.assert_array_equal(shuffled.damage["loss_increase"], shuffled.damage["margin_drop"])
-
-
-def test_partial_correlation_is_that_of_regression_residuals() -> None:
-    rng = np.random.default_rng(6)
-    a, b, c, d = rng.standard_normal((4, 30))
-    stratum = Stratum("x", ranks(a + c), ranks(b + c), np.column_stack([ranks(c), ranks(d)]))
-    design = np.column_stack([np.ones(30), stratum.controls])
-    residuals = [
-        v - design @ np.linalg.lstsq(design, v)[0] for v in (stratum.outcome, stratum.tested)
-    ]
-    expected = np.corrcoef(*residuals)[0, 1]
-    result = partial_test([stratum], permutations=19, rng=rng)
-    assert result.correlation[0] == pytest.approx(expected, abs=1e-12)
-    full = np.column_stack([design, stratum.tested])
-
-    def r_squared(x: np.ndarray) -> float:
-        fitted = x @ np.linalg.lstsq(x, stratum.outcome)[0]
-        return (
-            1
-            - ((stratum.outcome - fitted) ** 2).sum()
-            / ((stratum.outcome - stratum.outcome.mean()) ** 2).sum()
-        )
-
-    assert result.gain[0] == pytest.approx(r_squared(full) - r_squared(design), abs=1e-12)
-    assert result.pooled == pytest.approx(expected, abs=1e-12)
-
-
-def test_permutation_p_values_are_uniform_under_the_null() -> None:
-    rng = np.random.default_rng(7)
-    p_values = []
-    for _ in range(300):
-        control, tested, noise = rng.standard_normal((3, 20))
-        stratum = Stratum("x", control + noise, tested + control, control[:, None])
-        p_values.append(partial_test([stratum], permutations=99, rng=rng).pooled_p)
-    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
-
-
-def test_bootstrap_interval_covers_the_correlation() -> None:
-    rng = np.random.default_rng(8)
-    covered = 0
-    for _ in range(100):
-        tested = rng.standard_normal(60)
-        outcome = 0.5 * tested + np.sqrt(0.75) * rng.standard_normal(60)
-        replicates = bootstrap_pooled(
-            [Stratum("x", outcome, tested, np.empty((60, 0)))], draws=300, rng=rng
-        )
-        low, high = np.quantile(replicates, [0.025, 0.975])
-        covered += low <= 0.5 <= high
-    # 95 % nominal; 87 or fewer of 100 happen with probability 0.001.
-    assert covered > 87
-
-
-def test_holm_by_hand() -> None:
-    np.testing.assert_allclose(holm(np.array([0.5, 0.01, 0.02])), [0.5, 0.03, 0.04])
-
-
 def test_layers_too_small_are_left_out_and_listed() -> None:
     rng = np.random.default_rng(9)
     frame = scores(rng)
@@ -197,9 +153,9 @@ def test_layers_too_small_are_left_out_and_listed() -> None:
     damaged = table.to_frame().merge(frame, on=["layer", "channel"])
     damaged.loc[damaged["layer"] == "conv1", "peer_predictability"] = np.nan
     result = analyze_lesions(damaged, **SMALL)
-    assert result.skipped == {"conv1": "0 usable channels, fewer than 8"}
-    assert "conv1" not in set(result.partial["layer"])
-    with pytest.raises(ValueError, match="frame must have a layer with at least 8 channels"):
+    assert result.skipped == {"conv1": "no channel with all scores"}
+    assert "conv1" not in set(result.beyond["layer"])
+    with pytest.raises(ValueError, match="frame must have a layer with enough channels"):
         analyze_lesions(damaged[damaged["layer"] == "conv1"], **SMALL)
 
 

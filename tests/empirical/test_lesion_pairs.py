@@ -134,15 +134,15 @@ def test_a_planted_interaction_of_high_pairs_is_found_and_none_is_none() -> None
                 "single_sum": rng.random(),
                 "interaction": rng.standard_normal() + effect * (group == "high"),
             }
-            for layer in "abc"
+            for layer in "abcdefgh"
             for match in range(12)
             for group in ("high", "control")
         ]
         return pd.DataFrame(rows)
 
-    planted = contrast(frame(1.5), 999, rng).iloc[0]
+    planted = contrast(frame(1.5)).iloc[0]
     assert planted.interaction_p < 0.01
     assert planted.interaction_low > 0.5
-    null = [contrast(frame(0.0), 199, rng).iloc[0].interaction_p for _ in range(40)]
+    null = [contrast(frame(0.0)).iloc[0].interaction_p for _ in range(40)]
     # 40 tests at level 0.05; 8 or more below it happen with probability 0.001.
     assert (np.array(null) < 0.05).sum() < 8

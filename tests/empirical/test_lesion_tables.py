@@ -7,12 +7,7 @@ import pandas as pd
 import pytest
 
 from empirical.analysis.lesions import CONTROLS, PREDICTORS, analyze_lesions
-from empirical.analysis.statistics import (
-    bootstrap_pooled,
-    interval_of,
-    partial_test,
-    stratum_of,
-)
+from empirical.analysis.statistics import effect, holm, stratum_of
 
 SMALL = {"permutations": 19, "draws": 20}
 SCORES = ["peer_predictability", *CONTROLS]
@@ -28,35 +23,35 @@ def frame(sizes: dict[str, int], seed: int = 0) -> pd.DataFrame:
     return rows
 
 
-def test_eight_channels_are_enough_and_what_is_left_out_says_why() -> None:
-    rows = frame({"eight": 8, "seven": 7, "flat": 12, "dull": 12, "holes": 12})
+def test_twelve_channels_are_enough_and_what_is_left_out_says_why() -> None:
+    rows = frame({"twelve": 12, "eleven": 11, "flat": 12, "dull": 12, "holes": 15})
     rows.loc[rows["layer"] == "flat", "loss_increase"] = 1.0
     rows.loc[rows["layer"] == "dull", "peer_predictability"] = 1.0
     rows.loc[(rows["layer"] == "holes") & (rows["channel"] < 3), "task_information"] = np.nan
     result = analyze_lesions(rows, **SMALL)
-    assert result.partial["layer"].tolist() == ["eight", "holes", "pooled"]
-    assert result.partial["channels"].tolist() == [8, 9, 17]
+    assert result.beyond["layer"].tolist() == ["twelve", "holes", "pooled"]
+    assert result.beyond["channels"].tolist() == [12, 12, 24]
     assert result.skipped == {
-        "seven": "7 usable channels, fewer than 8",
-        "flat": "constant damage or score",
-        "dull": "constant damage or score",
+        "eleven": "11 families of channels, fewer than 12",
+        "flat": "constant values",
+        "dull": "constant values",
     }
 
 
 def test_two_values_are_enough_and_scores_that_only_compete_may_have_holes() -> None:
-    rows = frame({"b": 10, "a": 12})
+    rows = frame({"b": 12, "a": 14})
     rows["loss_increase"] = (rows["loss_increase"] > 0).astype(float)
     rows["peer_predictability"] = (rows["peer_predictability"] > 0).astype(float)
     rows["hull_score"] = np.where(rows["channel"] < 3, np.nan, rows["input_capture"])
     result = analyze_lesions(rows, **SMALL)
-    assert result.partial["layer"].tolist() == ["b", "a", "pooled"]  # as the network has them
-    assert result.partial["channels"].tolist() == [10, 12, 22]
+    assert result.beyond["layer"].tolist() == ["b", "a", "pooled"]  # as the network has them
+    assert result.beyond["channels"].tolist() == [12, 14, 26]
     assert result.skipped == {}
     assert "hull_score" not in set(result.prediction["score"])
 
 
 def test_the_layers_of_each_network_are_strata_of_their_own() -> None:
-    two = pd.concat([frame({"a": 10}, seed).assign(seed=seed) for seed in (3, 4)])
+    two = pd.concat([frame({"a": 12}, seed).assign(seed=seed) for seed in (3, 4)])
     names = analyze_lesions(two, **SMALL).depth["layer"].tolist()
     assert names == ["a (seed 3)", "a (seed 4)"]
     one = analyze_lesions(two[two["seed"] == 3], **SMALL)
@@ -64,26 +59,21 @@ def test_the_layers_of_each_network_are_strata_of_their_own() -> None:
 
 
 def test_tables_hold_the_tests_of_their_layers() -> None:
-    rows = frame({"a": 10, "b": 14})
+    rows = frame({"a": 12, "b": 14})
     result = analyze_lesions(rows, seed=5, **SMALL)
-    rng = np.random.default_rng(5)
     layers = dict(iter(rows.groupby("layer")))
     strata = [
         stratum_of(n, f, "loss_increase", "peer_predictability", CONTROLS)
         for n, f in layers.items()
     ]
-    test = partial_test(strata, permutations=19, rng=rng)
-    interval = interval_of(bootstrap_pooled(strata, draws=20, rng=rng))
-    table = result.partial
-    for name, each, pooled in (
-        ("partial", test.correlation, test.pooled),
-        ("p", test.p_value, test.pooled_p),
-        ("p_holm", test.p_holm, test.pooled_p),
-        ("r2_gain", test.gain, test.pooled_gain),
-        ("low", [np.nan, np.nan], interval[0]),
-        ("high", [np.nan, np.nan], interval[1]),
-    ):
-        np.testing.assert_array_equal(table[name], [*each, pooled], err_msg=name)
+    each, pooled = [effect([stratum]) for stratum in strata], effect(strata)
+    table = result.beyond
+    for name in ("slope", "low", "high", "p"):
+        expected = [float(getattr(one, name)) for one in (*each, pooled)]
+        np.testing.assert_array_equal(table[name], expected, err_msg=name)
+    p_values = np.array([float(one.p) for one in each])
+    np.testing.assert_array_equal(table["p_holm"], [*holm(p_values), pooled.p])
+    assert table["families"].tolist() == [12, 14, 26]
     for position, (name, own) in enumerate(layers.items()):
         row = result.depth.iloc[position]
         damage = own["loss_increase"]
@@ -93,17 +83,15 @@ def test_tables_hold_the_tests_of_their_layers() -> None:
         assert row["median_damage"] == damage.median()
         expected = own["peer_predictability"].mean()
         assert row["mean_peer_predictability"] == pytest.approx(expected)
-        assert row["partial"] == test.correlation[position]
-        assert row["p_holm"] == test.p_holm[position]
 
 
 def test_only_the_lesions_of_one_kind_and_the_scores_asked_for_enter() -> None:
-    rows = frame({"a": 10})
+    rows = frame({"a": 12})
     zero = rows.assign(kind="zero", loss_increase=-rows["loss_increase"])
     both = pd.concat([rows, zero])
     alone = analyze_lesions(zero, kind="zero", **SMALL)
     mixed = analyze_lesions(both, kind="zero", **SMALL)
-    pd.testing.assert_frame_equal(mixed.partial, alone.partial)
+    pd.testing.assert_frame_equal(mixed.beyond, alone.beyond)
     assert set(mixed.prediction["score"]) == set(SCORES) == set(PREDICTORS) & set(rows)
     few = analyze_lesions(both, predictors=["input_capture"], controls=(), **SMALL)
     assert few.prediction["score"].tolist() == ["input_capture"]
@@ -114,28 +102,29 @@ def test_only_the_lesions_of_one_kind_and_the_scores_asked_for_enter() -> None:
         "controls": [],
         **SMALL,
         "seed": 0,
+        "halves": False,
     }
 
 
-def test_the_defaults_are_2000_permutations_and_1000_resamples() -> None:
-    settings = analyze_lesions(frame({"a": 10})).settings
-    assert (settings["permutations"], settings["draws"], settings["seed"]) == (2000, 1000, 0)
+def test_the_defaults_are_200_permutations_and_1000_resamples() -> None:
+    settings = analyze_lesions(frame({"a": 12})).settings
+    assert (settings["permutations"], settings["draws"], settings["seed"]) == (200, 1000, 0)
 
 
 @pytest.mark.parametrize(("name", "least"), [("permutations", 19), ("draws", 20)])
 def test_too_few_draws_for_a_level_of_5_percent_are_refused(name: str, least: int) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a whole number >= {least}; got"):
-        analyze_lesions(frame({"a": 10}), **{**SMALL, name: least - 1})
+        analyze_lesions(frame({"a": 12}), **{**SMALL, name: least - 1})
 
 
 @pytest.mark.parametrize("column", ["layer", "channel", "kind", "input_capture"])
 def test_a_missing_column_is_named(column: str) -> None:
     with pytest.raises(ValueError, match=f"column of frame must be one of .* got '{column}'"):
-        analyze_lesions(frame({"a": 10}).drop(columns=column), predictors=[], **SMALL)
+        analyze_lesions(frame({"a": 12}).drop(columns=column), predictors=[], **SMALL)
 
 
 def test_a_frame_without_a_usable_layer_is_refused_with_its_reasons() -> None:
-    with pytest.raises(ValueError, match=r"got \{'a': '7 usable channels, fewer than 8'\}"):
+    with pytest.raises(ValueError, match=r"got \{'a': '7 families of channels, fewer than 12'\}"):
         analyze_lesions(frame({"a": 7}), **SMALL)
     with pytest.raises(ValueError, match="kind must be one of 'mean'; got 'zero'"):
         analyze_lesions(frame({"a": 9}), kind="zero", **SMALL)

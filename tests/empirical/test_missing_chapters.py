@@ -49,8 +49,8 @@ def test_layers_too_narrow_and_shares_without_a_half_leave_the_rest_of_the_repor
     result = run(settings, out=tmp_path / "run")
     notes = {section.title: section.note for section in result.sections}
     explained = notes["Does peer support explain lesion damage beyond the other axes?"]
-    assert explained.startswith("Nothing to report: frame must have a layer with at least 8")
-    assert "6 usable channels, fewer than 8" in explained
+    assert explained.startswith("Nothing to report: frame must have a layer with enough channels")
+    assert "6 families of channels, fewer than 12" in explained
     html = result.report.read_text()
     assert "Our selectors are not compared with the others" in html
     assert "The axes are not compared: that needs criteria of the local axis" in html

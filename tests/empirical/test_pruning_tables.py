@@ -14,14 +14,16 @@ from empirical.analysis.pruning import (
     agreement,
     areas,
     axis_against_axis,
+    axis_verdicts,
     best_arm,
     headline,
     mean_accuracy,
     mean_of,
+    missing_cells,
     paired,
     rank_stability,
 )
-from empirical.analysis.seeds import t_interval
+from empirical.analysis.seeds import over_networks
 
 VALUES = {
     "replaceability": 0.80,
@@ -57,6 +59,11 @@ def values(criterion: str, extra: float = 0.0) -> np.ndarray:
     return VALUES[criterion] + extra + NOISE[(np.arange(3) + len(criterion)) % 3]
 
 
+def ends(values: np.ndarray) -> tuple[float, float]:
+    found = over_networks(values)
+    return found.low, found.high
+
+
 def test_areas_are_trapezoids_over_uneven_shares_and_dense_rows_stay_out() -> None:
     frame = rows()
     frame.loc[frame["share"] == 0.5, "accuracy"] += 0.06  # a bend, between 0.3 and 0.9
@@ -71,10 +78,81 @@ def test_areas_are_trapezoids_over_uneven_shares_and_dense_rows_stay_out() -> No
     assert len(table) == 3 * 2 * len(VALUES)
 
 
-def test_arms_without_a_share_in_common_are_refused() -> None:
+def test_a_missing_accuracy_takes_its_own_curve_and_no_other_and_is_named() -> None:
     frame = rows()
-    with pytest.raises(ValueError, match="no share in common"):
-        areas(frame[(frame["criterion"] == "l2") == (frame["share"] == 0.3)])
+    lost = (frame["seed"] == 1) & (frame["criterion"] == "l2") & (frame["share"] == 0.3)
+    lost &= frame["recovery"] == "compensate"
+    for broken in (frame[~lost], frame.assign(accuracy=frame["accuracy"].mask(lost))):
+        table, whole = areas(broken), areas(frame)
+        kept = whole.merge(table, on=[name for name in whole if name != "area"], how="left")
+        np.testing.assert_array_equal(
+            kept["area_y"].dropna(), kept["area_x"][kept["area_y"].notna()]
+        )
+        gone = kept[kept["area_y"].isna()].iloc[0]
+        assert len(table) == len(whole) - 1
+        assert (gone["seed"], gone["criterion"], gone["recovery"]) == (1, "l2", "compensate")
+        (cell,) = missing_cells(broken).to_dict("records")
+        assert (cell["seed"], cell["criterion"], cell["share"]) == (1, "l2", 0.3)
+    assert missing_cells(frame).empty
+    draws = pd.concat([frame, frame[lost].assign(draw=1, accuracy=np.nan)])
+    assert len(missing_cells(draws)) == 1
+    other = frame.assign(network="m")[frame["share"] != 0.3]  # its own shares, none of them missing
+    assert missing_cells(pd.concat([frame, other])).empty
+    assert len(areas(pd.concat([frame, other]))) == 2 * len(whole)
+
+
+def test_without_any_accuracy_there_is_nothing_to_compare() -> None:
+    with pytest.raises(ValueError, match="have no accuracy of a pruned network"):
+        areas(rows().assign(accuracy=np.nan))
+
+
+LOCAL, TARGET = {"local": ("peer_overlap",), "target": ("task_information",)}.items()
+
+
+def axis_table(gain: float, own: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Areas of two architectures in three recoveries, which share each network's own part."""
+    return pd.DataFrame(
+        [
+            {
+                "network": network, "seed": seed, "allocation": "u", "recovery": recovery,
+                "criterion": name, "area": (shared + gain) * (name == LOCAL[1][0]) + 0.001 * noise,
+            }
+            for network in "pq"
+            for seed in range(3)
+            for shared in [own * rng.standard_normal()]
+            for recovery in "abc"
+            for name, noise in zip((LOCAL[1][0], TARGET[1][0]), rng.standard_normal(2), strict=True)
+        ]
+    )  # fmt: skip
+
+
+def test_a_network_counts_once_however_many_settings_it_is_in() -> None:
+    axes = dict((LOCAL, TARGET))
+    rng = np.random.default_rng(5)
+    found = axis_verdicts(axis_table(0.1, 0.01, rng), axes)
+    assert found["network"].tolist() == ["p", "q", "all"]
+    assert found["seeds"].tolist() == [3, 3, 6]
+    assert (found["low"] > 0).all()
+    null = [axis_table(0.0, 0.05, rng) for _ in range(40)]
+    clear = [axis_verdicts(table, axes)["low"].iloc[-1] > 0 for table in null]
+    settings = [(axis_against_axis(table, axes)["p_holm"] < 0.05).any() for table in null]
+    # one-sided, at 0.025: 5 or more of 40 happen with probability 0.003
+    assert sum(clear) < 5
+    assert sum(settings) < 7
+    table = axis_table(0.1, 0.01, rng)
+    each = table.pivot_table(index=["network", "seed"], columns="criterion", values="area")
+    values = (each[LOCAL[1][0]] - each[TARGET[1][0]]).unstack("seed")
+    row = axis_verdicts(table, axes).set_index("network").loc["p"]
+    assert (row["low"], row["high"]) == pytest.approx(ends(values.loc["p"].to_numpy()))
+
+
+def test_a_seed_without_one_of_an_axis_criteria_is_left_out() -> None:
+    axes = {"local": ("peer_overlap", "l2"), "target": ("task_information",)}
+    table = areas(rows())
+    lost = (table["seed"] == 2) & (table["criterion"] == "l2")
+    found = axis_against_axis(table[~lost], axes)
+    assert found["seeds"].tolist() == [2, 2]
+    assert axis_verdicts(table[~lost], axes)["seeds"].tolist() == [2]
 
 
 def test_settings_come_in_the_order_of_the_rows_and_other_columns_may_be_unknown() -> None:
@@ -125,7 +203,7 @@ def test_a_reference_is_subtracted_seed_by_seed() -> None:
     assert found.index.tolist() == list(VALUES)
     assert found.loc["taylor", "area"] == pytest.approx(values("taylor").mean() + 0.02)
     assert found.loc["taylor", "difference"] == pytest.approx(differences.mean())
-    assert tuple(found.loc["taylor", ["low", "high"]]) == pytest.approx(t_interval(differences))
+    assert tuple(found.loc["taylor", ["low", "high"]]) == pytest.approx(ends(differences))
     assert found.loc["taylor", ["minus", "seeds"]].tolist() == ["l2", 3]
     one = against_reference(table.query("seed == 0"), "l2").set_index("criterion")
     assert one.loc["l2", ["difference", "low", "high"]].tolist() == [0, 0, 0]
@@ -154,7 +232,7 @@ def test_pairs_are_of_one_network_and_seeds_without_a_partner_stay_out() -> None
     row = paired(lonely, Arm("taylor"), Arm("l2", "compensate"), "accuracy").iloc[0]
     differences = (values("taylor", 0.05) - values("l2", 0.1))[[0, 2]]
     assert row["difference"] == pytest.approx(differences.mean())
-    assert (row["low"], row["high"]) == pytest.approx(t_interval(differences))
+    assert row[["low", "high"]].isna().all()  # of two seeds there is no interval
     assert row[["network", "one", "other", "seeds"]].tolist() == [
         "n",
         "taylor",
@@ -181,7 +259,7 @@ def test_an_axis_is_the_mean_of_its_criteria() -> None:
     target = values("task_information", 0.1) + 0.02
     assert found[["local", "target"]].tolist() == pytest.approx([local.mean(), target.mean()])
     assert found["difference"] == pytest.approx((local - target).mean())
-    assert (found["low"], found["high"]) == pytest.approx(t_interval(local - target))
+    assert (found["low"], found["high"]) == pytest.approx(ends(local - target))
     assert found[["network", "allocation", "seeds"]].tolist() == ["n", "uniform", 3]
 
 
@@ -261,7 +339,7 @@ def test_the_headline_is_against_the_best_of_the_libraries_and_of_the_other_sele
     ours = values("replaceability", 0.1)
     differences = [ours - values("taylor"), ours - values("peer_overlap", 0.1)]
     np.testing.assert_allclose(table["difference"][:2], [d.mean() for d in differences])
-    np.testing.assert_allclose(table[["low", "high"]][:2], [t_interval(d) for d in differences])
+    np.testing.assert_allclose(table[["low", "high"]][:2], [ends(d) for d in differences])
     np.testing.assert_allclose(table["accuracy"][:2], ours.mean())
     assert set(table["share"]) == {0.5}
     assert set(table["network"]) == {"n"}

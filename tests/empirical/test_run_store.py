@@ -154,7 +154,6 @@ DAMAGE = {
         ("gradients/step-0000000.csv", "compare_gradients"),
         ("robustness/sample_counts.csv", "measure_variations"),
         ("lesions/lesions.csv", "lesion_channels"),
-        ("lesions/shuffled.csv", "lesion_channels"),
         ("lesions/replacements.csv", "replace_channels"),
         ("pruning/cells.csv", "prune_network"),
         ("pruning/scores.npz", "prune_network"),

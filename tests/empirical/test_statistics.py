@@ -1,195 +1,137 @@
-"""Rank statistics against naive twins by least squares, and by hand where a hand suffices."""
+"""Slopes beyond controls against naive regressions, and by hand where a hand suffices."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from empirical.analysis.statistics import (
+    NEGLIGIBLE,
     Stratum,
-    bootstrap_pooled,
+    effect,
     holm,
     interval_of,
-    partial_test,
-    permutation_p,
-    pooled_correlation,
-    ranks,
+    mean_over_families,
+    normal_scores,
     stratum_of,
 )
 from tests.tolerances import EXACT
 
 
-def residual(values: np.ndarray, controls: np.ndarray) -> np.ndarray:
-    """What a least-squares regression on a constant and the controls leaves."""
-    design = np.column_stack([np.ones(len(values)), controls])
-    return values - design @ np.linalg.lstsq(design, values)[0]
+def quadratic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.ones(len(a)), a, b, a * a, a * b, b * b])
 
 
-def correlation(stratum: Stratum, outcome: np.ndarray) -> float:
-    pair = [residual(v, stratum.controls) for v in (outcome, stratum.tested)]
-    return float(np.corrcoef(*pair)[0, 1])
+def stratum(rng: np.random.Generator, n: int, slope: float = 0.4) -> Stratum:
+    a, b, score, noise = rng.standard_normal((4, n))
+    score = score + a * b
+    return Stratum(a * b + slope * score + noise, np.array([[score, a, b]]), np.arange(n))
 
 
-def pool(correlations: np.ndarray, strata: list[Stratum]) -> np.ndarray:
-    """Fisher's z with its inverse variance n - q - 3."""
-    weights = [len(s.outcome) - s.controls.shape[1] - 3 for s in strata]
-    return np.tanh(np.average(np.arctanh(correlations), axis=0, weights=weights))
+def test_without_halves_the_slope_is_that_of_one_regression_with_robust_errors() -> None:
+    layer = stratum(np.random.default_rng(0), 40)
+    score, a, b = layer.readings[0]
+    design = np.column_stack([score, quadratic(a, b)])
+    found = effect([layer])
+    assert found.slope == pytest.approx(np.linalg.lstsq(design, layer.outcome)[0][0], abs=1e-7)
+    # the score test: residuals on the controls alone, and what the controls leave of the score
+    left, own = (v - design[:, 1:] @ np.linalg.lstsq(design[:, 1:], v)[0]
+                 for v in (layer.outcome, score))  # fmt: skip
+    products = own * (left - np.sign(found.slope) * NEGLIGIBLE * own)
+    t = products.sum() / np.sqrt(40 * np.var(products, ddof=1)) * (40 - 6) / 40
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), 34), rel=1e-6)
 
 
-def unequal(rng: np.random.Generator, sizes: tuple[int, ...] = (9, 14, 40)) -> list[Stratum]:
-    """Strata of different size, of different correlation, with two controls."""
-    strata = []
-    for k, n in enumerate(sizes):
-        controls, noise = rng.standard_normal((n, 2)), rng.standard_normal((2, n))
-        tested = controls[:, 0] + noise[0]
-        outcome = controls @ [1.0, -1.0] + noise[1] + 0.5 * (k - 1) * tested
-        strata.append(Stratum(f"l{k}", ranks(outcome), ranks(tested), controls))
-    return strata
+def test_halves_are_each_others_instruments() -> None:
+    rng = np.random.default_rng(1)
+    a, b, score, noise = rng.standard_normal((4, 50))
+    halves = np.array([score, a, b]) + 0.3 * rng.standard_normal((2, 3, 50))
+    outcome = b + 0.5 * score + noise
+    readings = np.array([halves.mean(axis=0), *halves])
+    slope = effect([Stratum(outcome, readings, np.arange(50))]).slope
+    above = below = 0.0
+    for one, other in (halves, halves[::-1]):
+        x, z = quadratic(*one[1:]), quadratic(*other[1:])
+        residual = other[0] - z @ np.linalg.solve(x.T @ z, x.T @ other[0])
+        above, below = above + residual @ outcome, below + residual @ one[0]
+    assert slope == pytest.approx(above / below, abs=1e-6)
 
 
-def test_the_partial_test_is_freedman_and_lanes_with_whole_regressions() -> None:
-    strata = unequal(np.random.default_rng(0))
-    found = partial_test(strata, permutations=60, rng=np.random.default_rng(1))
-    observed = np.array([correlation(s, s.outcome) for s in strata])
-    rng, null = np.random.default_rng(1), []
-    for s in strata:
-        left = residual(s.outcome, s.controls)
-        drawn = rng.permuted(np.tile(left, (60, 1)), axis=1)
-        null.append([correlation(s, s.outcome - left + row) for row in drawn])
-    np.testing.assert_allclose(found.correlation, observed, atol=EXACT)
-    as_far = [np.sum(np.abs(row) >= abs(r)) for row, r in zip(null, observed, strict=True)]
-    np.testing.assert_allclose(found.p_value, (1 + np.array(as_far)) / 61, rtol=EXACT)
-    assert found.pooled == pytest.approx(pool(observed, strata), abs=EXACT)
-    pooled = pool(np.array(null), strata)
-    assert found.pooled_p == (1 + np.sum(np.abs(pooled) >= abs(found.pooled))) / 61
-    assert 0 < as_far[0] < 60  # the null holds the weakest, and not everywhere
-    np.testing.assert_array_equal(found.p_holm, holm(found.p_value))
-    assert found.names == ["l0", "l1", "l2"]
-
-
-def test_the_gain_is_the_share_of_variance_that_the_tested_score_adds() -> None:
-    strata = unequal(np.random.default_rng(2))
-    found = partial_test(strata, permutations=19, rng=np.random.default_rng(3))
-
-    def squares(s: Stratum, columns: np.ndarray) -> float:
-        return float((residual(s.outcome, columns) ** 2).sum())
-
-    without = [squares(s, s.controls) for s in strata]
-    whole = [squares(s, np.column_stack([s.controls, s.tested])) for s in strata]
-    total = [squares(s, np.empty((len(s.outcome), 0))) for s in strata]
-    gains = np.subtract(without, whole)
-    np.testing.assert_allclose(found.gain, gains / total, atol=EXACT)
-    assert found.pooled_gain == pytest.approx(sum(gains) / sum(total), abs=EXACT)
-
-
-def test_a_score_that_the_controls_determine_adds_nothing() -> None:
-    control, outcome = np.random.default_rng(4).random((2, 20))
-    stratum = Stratum("x", outcome, 3 * control, control[:, None])
-    found = partial_test([stratum], permutations=19, rng=np.random.default_rng(5))
-    assert (found.correlation[0], found.gain[0], found.p_value[0]) == (0, 0, 1)
-
-
-def test_correlations_do_not_depend_on_scales() -> None:
-    (stratum,) = unequal(np.random.default_rng(6), (20,))
-    small = Stratum("x", 1e-3 * stratum.outcome, 1e-3 * stratum.tested, stratum.controls)
-    expected = correlation(stratum, stratum.outcome)
-    found = partial_test([small], permutations=19, rng=np.random.default_rng(7))
-    assert found.correlation[0] == pytest.approx(expected, abs=1e-9)
-
-
-def test_the_basis_drops_what_is_collinear_at_any_scale_and_nothing_else() -> None:
-    control = np.random.default_rng(8).standard_normal(25)
-    control -= control.mean()
-    values = np.arange(25.0)
-    copied = 1e8 * np.column_stack([control, control / 3])
-    for controls, rank in ((copied, 2), (1000 + control[:, None], 2), (np.ones((25, 1)), 1)):
-        basis = Stratum("x", values, values, controls).basis
-        assert basis.shape == (25, rank)
-        np.testing.assert_allclose(basis.T @ basis, np.eye(rank), atol=EXACT)
-
-
-def test_bootstrap_is_the_pooled_partial_correlation_of_resampled_channels() -> None:
-    strata = unequal(np.random.default_rng(9), (12, 30))
-    found = bootstrap_pooled(strata, draws=40, rng=np.random.default_rng(10))
-    rng, replicates = np.random.default_rng(10), []
-    for s in strata:
-        index = rng.integers(len(s.outcome), size=(40, len(s.outcome)))
-        drawn = [Stratum("", s.outcome[i], s.tested[i], s.controls[i]) for i in index]
-        replicates.append([correlation(one, one.outcome) for one in drawn])
-    # 1e-9 on the diagonal keeps the inverse of a singular resample finite
-    np.testing.assert_allclose(found, pool(np.array(replicates), strata), atol=1e-6)
-
-
-def test_a_constant_resample_correlates_with_nothing() -> None:
-    outcome, tested = np.array([1.0, 1, 1, 2]), np.array([1.0, 3, 2, 1])
-    plain = Stratum("x", outcome, tested, np.empty((4, 0)))
-    found = bootstrap_pooled([plain], draws=200, rng=np.random.default_rng(11))
-    index = np.random.default_rng(11).integers(4, size=(200, 4))
-    constant = np.array([np.ptp(outcome[i]) * np.ptp(tested[i]) == 0 for i in index])
-    assert 20 < constant.sum() < 180
-    np.testing.assert_array_equal(found[constant], 0)
-    expected = [np.corrcoef(outcome[i], tested[i])[0, 1] for i in index[~constant]]
-    np.testing.assert_allclose(found[~constant], expected, atol=1e-7)
-
-
-def test_pooling_weighs_fishers_z_by_n_minus_q_minus_3_on_unequal_strata() -> None:
-    plain = [
-        Stratum(s.name, s.outcome, s.tested, np.empty((len(s.outcome), 0)))
-        for s in unequal(np.random.default_rng(12))
-    ]
-    each = np.array([np.corrcoef(s.outcome, s.tested)[0, 1] for s in plain])
-    assert pooled_correlation(plain) == pytest.approx(
-        np.tanh(np.arctanh(each) @ [6, 11, 37] / 54), abs=EXACT
+def test_errors_in_a_control_pass_for_an_effect_only_where_they_are_not_met() -> None:
+    rng = np.random.default_rng(2)
+    shape = (200, 100)
+    a, b, e, noise = rng.standard_normal((4, *shape))
+    score, outcome = b + e, b + noise
+    halves = np.array([score, a, b]) + np.array([0, 0, 0.7])[:, None, None] * rng.standard_normal(
+        (2, 3, *shape)
     )
-    assert [s.weight for s in unequal(np.random.default_rng(12))] == [4, 9, 35]
+    readings = normal_scores(np.array([halves.mean(axis=0), *halves]))
+    layer = Stratum(normal_scores(outcome), readings, np.arange(100))
+    naive = Stratum(layer.outcome, readings[:1], layer.family)
+    assert (effect([naive]).p < 0.05).mean() > 0.3
+    assert (effect([layer]).p < 0.05).mean() < 0.06
 
 
-@pytest.mark.parametrize("r", [-0.97, 0.0, 0.97])
-def test_a_single_stratum_pools_to_itself(r: float) -> None:
-    tested = np.tile([1.0, -1.0, 0, 0], 3)
-    noise = np.tile([0, 0, 1.0, -1.0], 3)
-    outcome = r * tested + np.sqrt(1 - r**2) * noise
-    one = Stratum("x", outcome, tested, np.empty((12, 0)))
-    assert pooled_correlation([one]) == pytest.approx(r, abs=EXACT)
+def test_copies_of_a_family_add_no_certainty() -> None:
+    rng = np.random.default_rng(3)
+    one = stratum(rng, 30)
+    copies = Stratum(
+        np.repeat(one.outcome, 4), np.repeat(one.readings, 4, axis=2), np.repeat(one.family, 4)
+    )
+    for part in ("slope", "low", "high", "p"):
+        assert getattr(effect([copies]), part) == pytest.approx(getattr(effect([one]), part))
 
 
-@pytest.mark.parametrize("sign", [-1, 1])
-def test_a_perfect_correlation_pools_to_a_finite_z(sign: int) -> None:
-    tested = np.tile([1.0, -1.0, 0, 0], 3)
-    none = np.tile([0, 0, 1.0, -1.0], 3)
-    strata = [Stratum("x", values, tested, np.empty((12, 0))) for values in (sign * tested, none)]
-    expected = sign * np.tanh(np.arctanh(1 - 1e-9) / 2)
-    assert pooled_correlation(strata) == pytest.approx(expected, abs=1e-9)
+def test_the_interval_holds_zero_exactly_where_p_is_above_the_level() -> None:
+    rng = np.random.default_rng(4)
+    found = [effect([stratum(rng, 20, slope=0.3), stratum(rng, 30, slope=0.3)]) for _ in range(40)]
+    clear = [one.p < 0.05 for one in found]
+    assert 5 < sum(clear) < 40
+    assert [one.low > 0 or one.high < 0 for one in found] == clear
+    assert all(one.low < one.slope < one.high for one in found)
 
 
-def test_permutation_p_counts_the_observed_arrangement_and_ties() -> None:
-    null = np.array([[0.5, -0.2, 0.1, 0.0], [0.5, -0.2, 0.1, 0.0]])
-    np.testing.assert_allclose(permutation_p([-0.2, 0.6], null), [3 / 5, 1 / 5])
-    assert permutation_p(0.1 + 1e-14, null[0]) == 4 / 5  # equal but for rounding
-    assert permutation_p(0.15, null[0]) == 3 / 5
-    assert permutation_p(0.1 + 0.1, null[0], tolerance=0.15) == 4 / 5
+def test_a_layer_needs_twice_as_many_families_as_columns() -> None:
+    rng = np.random.default_rng(5)
+    assert [stratum(rng, n).usable for n in (11, 12)] == [False, True]
+    few = stratum(rng, 40)
+    assert not Stratum(few.outcome, few.readings, np.arange(40) // 4).usable
+    assert Stratum(few.outcome, few.readings, np.zeros(40, dtype=int)).usable
 
 
-def test_holms_adjustment_stops_at_one_and_keeps_the_order_given() -> None:
+def test_a_mean_over_families_is_students_where_each_has_one() -> None:
+    values = np.random.default_rng(6).standard_normal(9) + 0.5
+    found, p = mean_over_families(values, np.arange(9))
+    test = stats.ttest_1samp(values, 0)
+    interval = test.confidence_interval()
+    assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), *interval))
+    assert p == pytest.approx(test.pvalue)
+    again, _ = mean_over_families(np.repeat(values, 3), np.repeat(np.arange(9), 3))
+    assert again.low == pytest.approx(found.low)
+    none, unknown = mean_over_families(values, np.arange(9) // 5)
+    assert np.isnan([none.low, none.high, unknown]).all()
+
+
+def test_holms_adjustment_stops_at_one_keeps_the_order_and_passes_over_unknown() -> None:
     np.testing.assert_allclose(holm(np.array([0.9, 0.6, 0.001])), [1, 1, 0.003])
+    np.testing.assert_allclose(holm(np.array([0.04, np.nan, 0.01])), [0.04, np.nan, 0.02])
 
 
-def test_ranks_are_mid_ranks_between_0_and_1() -> None:
-    np.testing.assert_allclose(ranks(np.array([3.0, 1, 1, 2])), [0.875, 0.25, 0.25, 0.625])
-
-
-def test_a_stratum_holds_the_ranks_of_its_columns() -> None:
-    rows = pd.DataFrame({"d": [3.0, 9, 1], "t": [1.0, 2, 3], "a": [5.0, 4, 3], "b": [1.0, 1, 0]})
-    third = 1 / 6
-    found = stratum_of("x", rows, "d", "t", ("a", "b"))
-    assert found.name == "x"
-    np.testing.assert_allclose(found.outcome, [0.5, 5 * third, third])
-    np.testing.assert_allclose(found.tested, [third, 0.5, 5 * third])
-    np.testing.assert_allclose(
-        found.controls.T, [[5 * third, 0.5, third], [4 * third, 4 * third, third]]
-    )
-    assert stratum_of("x", rows, "d", "t", ()).controls.shape == (3, 0)
+def test_a_stratum_holds_the_normal_scores_of_its_columns_halves_and_families() -> None:
+    rows = pd.DataFrame({"d": [3.0, 9, 1], "t": [1.0, 2, 3], "a": [5.0, 4, 4]})
+    found = stratum_of("x", rows, "d", "t", ("a",))
+    high = stats.norm.ppf(5 / 6)
+    np.testing.assert_allclose(found.outcome, [0, high, -high], atol=EXACT)
+    tied = stats.norm.ppf(1 / 3)
+    np.testing.assert_allclose(found.readings, [[[-high, 0, high], [high, tied, tied]]], atol=EXACT)
+    assert (found.name, found.family.tolist()) == ("x", [0, 1, 2])
+    halves = {f"{s}_half{h}": rows[s] * (-1) ** h for s in "ta" for h in (0, 1)}
+    whole = stratum_of("x", rows.assign(family=[7, 2, 7], **halves), "d", "t", ("a",))
+    assert whole.readings.shape == (3, 2, 3)
+    np.testing.assert_allclose(whole.readings[2, 0], [high, 0, -high], atol=EXACT)
+    assert whole.family.tolist() == [0, 1, 0]
 
 
 def test_the_interval_is_the_central_95_percent() -> None:

@@ -52,7 +52,6 @@ CAMPAIGN = {
         "tests/empirical/test_statistics.py",
         "tests/empirical/test_lesion_tables.py",
     ],
-    "empirical/analysis/matched_bins.py": ["tests/empirical/test_matched_bins.py"],
     "empirical/analysis/predictors.py": ["tests/empirical/test_predictors.py"],
     "empirical/analysis/lesions.py": ["tests/empirical/test_lesion_tables.py"],
     "empirical/analysis/couplings.py": ["tests/empirical/test_couplings.py"],

@@ -154,3 +154,28 @@ def test_latex_is_ascii_and_complete(tmp_path) -> None:  # type: ignore[no-untyp
     text = path.read_text()
     assert text.isascii()
     assert text.count(r"\begin{equation}") == len(FORMS)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "error"),
+    [
+        (float("nan"), 0.1),
+        (0.5, float("nan")),
+        (0.5, float("inf")),
+        (float("inf"), 1.0),
+        (0.5, 0.0),
+    ],
+)
+def test_a_sampling_oracle_that_does_not_decide_fails(estimate: float, error: float) -> None:
+    form = catalogue()["damage_ratio"]
+    oracle = Oracle("sampling", lambda E: (estimate, error), 5.0, sampling=True)
+    undecided = dataclasses.replace(form, oracle=oracle)
+    verdict = verify_form(undecided, points=2)
+    assert not verdict.passed
+    assert verdict.oracle_error == float("inf")
+
+
+def test_an_oracle_of_nan_fails() -> None:
+    oracle = Oracle("quadrature", lambda E: float("nan"), 1e-8)
+    undecided = dataclasses.replace(catalogue()["damage_ratio"], oracle=oracle)
+    assert verify_form(undecided, points=1).oracle_error == float("inf")
