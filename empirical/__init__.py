@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from empirical.pruning.calibration import Calibration
     from empirical.pruning.comparison import Factorial, run_factorial
     from empirical.pruning.criteria import criterion_names, register_criterion
+    from empirical.pruning.distillation import Distillation
     from empirical.pruning.export import export_onnx, export_program
     from empirical.pruning.heads import PrunedHeads, prune_heads
     from empirical.pruning.latency import latencies
@@ -45,6 +46,7 @@ __all__ = [
     "AxisTable",
     "Calibration",
     "DamageTable",
+    "Distillation",
     "Factorial",
     "HeadDamage",
     "HeadTable",

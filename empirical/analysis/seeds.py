@@ -32,7 +32,7 @@ def over_networks(
     Examples
     --------
     >>> f"{over_networks([0.9, 0.95, 0.99], CORRELATION):.2f}; {over_networks([0.1, 0.3]):.1f}"
-    '0.95 [0.63, 0.99]; 0.2 [no interval]'
+    '0.95 [0.45, 1.00]; 0.2 [no interval]'
     """
     sample = np.asarray(values, dtype=np.float64)
     sample = sample[~np.isnan(sample)]

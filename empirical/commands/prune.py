@@ -36,10 +36,11 @@ class PruneOptions:
     recovery: Annotated[
         str,
         typer.Option(
-            help="none, recalibrate, merge, compensate (merge + recalibrate), reconstruct (every "
-            "layer refitted), fold; finetune, compensate_finetune or reconstruct_finetune."
+            help="auto (reconstruct where the images suffice, else compensate), none, recalibrate, "
+            "merge, compensate (both), reconstruct (every layer refitted), distill (and trained "
+            "without labels), fold; finetune, compensate_finetune or reconstruct_finetune."
         ),
-    ] = "compensate"
+    ] = "auto"
     floor: Annotated[
         float, typer.Option(help="Least share of its channels that each layer keeps.")
     ] = 0.05
@@ -51,12 +52,12 @@ class PruneOptions:
         """Refuse unknown names, with the nearest, before anything is read."""
         from empirical.pruning.criteria import criterion_names
         from empirical.pruning.pruner import ALLOCATIONS
-        from empirical.pruning.recovery import RECOVERIES
+        from empirical.pruning.recovery import AUTO, RECOVERIES
         from theory.shared.validation import one_of
 
         one_of("criterion", self.criterion, criterion_names())
         one_of("allocation", self.allocation, ALLOCATIONS)
-        one_of("recovery", self.recovery, RECOVERIES)
+        one_of("recovery", self.recovery, (AUTO, *RECOVERIES))
 
 
 @spread
@@ -92,7 +93,7 @@ def prune(
     options.check()
     target_function(target)
     exports = [one_of("--export", kind, EXPORTS) for kind in export or ()]
-    trains = "finetune" in RECOVERIES[options.recovery]
+    trains = "finetune" in RECOVERIES.get(options.recovery, ())
     opened = source.open((None if trains else images, None))
     calibration = opened.drawn(opened.train, images)
     typer.echo(opened.accuracy_line(calibration))

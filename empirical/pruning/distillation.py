@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,14 @@ from torch.nn import functional
 
 from empirical.data.augmentation import EpochPlan
 from empirical.pruning.recovery import BATCH_NORM
-from empirical.reading.hooks import evaluating
+from empirical.reading.hooks import capture_calls, evaluating
 from empirical.training.schedules import cosine
 
 HELD_OUT = 10
 """One image of so many is not trained on."""
+
+STATISTICS = 500
+"""Images at most that norms take their first statistics from."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Distillation:
     learning_rate : peak, reached after a twentieth of the steps, then a half cosine down to 0
     batch_size, momentum, weight_decay : of stochastic gradient descent
     temperature : T
-    padding : images are shifted by up to so many pixels; flip : and mirrored half of the time
+    padding : images are shifted by up to so many pixels, at most an eighth of their size
+    flip : and mirrored half of the time
     """
 
     epochs: int = 30
@@ -78,11 +83,12 @@ def distill(
     per_epoch = max(1, len(seen) // how.batch_size)
     epochs = max(how.epochs, -(-how.steps_at_least // per_epoch))
     parameters = [p for p in pruned.parameters() if p.requires_grad]
+    _own_statistics(pruned, seen[:STATISTICS])
     optimizer = torch.optim.SGD(
         parameters, how.learning_rate, how.momentum, weight_decay=how.weight_decay
     )
     best, weights = _divergence(pruned, aim, kept_back, how), copy.deepcopy(pruned.state_dict())
-    padding = min(how.padding, *(size - 1 for size in images.shape[2:])) if images.ndim == 4 else 0
+    padding = min(how.padding, *(size // 8 for size in images.shape[2:])) if images.ndim == 4 else 0
     for epoch in range(epochs):
         plan = EpochPlan.draw(
             len(seen), padding=padding, flip=how.flip and images.ndim == 4, seed=seed,
@@ -100,6 +106,35 @@ def distill(
             best, weights = found, copy.deepcopy(pruned.state_dict())
     pruned.load_state_dict(weights)
     return best
+
+
+@torch.no_grad()
+def _own_statistics(model: nn.Module, images: Tensor) -> None:
+    """Give batch norms the statistics of what they now see, and let scale and shift make up for it.
+
+    In evaluation the function stays the same, w (x − m)/s + b = w' (x − m')/s' + b' with
+    w' = w s'/s and b' = b + w (m' − m)/s; by batch it now starts out as the same, where norms with
+    the statistics of another network would undo at once what a refit gained.
+    """
+
+    def adopt(norm: nn.Module, inputs: Tensor, _output: Tensor) -> None:
+        mean, var = norm.running_mean, norm.running_var
+        assert isinstance(mean, Tensor) and isinstance(var, Tensor)
+        over = [d for d in range(inputs.ndim) if d != 1]
+        now, center = torch.var_mean(inputs, over)
+        before, after = (v.add(norm.eps).sqrt() for v in (var, now))
+        norm.bias += norm.weight * (center - mean) / before
+        norm.weight *= after / before
+        mean.copy_(center)
+        var.copy_(now)
+
+    norms = {
+        name: partial(adopt, module)
+        for name, module in model.named_modules()
+        if isinstance(module, BATCH_NORM) and module.affine and module.track_running_stats
+    }
+    with evaluating(model), capture_calls(model, norms):
+        model(images)
 
 
 def _step(

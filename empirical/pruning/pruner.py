@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,17 +14,14 @@ from torch import nn
 from empirical.pruning import allocation as alloc
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.channel_graph import ChannelGraph
-from empirical.pruning.compensation import merge, recovered_outside
+from empirical.pruning.compensation import recovered_outside
 from empirical.pruning.criteria import comparable, criterion_of
 from empirical.pruning.criterion import Score
-from empirical.pruning.distillation import distill
-from empirical.pruning.folding import fold
-from empirical.pruning.reconstruction import kept_outputs, reconstruct
-from empirical.pruning.recovery import RECOVERIES, recalibrate
-from empirical.pruning.removal import Kept, kept_channels, mask, remove
+from empirical.pruning.recovering import apply, best_recovery
+from empirical.pruning.recovery import AUTO, RECOVERIES
+from empirical.pruning.removal import Kept, mask, remove
 from empirical.pruning.verification import check_same, misread
 from empirical.reading.networks import Adapter, closed
-from empirical.training.trainer import train
 from theory.shared.validation import count, instance, one_of, positive, within
 
 ALLOCATIONS = ("uniform", "global", "sensitivity")
@@ -104,7 +100,7 @@ def prune(
     macs: float = 0.5,
     criterion: str | Score = "replaceability",
     allocation: str = "uniform",
-    recovery: str = "compensate",
+    recovery: str = AUTO,
     path: str = "removed",
     floor: float = 0.05,
     round_to: int = 1,
@@ -128,9 +124,11 @@ def prune(
         group has `name`, `units`, and the layers that produce and read it (`producers`,
         `consumers`: each with its `module`'s name and the `index` (units, m) of its channels).
     allocation : "uniform", "global" or "sensitivity".
-    recovery : "none", "recalibrate" (batch norms), "merge" (peer compensation),
-        "compensate" (both), "reconstruct" (every layer refitted to the dense network), "distill"
-        (refitted, then trained without labels to say what the dense network says: minutes),
+    recovery : "auto" (the report says which it took: "reconstruct" where the images suffice for
+        every layer, else "compensate"), "none", "recalibrate" (batch norms), "merge" (peer
+        compensation), "compensate" (both), "reconstruct" (every layer refitted to the dense
+        network), "distill" (refitted, then trained without labels to say what the dense network
+        says: minutes),
         "fold" (model folding, recalibrated); or "finetune", "compensate_finetune",
         "reconstruct_finetune", which train on with labels afterwards and need a `Calibration`
         with `training` images.
@@ -165,7 +163,7 @@ def prune(
     started = time.perf_counter()
     named = criterion_of(criterion).name
     one_of("allocation", allocation, ALLOCATIONS)
-    one_of("recovery", recovery, RECOVERIES)
+    one_of("recovery", recovery, (AUTO, *RECOVERIES))
     one_of("path", path, PATHS)
     instance("macs", macs, (int, float), "Pass a share, as 0.5.")
     count("seed", seed, least=0)
@@ -191,6 +189,8 @@ def prune(
         )  # fmt: skip
 
     known, kept = verified(known, wanted) if path == "removed" else (known, wanted(known))
+    if recovery == AUTO:
+        recovery = best_recovery(known, kept, path)
     pruned = apply(known, kept, recovery, path)
     sizes = {g.name: (g.units, len(kept[g.name])) for g in known.graph.groups}
     left = known.graph.macs(np.array([after for _, after in sizes.values()]))
@@ -264,46 +264,6 @@ def refusals(known: Calibration, kept: Kept) -> dict[str, str]:
             ) from error
         return found
     return {}
-
-
-def apply(
-    known: Calibration, kept: Kept, recovery: str = "none", path: str = "removed"
-) -> nn.Module:
-    """Remove (or mask) everything but `kept`, then recover."""
-    steps = RECOVERIES[recovery]
-    if "finetune" in steps and known.training is None:
-        raise ValueError(
-            f"recovery={recovery!r} trains on, and the calibration holds no training images. Pass "
-            "Calibration(..., training=images), an ImageSet, or take recovery='compensate'."
-        )
-    if "reconstruct" in steps and path == "masked":
-        raise ValueError(
-            f"recovery={recovery!r} refits the layers of a network whose channels are gone, so it "
-            "does not go with path='masked'. Take path='removed', or recovery='compensate'."
-        )
-    model = known.model
-    if "merge" in steps:
-        model = copy.deepcopy(model)
-        merge(model, known.graph, kept, known.input_moments)
-    if "fold" in steps:
-        model = copy.deepcopy(model)
-        fold(model, known.graph, kept)
-    if path == "masked":
-        pruned = mask(model, known.graph.groups, kept)
-    else:
-        pruned = remove(model, known.graph, kept, known.example)
-    if "reconstruct" in steps:
-        outputs = kept_outputs(known.model, kept_channels(known.model, known.graph.groups, kept))
-        reconstruct(pruned, known.images, known.references, outputs)
-    if "distill" in steps:
-        distill(pruned, known.model, known.all_images, known.distillation, seed=known.seed)
-    if "recalibrate" in steps:
-        recalibrate(pruned, known.batches())
-    if "finetune" in steps:
-        assert known.training is not None
-        train(pruned, known.training, recipe=known.recipe, seed=known.seed, steps=(),
-              device=known.device or "cpu")  # fmt: skip
-    return pruned
 
 
 def _given(graph: ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:

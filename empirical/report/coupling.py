@@ -173,10 +173,10 @@ def _claim(couplings: pd.DataFrame) -> Finding:
         words += [verdict(begin, beyond), verdict(fall, half)]
         values |= {name: begin, f"{name}_fall": fall, f"{name}_half": half}
     return Finding(
-        f"Claim C1, that axes coupled by {STRONG:g} or more at initialization lose at least half "
+        "Claim C1, that axes coupled by {bound:g} or more at initialization lose at least half "
         "of it: {word} (start {coupling:+.2f}, fall {coupling_fall:+.2f}, half of the start less "
         "what is left {coupling_half:+.2f}).",
-        {"word": weakest(*words), **values},
+        {"word": weakest(*words), "bound": STRONG, **values},
     )
 
 

@@ -1,6 +1,5 @@
 """Bad calls of `empirical`: each is refused with argument, value and remedy."""
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,7 +14,6 @@ from tests.calls.refusals import (
     SHARES,
     SIZES,
     Good,
-    Made,
     checks_of,
 )
 
@@ -325,9 +323,6 @@ TABLE = {
             "on_progress": ("text",),
             "adapt": (3,),
         },
-    ),
-    "LesionTable.shuffled": Good(
-        LESIONED.shuffled, {"rng": Made(lambda: np.random.default_rng(0))}, {"rng": (None, 3)}
     ),
 }  # fmt: skip
 

@@ -210,7 +210,7 @@ def test_pruning_joins_the_report_continues_and_takes_more_factors(
     script = [sys.executable, str(pytestconfig.rootpath / "scripts/pruning_across_networks.py")]
     options = {"capture_output": True, "text": True}
     read = subprocess.run([*script, str(tmp_path), "--out", str(tmp_path / "all")], **options)
-    assert "small_convnet, uniform allocation, recovery compensate" in read.stdout
+    assert "uniform allocation: replaceability, compensate reaches" in read.stdout
     assert (tmp_path / "all" / "report.html").exists()
     refused = subprocess.run([*script, str(tmp_path / "all")], **options)
     assert refused.returncode == 2

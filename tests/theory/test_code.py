@@ -146,7 +146,7 @@ def test_a_module_without_source_is_named():
         (
             "empirical.runs.lesion_stage",
             ["empirical.lesions.lesioning", "empirical.lesions.replacement", "theory.moments"],
-            ["empirical.pruning", "empirical.analysis"],
+            ["empirical.pruning", "empirical.report"],
         ),
         (
             "empirical.runs.pruning_stage",
