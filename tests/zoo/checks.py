@@ -82,7 +82,8 @@ def _or_refused(found: Row, step: str) -> Iterator[None]:
 
 def _lesion_and_replace(found: Row, model: nn.Module, network: Network, table: AxisTable) -> None:
     others = batches(network, seed=2)[:1]
-    layer = next(name for name, axes in table.axes.items() if len(axes.local_precision) > LESIONED)
+    sizes = table.to_frame().groupby("layer", sort=False).size()
+    layer = next(name for name, size in sizes.items() if size >= LESIONED)
     channels = {layer: list(range(LESIONED))}
     with _or_refused(found, "lesion"):
         damage = lesion(model, others, channels=channels, calibration=table).to_frame()
@@ -115,7 +116,7 @@ def _prune(found: Row, known: Calibration) -> None:
                 key = f"{criterion}, {recovery}"
                 found.share[key] = small.report.macs_share
                 found.independent[key] = independent_macs(small.model, known.example) / dense
-    kept = choose(known, SHARE, "l2")
+    kept = choose(known, SHARE, "l2", "uniform")
     removed = remove(known.model, known.graph, kept, known.example)
     masked = mask(known.model, known.graph.groups, kept)
     found.removed_masked = difference(removed, masked, known.batch)

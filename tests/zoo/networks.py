@@ -141,9 +141,12 @@ ZOO: dict[str, Network] = {
 
 
 def lively(model: nn.Module) -> nn.Module:
-    """Random norms, and random scales of branches: at their defaults, errors hide."""
+    """Random norms, scales of branches, and weights that begin at zero: there, errors hide."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1 and not bool(parameter.any()):
+                parameter.normal_(0, 0.1, generator=generator)
         for module in model.modules():
             if type(module).__module__.startswith("torch.nn"):
                 continue
