@@ -57,6 +57,7 @@ def row(name: str) -> Row:
     images = batches(network)
     found = Row(name)
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*lesioned by whole forward passes")
         warnings.filterwarnings("ignore", "layers have fewer than 10 samples per channel")
         with _or_refused(found, "measure"):
             table = measure(

@@ -55,8 +55,8 @@ class Recurrent(nn.Module):
 
     def __init__(self, kind: type[nn.GRU] | type[nn.LSTM], classes: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.mix = nn.Conv2d(8, 4, 3, padding=1)
+        self.stem = nn.Conv2d(3, 64, 3, padding=1)
+        self.mix = nn.Conv2d(64, 4, 3, padding=1)
         self.steps = kind(4 * 32, 32, batch_first=True)
         self.hidden, self.out = nn.Linear(32, 48), nn.Linear(48, classes)
 

@@ -114,8 +114,8 @@ ZOO: dict[str, Network] = {
     "hrnet_w18_small": _timm("hrnet_w18_small", 32, 256, skip=("final_layer",)),
     "repvgg_a0": _timm("repvgg_a0", 32, 256, skip=("stages.3",)),
     "mixer": _tokens(mlp_mixer.MixerBlock),
-    "resmlp": _tokens(mlp_mixer.ResBlock, norm_layer=mlp_mixer.Affine),
-    "gmlp": _tokens(mlp_mixer.SpatialGatingBlock, mlp_layer=GatedMlp),
+    "resmlp": _tokens(mlp_mixer.ResBlock, mlp_ratio=4, norm_layer=mlp_mixer.Affine),
+    "gmlp": _tokens(mlp_mixer.SpatialGatingBlock, mlp_ratio=6, mlp_layer=GatedMlp),
     "poolformer": Network(
         lambda: metaformer.MetaFormer(
             depths=(1, 1, 1, 1), dims=(16, 32, 48, 64), num_classes=CLASSES

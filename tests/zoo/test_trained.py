@@ -20,7 +20,7 @@ from tests.zoo.checks import RECOVERIES, difference, independent_macs
 from tests.zoo.hand_written import PaddedResNet, padded_resnet
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CALIBRATION, TEST = 1000, 2000
+CALIBRATION, TEST = 600, 1000
 
 pytestmark = [
     pytest.mark.slow,
