@@ -112,6 +112,21 @@ def is_depthwise(module: nn.Module | None) -> TypeGuard[Convolution]:
     )
 
 
+def is_norm_by_hand(module: nn.Module) -> bool:
+    """Whether a module of no library layer's type holds nothing but one parameter per channel.
+
+    Means over channels that it takes are then those of a norm (ConvNeXtV2's response norm, layer
+    norms written out): with fewer channels they are the means of those that are left.
+    """
+    own = [p for p in module._parameters.values() if p is not None]
+    return (
+        not type(module).__module__.startswith("torch.nn")
+        and not any(True for _ in (*module.children(), *module.buffers()))
+        and len({p.numel() for p in own}) == 1
+        and all(1 < p.numel() == max(p.shape) for p in own)
+    )
+
+
 def with_costs(
     groups: tuple[Group, ...], kept_whole: dict[str, str], model: nn.Module, example: Tensor
 ) -> ChannelGraph:

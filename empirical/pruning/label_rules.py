@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from empirical.pruning.channel_graph import is_norm_by_hand
+from empirical.pruning.label_ties import arguments, constant, joined, tie_elements
 from empirical.pruning.labels import Atoms, Indices, Key, Labelling, Rule, opaque, tensors
 from empirical.pruning.macs import COUNTED
 from empirical.pruning.operations import (
@@ -81,54 +83,11 @@ def _settle(mode: Labelling, result: Tensor, labels: Tensor, given: Iterable[Ten
         mode.freeze(labels, "it is written into a tensor whose other parts are not known")
 
 
-def joined(mode: Labelling, known: list[Tensor], shape: torch.Size) -> Tensor:
-    """Labels of an elementwise result; ties what meets, and freezes what serves all channels."""
-    for labels in (serving := [k for k in known if _serves_all(k, known, shape)]):
-        mode.freeze(labels, "one value of it serves all channels of another layer")
-    known = [k for k in known if not any(k is s for s in serving)] or known
-    wide = [labels.expand(shape) for labels in known]
-    if len(wide) == 1:
-        return wide[0]
-    smallest = torch.stack([torch.where(w > 0, w, torch.inf) for w in wide]).amin(0)
-    smallest = torch.where(smallest.isinf(), 0.0, smallest)
-    for labels in wide:
-        tie_elements(mode, labels, smallest)
-    return smallest
-
-
-def tie_elements(mode: Labelling, some: Tensor, others: Tensor) -> None:
-    """Tie the labels of two tensors of one shape, element by element."""
-    differ = (some != others) & (some > 0) & (others > 0)
-    keys = torch.unique(some[differ].long() * 2**31 + others[differ].long()).cpu().numpy()
-    mode.atoms.tie(keys // 2**31, keys % 2**31)
-
-
-def _serves_all(labels: Tensor, known: list[Tensor], shape: torch.Size) -> bool:
-    """Whether another operand's channels change along a dimension where this one has one value."""
-    for dim in range(-len(shape), 0):
-        alone = labels.ndim < -dim or labels.shape[dim] == 1
-        if alone and shape[dim] > 1:
-            full = (k for k in known if k.ndim >= -dim and k.shape[dim] == shape[dim])
-            if any(not constant(k, [dim]) for k in full):
-                return True
-    return False
-
-
-def constant(labels: Tensor, dims: list[int]) -> bool:
-    """Whether labels (0 aside) do not change along `dims`."""
-    high = labels.amax(dims)
-    low = torch.where(labels > 0, labels, torch.inf).amin(dims)
-    return bool((low >= high).all())
-
-
-def arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """All arguments of an operation by the names of its schema."""
-    named = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-    return named | dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
-
-
 def reduction(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Sums and the like over positions keep channels apart; over channels they mix them."""
+    """Sums and the like over positions keep channels apart; over channels they mix them.
+
+    In a norm written by hand they are statistics, which belong to no channel.
+    """
     given = arguments(func, args, kwargs)
     labels = mode.labels(args[0])
     if labels is None:
@@ -138,6 +97,8 @@ def reduction(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[st
     if isinstance(args[0], Tensor) and len(tensors((args, kwargs))) > 1:  # max(a, b)
         return elementwise(mode, func, args, kwargs)
     if labels.ndim and not constant(labels, dims):
+        if is_norm_by_hand(mode.current[1]):
+            return made(mode, func, args, kwargs)
         return opaque(mode, func, args, kwargs)
     result = func(*args, **kwargs)
     mine = labels.amax(dims, keepdim=bool(given.get("keepdim", False))) if labels.ndim else labels
@@ -191,7 +152,7 @@ def layer(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
     result = func(*args, **kwargs)
     dim, groups = (-1, 1) if linear else (1 - weight.ndim + images.ndim, given["groups"])
     inputs = images.shape[dim]
-    if not linear and groups == inputs == len(weight) > 1:  # depthwise: each by itself
+    if not linear and groups == inputs == len(weight):  # depthwise: each by itself
         mine = _pass_through(mode, labels, dim, (name, "through"), inputs)
     else:
         read = mode.atoms.of((name, "in"), inputs)

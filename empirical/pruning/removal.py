@@ -17,7 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.pruning.channel_graph import ChannelGraph, Group, Member, is_depthwise
+from empirical.pruning.channel_graph import (
+    ChannelGraph,
+    Group,
+    Member,
+    is_depthwise,
+    is_norm_by_hand,
+)
 from empirical.pruning.labels import Role
 from empirical.pruning.macs import COUNTED, Counted, blocks_of, count_macs
 from empirical.reading.hooks import module_at
@@ -67,7 +73,13 @@ def mask(model: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
             _silence_inputs(module, indices)
         elif isinstance(module, MIXING_NORMS):
             masked.set_submodule(name, _KeptNorm(module, indices))
+        elif module is None and is_norm_by_hand(masked.get_submodule(owner := _owner(name))):
+            masked.set_submodule(owner, _KeptNorm(masked.get_submodule(owner), indices))
     return masked
+
+
+def _owner(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
 
 
 def kept_channels(
@@ -164,7 +176,7 @@ MIXING_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
 
 class _KeptNorm(nn.Module):
-    """A norm of `MIXING_NORMS` whose statistics run over the kept channels; zero elsewhere."""
+    """A norm whose statistics run over the kept channels; zero elsewhere."""
 
     kept: Tensor
 
@@ -172,7 +184,11 @@ class _KeptNorm(nn.Module):
         super().__init__()
         self.width = _width_of(norm)
         self.norm = copy.deepcopy(norm)
-        _cut_outputs(self.norm, kept)
+        if isinstance(norm, MIXING_NORMS):
+            _cut_outputs(self.norm, kept)
+        else:
+            for name, parameter in norm.named_parameters():
+                _slice(self.norm, name, parameter.shape.index(self.width), kept)
         self.register_buffer("kept", torch.as_tensor(kept))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -192,5 +208,6 @@ class _KeptNorm(nn.Module):
 def _width_of(norm: nn.Module) -> int:
     if isinstance(norm, nn.GroupNorm):
         return norm.num_channels
-    assert isinstance(norm, (nn.LayerNorm, nn.RMSNorm))
-    return int(norm.normalized_shape[-1])
+    if isinstance(norm, (nn.LayerNorm, nn.RMSNorm)):
+        return int(norm.normalized_shape[-1])
+    return next(norm.parameters()).numel()

@@ -2,8 +2,8 @@
 
 Masked and removed are two roads to one network: one silences the channels where they are *read*
 and gives norms the statistics of those that stay, the other cuts tensors. Masking is exact for
-every group that the trace lets through, since whatever else mixes channels (norms written by hand,
-a softmax over them, functional layers, parametrized weights) keeps them whole.
+every group that the trace lets through, since whatever else mixes channels (norms in a forward that
+are no module, a softmax over channels, functional layers, parametrized weights) keeps them whole.
 """
 
 from __future__ import annotations

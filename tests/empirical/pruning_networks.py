@@ -23,7 +23,8 @@ def awakened(model: nn.Module, seed: int = 0) -> nn.Module:
                 module.running_var.uniform_(0.5, 2.0, generator=generator)
             if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
                 module.weight.uniform_(0.5, 1.5, generator=generator)
-                module.bias.normal_(0, 0.3, generator=generator)
+                if module.bias is not None:
+                    module.bias.normal_(0, 0.3, generator=generator)
     return model.eval()
 
 

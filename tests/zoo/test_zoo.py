@@ -1,0 +1,31 @@
+"""Measured, lesioned, replaced and pruned right, or refused by name: networks of every kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.empirical.planted import PLANTED_TOLERANCE
+from tests.zoo.checks import CRITERIA, RECOVERIES, Row, row
+from tests.zoo.networks import ZOO
+
+REMEDIES = ("skip", "Give", "Pass", "Leave", "Take", "Name", "Ask for", "It needs")
+
+
+def names_a_way_out(found: Row) -> bool:
+    """Whether every refusal names something of the network and what to do."""
+    return all(any(word in why for word in REMEDIES) for why in found.refused.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZOO)
+def test_network(name: str) -> None:
+    found = row(name)
+    assert names_a_way_out(found), found.refused
+    if found.groups:
+        assert found.planted <= PLANTED_TOLERANCE
+        assert found.removed_masked <= 1e-4
+        asked = {f"{criterion}, {recovery}" for criterion in CRITERIA for recovery in RECOVERIES}
+        assert asked == set(found.share) | set(found.refused)
+    for key, share in found.share.items():
+        assert abs(share - found.independent[key]) <= 0.005, key
+        assert abs(share - 0.7) <= 0.01, key
