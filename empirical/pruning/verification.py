@@ -35,17 +35,17 @@ def misread(
 ) -> dict[str, str]:
     """Producers whose channels cannot be cut as `groups` say, with the reason.
 
-    All but `kept` are cut from a copy (by default twice, about half of the units of every group, no
-    two neighbouring groups alike: some at random, then the first ones, which halves and other
-    parts that a forward takes by share cannot balance). It must run, tie the channels that stay as
-    the whole network does, and compute what the masked network computes. Where it does not, halves
-    of the groups are tried, down to the single ones that fail.
+    All but `kept` are cut from a copy (by default three times, about half of the units of every
+    group, no two neighbouring groups alike: at random twice, then the first ones, which halves and
+    other parts that a forward takes by share cannot balance). It must run, tie the channels that
+    stay as the whole network does, and compute what the masked network computes. Where it does
+    not, halves of the groups are tried, down to the single ones that fail.
     """
     if kept is None:
         model = _awake(model)
         draws = (
-            {g.name: _about_half(i + last, g.units, last) for i, g in enumerate(groups)}
-            for last in (False, True)
+            {g.name: _about_half(i + n, g.units, last=n == 2) for i, g in enumerate(groups)}
+            for n in range(3)
         )
         return next(
             (found for draw in draws if (found := misread(model, example, groups, draw))), {}
@@ -103,7 +103,7 @@ def _awake(model: nn.Module) -> nn.Module:
     return model
 
 
-def _about_half(place: int, units: int, last: bool) -> Indices:
+def _about_half(place: int, units: int, *, last: bool) -> Indices:
     """Between a third and two thirds of the units, at least one, fewer than all."""
     share = 1 / 3 + (place * 0.618) % 1 / 3
     count = min(max(1, round(share * units)), units - 1)
