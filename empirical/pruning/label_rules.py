@@ -119,6 +119,16 @@ def along(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
     return result
 
 
+def glu(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One half along a dimension, gated by the other."""
+    labels = mode.labels(args[0])
+    result = func(*args, **kwargs)
+    if labels is not None:
+        halves = labels.chunk(2, arguments(func, args, kwargs)["dim"])
+        mode.put(result, joined(mode, list(halves), result.shape))
+    return result
+
+
 def pool(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Every channel by itself, over the positions behind it."""
     labels = mode.labels(args[0])
@@ -144,6 +154,7 @@ def layer(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
     if reason is not None:
         if labels is not None:
             mode.freeze(labels, reason)
+        mode.read |= {n for t in (weight, given["bias"]) if (n := mode.name_of(t)) is not None}
         result = func(*args, **kwargs)
         if isinstance(module, COUNTED):  # so that it is named among what is kept whole
             mode.atoms.freeze(mode.atoms.of((name, "out"), len(weight)), reason)
@@ -293,6 +304,7 @@ RULES: dict[str, Rule] = (
     | dict.fromkeys(REDUCTIONS, reduction)
     | dict.fromkeys(ALONG, along)
     | dict.fromkeys(POOLS, pool)
+    | {"glu": glu}
     | dict.fromkeys((*CONVOLUTIONS, "linear"), layer)
     | dict.fromkeys(NORMS, norm)
     | dict.fromkeys(("prelu", "_prelu_kernel"), prelu)
@@ -317,4 +329,5 @@ def label_channels(model: nn.Module, example: Tensor) -> Atoms:
         torch.backends.mha.set_fastpath_enabled(fast)
     for tensor in tensors(output):
         mode.freeze(getattr(tensor, "_atom_labels", None), "its channels are the network's output")
+    mode.freeze_read()
     return mode.atoms

@@ -114,6 +114,7 @@ class Labelling(TorchDispatchMode):
         self._owned: dict[int, tuple[str, Tensor]] = {}
         owners: dict[int, set[tuple[int, str]]] = {}
         self.shared: dict[int, str] = {}
+        self.read: set[str] = set()
         for name, module in self.modules.items():
             for own, tensor in (*module._parameters.items(), *module._buffers.items()):
                 if tensor is not None:
@@ -141,6 +142,7 @@ class Labelling(TorchDispatchMode):
         known: Tensor | None = getattr(tensor, "_atom_labels", None)
         name = self.name_of(tensor)
         if known is None and name is not None and tensor.is_floating_point():
+            self.read.add(name)
             atoms = self.atoms.of((name, "through"), tensor.numel(), parameter=True)
             known = torch.as_tensor(atoms, dtype=torch.float64, device=tensor.device)
             known = known.reshape(tensor.shape)
@@ -148,6 +150,16 @@ class Labelling(TorchDispatchMode):
             if id(tensor) in self.shared:
                 self.atoms.freeze(atoms, self.shared[id(tensor)])
         return known
+
+    def freeze_read(self) -> None:
+        """Keep whole the layers of PyTorch's whose parameters something else read as well."""
+        for name in self.read:
+            owner, _, own = name.rpartition(".")
+            if own in ("weight", "bias", "running_mean", "running_var"):
+                for key in ((owner, "out"), (owner, "in"), (owner, "through")):
+                    if key in self.atoms.starts:
+                        atoms = self.atoms.of(key, self.atoms.counts[key])
+                        self.atoms.freeze(atoms, f"its {own} is read outside of the layer as well")
 
     def put(self, tensor: Tensor, labels: Tensor) -> None:
         """Give a result its labels, laid out as its elements are, so that views stay views."""
@@ -182,7 +194,8 @@ def opaque(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     result = func(*args, **kwargs)
     read = [getattr(t, "_atom_labels", None) for t in tensors((args, kwargs))]
     labelled = [labels for labels in read if labels is not None and bool((labels > 0).any())]
-    weights = any(mode.name_of(t) is not None for t in tensors((args, kwargs)))
+    weights = {n for t in tensors((args, kwargs)) if (n := mode.name_of(t)) is not None}
+    mode.read |= weights
     if labelled or weights:
         reason = why_opaque(mode, func)
         for labels in labelled:

@@ -94,8 +94,8 @@ def _plain(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> set[str]
             rows = output.movedim(layer.channel_dim, -1).reshape(1, -1, layer.n_channels)
             if owners[id(module._parameters.get("weight"))] != 1:
                 return
-            if map_size(module, inputs) != rows.shape[1]:
-                return
+            if (map_size(module, inputs), len(module.weight)) != rows.shape[1:]:
+                return  # what the layer returns is no output map of its weight
             places = torch.arange(rows.shape[1], device=rows.device)[None]
             seen = patches(module, inputs, places)
             weight = module.weight.reshape(seen.shape[2], -1, seen.shape[3])

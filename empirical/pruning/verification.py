@@ -24,6 +24,9 @@ from empirical.reading.hooks import evaluating, module_at
 DOES_NOT_RUN = (RuntimeError, AttributeError, TypeError, ValueError, AssertionError, LookupError)
 """What a forward pass raises whose channel numbers do not fit."""
 
+ASLEEP = 1e-3
+"""Layer scales start at 1e-6 to 1e-4, gates and the last norms of residual branches at 0."""
+
 FIXED = "its forward arranges the channels by fixed numbers"
 
 
@@ -32,14 +35,17 @@ def misread(
 ) -> dict[str, str]:
     """Producers whose channels cannot be cut as `groups` say, with the reason.
 
-    All but `kept` are cut from a copy (by default twice, about half of the units of every group at
-    random, no two neighbouring groups alike). It must run, tie the channels that stay as the whole
-    network does, and compute what the masked network computes. Where it does not, halves of the
-    groups are tried, down to the single ones that fail.
+    All but `kept` are cut from a copy (by default three times, about half of the units of every
+    group, no two neighbouring groups alike: at random twice, then the first ones, which halves and
+    other parts that a forward takes by share cannot balance). It must run, tie the channels that
+    stay as the whole network does, and compute what the masked network computes. Where it does
+    not, halves of the groups are tried, down to the single ones that fail.
     """
     if kept is None:
+        model = _awake(model)
         draws = (
-            {g.name: _about_half(i + n, g.units) for i, g in enumerate(groups)} for n in (0, 1)
+            {g.name: _about_half(i + n, g.units, last=n == 2) for i, g in enumerate(groups)}
+            for n in range(3)
         )
         return next(
             (found for draw in draws if (found := misread(model, example, groups, draw))), {}
@@ -84,10 +90,25 @@ def _producers(groups: Sequence[Group], reason: str) -> dict[str, str]:
     return {m.module: reason for group in groups for m in group.producers}
 
 
-def _about_half(place: int, units: int) -> Indices:
+@torch.no_grad()
+def _awake(model: nn.Module) -> nn.Module:
+    """A copy in which no scale is still next to zero throughout: behind it nothing would show."""
+    model = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in model.named_parameters():
+        silent = tensor.numel() and float(tensor.min()) == float(tensor.max())
+        if silent and abs(float(tensor.max())) < ASLEEP and name.rpartition(".")[2] != "bias":
+            inputs = tensor[0].numel() if tensor.ndim else 1
+            tensor.copy_((torch.rand(tensor.shape, generator=generator) + 0.5) / inputs)
+    return model
+
+
+def _about_half(place: int, units: int, *, last: bool) -> Indices:
     """Between a third and two thirds of the units, at least one, fewer than all."""
     share = 1 / 3 + (place * 0.618) % 1 / 3
     count = min(max(1, round(share * units)), units - 1)
+    if last:
+        return np.arange(units - count, units)
     return np.sort(np.random.default_rng(place).permutation(units)[:count])
 
 
@@ -102,6 +123,8 @@ def _rearranged(model: nn.Module, groups: Sequence[Group], kept: Kept, atoms: At
         for member in group.members:
             if module_at(model, member.module) is None:
                 continue  # a bare parameter that is cut wrongly does not fit
+            if (member.module, member.role) not in parts:
+                raise ValueError(f"{member.module} turns into a depthwise layer")
             found = parts[member.module, member.role]
             place = np.searchsorted(sides[member.module, member.role, member.dim], member.index)
             for unit in kept[group.name].tolist():

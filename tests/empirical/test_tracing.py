@@ -61,6 +61,7 @@ FOLLOWED = {
     "channels last and back": (lambda a, b: (a + b).permute(0, 2, 3, 1).permute(0, 3, 1, 2), 8),
     "space to depth": (lambda a, b: functional.pixel_unshuffle(a + b, 2), 32),
     "depth to space": (lambda a, b: functional.pixel_shuffle(a + b, 2), 2),
+    "gated by the other half": (lambda a, b: functional.glu(torch.cat([a, b], 1), 1), 8),
     "flip of one": (lambda a, b: a + b.flip(1), 8),
     "pooled and resized": (
         lambda a, b: functional.interpolate(functional.max_pool2d(a + b, 2), size=6), 8,
@@ -68,6 +69,7 @@ FOLLOWED = {
 }  # fmt: skip
 WHOLE = {
     "roll": (lambda a, b: torch.roll(a + b, 3, 1), 8, "fixed numbers"),
+    "swapped halves": (lambda a, b: torch.cat((a + b).chunk(2, 1)[::-1], 1), 8, "fixed numbers"),
     "stack of two": (lambda a, b: torch.stack([a, b], 1).flatten(1, 2), 16, "fails without some"),
     "written norm": (lambda a, b: written_norm(a + b), 8, "mixes its channels"),
     "normalize": (lambda a, b: functional.normalize(a + b, dim=1), 8, "mixes its channels"),
@@ -222,6 +224,53 @@ def test_weights_that_are_computed_are_not_cut(change: Callable[[nn.Module], obj
     assert "make it permanent" in graph.kept_whole["0"]
     assert "make it permanent" in graph.kept_whole["1"]
     assert largest_change(model, graph, images()) <= PLANTED_TOLERANCE
+
+
+class Read(nn.Sequential):
+    """Reads a parameter of its first layer outside of that layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self[0](x).relu() - self[0].bias[:, None, None]
+        return self[3](self[2](self[1](hidden).relu()).relu().mean((2, 3)))
+
+
+class Scaled(nn.Conv2d):
+    """Scales its outputs by the mean of its weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.weight.abs().mean()
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, Scaled])
+def test_layers_whose_parameters_are_read_elsewhere_are_not_cut(kind: type[nn.Conv2d]) -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 1), kind(8, 8, 1), nn.Conv2d(8, 6, 1), nn.Linear(6, 4)
+    model = Read(*layers).eval()
+    graph = trace_channels(model, images(1))
+    assert "its bias is read outside" in graph.kept_whole["0"]
+    assert ("1" in graph.kept_whole) is (kind is Scaled)
+    assert largest_change(model, graph, images()) <= PLANTED_TOLERANCE
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0])
+def test_a_fault_behind_a_scale_that_is_still_zero_is_seen(scale: float) -> None:
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(scale))
+            self.one, self.two = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 1)
+            self.three, self.out = nn.Conv2d(12, 8, 1), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.one(x)
+            hidden = self.two(x).relu()
+            x = x + self.scale * self.three(hidden / hidden.shape[1] ** 0.5)
+            return self.out(x.relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    graph = trace_channels(Branch().eval(), images(1))
+    assert [group.name for group in graph.groups] == ["one"]
+    assert "removed and masked outputs differ" in graph.kept_whole["two"]
 
 
 def test_neurons_of_transformers_are_groups_and_the_stream_is_kept_whole() -> None:
