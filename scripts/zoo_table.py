@@ -64,7 +64,6 @@ def _line(found: Row) -> dict[str, object]:
         "share got (asked 0.700)": _span(shares),
         "largest gap to other counter": f"{max(gaps):.4f}" if gaps else "",
         "refused": "; ".join(f"{step}: {why}" for step, why in found.refused.items()),
-        "seconds": round(found.seconds),
     }
 
 

@@ -18,9 +18,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from empirical.data.augmentation import EpochPlan
-from empirical.pruning.recovery import BATCH_NORM
 from empirical.reading.hooks import capture_calls, evaluating
 from empirical.training.schedules import cosine
 
@@ -117,21 +117,22 @@ def _own_statistics(model: nn.Module, images: Tensor) -> None:
     the statistics of another network would undo at once what a refit gained.
     """
 
-    def adopt(norm: nn.Module, inputs: Tensor, _output: Tensor) -> None:
+    def adopt(norm: BatchNorm, inputs: Tensor, _output: Tensor) -> None:
         mean, var = norm.running_mean, norm.running_var
-        assert isinstance(mean, Tensor) and isinstance(var, Tensor)
+        assert mean is not None
+        assert var is not None
         over = [d for d in range(inputs.ndim) if d != 1]
         now, center = torch.var_mean(inputs, over)
         before, after = (v.add(norm.eps).sqrt() for v in (var, now))
-        norm.bias += norm.weight * (center - mean) / before
-        norm.weight *= after / before
+        norm.bias.add_(norm.weight * (center - mean) / before)
+        norm.weight.mul_(after / before)
         mean.copy_(center)
         var.copy_(now)
 
     norms = {
         name: partial(adopt, module)
         for name, module in model.named_modules()
-        if isinstance(module, BATCH_NORM) and module.affine and module.track_running_stats
+        if isinstance(module, BatchNorm) and module.affine and module.track_running_stats
     }
     with evaluating(model), capture_calls(model, norms):
         model(images)
@@ -148,7 +149,7 @@ def _step(
         wanted = (dense(batch) / temperature).log_softmax(1)
     with evaluating(pruned), torch.enable_grad():
         for norm in pruned.modules():
-            if isinstance(norm, BATCH_NORM) and len(batch) > 1:
+            if isinstance(norm, BatchNorm) and len(batch) > 1:
                 norm.train()
         found = (pruned(batch) / temperature).log_softmax(1)
         loss = temperature**2 * functional.kl_div(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from empirical.pruning.channel_graph import is_norm_by_hand
+from empirical.pruning.channel_graph import is_depthwise, is_norm_by_hand
 from empirical.pruning.label_ties import arguments, constant, joined, tie_elements
 from empirical.pruning.labels import Atoms, Indices, Key, Labelling, Rule, opaque, tensors
 from empirical.pruning.macs import COUNTED
@@ -163,7 +163,7 @@ def layer(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
     result = func(*args, **kwargs)
     dim, groups = (-1, 1) if linear else (1 - weight.ndim + images.ndim, given["groups"])
     inputs = images.shape[dim]
-    if not linear and groups == inputs == len(weight):  # depthwise: each by itself
+    if name in mode.depthwise:  # each channel by itself
         mine = _pass_through(mode, labels, dim, (name, "through"), inputs)
     else:
         read = mode.atoms.of((name, "in"), inputs)
@@ -315,14 +315,21 @@ RULES: dict[str, Rule] = (
 """Operation -> what it does to labels."""
 
 
-def label_channels(model: nn.Module, example: Tensor) -> Atoms:
-    """Run a copy of `model` on `example` (1, ...) and return what is tied and what is frozen."""
+def label_channels(model: nn.Module, example: Tensor, *, whole: nn.Module | None = None) -> Atoms:
+    """Run a copy of `model` on `example` (1, ...) and return what is tied and what is frozen.
+
+    `whole` is the network that `model` was cut from: what is depthwise there stays so here, also
+    where a single channel is left and every convolution looks alike.
+    """
+    depthwise = {
+        n for n, m in (model if whole is None else whole).named_modules() if is_depthwise(m)
+    }
     model = copy.deepcopy(model)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels hide their layers
     try:
         with evaluating(model), torch.inference_mode(), running(model) as stack:
-            mode = Labelling(model, stack, rule_of)
+            mode = Labelling(model, stack, rule_of, depthwise)
             with mode:
                 output = model(example.clone())
     finally:

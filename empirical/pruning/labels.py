@@ -10,7 +10,7 @@ does with a channel *freezes* it, with the reason. Rules: `label_rules.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -104,9 +104,14 @@ class Labelling(TorchDispatchMode):
     """The mode under which an example runs: applies the rule of every operation."""
 
     def __init__(
-        self, model: nn.Module, stack: list[str], rule_of: Callable[[Any], Rule | None]
+        self,
+        model: nn.Module,
+        stack: list[str],
+        rule_of: Callable[[Any], Rule | None],
+        depthwise: Set[str],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.depthwise = depthwise
         self.atoms = Atoms()
         self._rule_of = rule_of
         self.modules: Mapping[str, nn.Module] = dict(model.named_modules())

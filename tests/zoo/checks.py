@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -45,12 +44,10 @@ class Row:
     share: dict[str, float] = field(default_factory=dict)
     independent: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 def row(name: str) -> Row:
     """Measure, lesion, replace and prune one network of the zoo."""
-    started = time.process_time()
     torch.manual_seed(0)
     network = ZOO[name]
     model = lively(network.build())
@@ -69,7 +66,6 @@ def row(name: str) -> Row:
         with _or_refused(found, "trace"):
             _trace(found, known)
             _prune(found, known)
-    found.seconds = time.process_time() - started
     return found
 
 

@@ -1,0 +1,103 @@
+"""What a user keeps whole, what verification keeps whole, and what reports say of it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import VisionTransformer
+
+from empirical import Calibration, prune
+from empirical.pruning.label_rules import label_channels
+from empirical.pruning.tracing import matching
+from empirical.reading.hooks import evaluating
+from tests.empirical.pruning_networks import network
+from tests.empirical.test_tracing import Mixed, images
+
+
+def test_skip_takes_layers_stages_and_patterns() -> None:
+    layers = ["stem", "layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1"]
+    assert matching(["layer1"], layers) == layers[1:3]
+    assert matching(["layer?.*.conv1"], layers) == [layers[1], layers[3]]
+    assert matching(["stem", "layer2.0"], layers) == [layers[0], layers[3]]
+    with pytest.raises(ValueError, match=r"skip must be one of .*'layer1'.*'stem'.*got 'layer3'"):
+        matching(["layer3"], layers)
+    with pytest.raises(TypeError, match=r"skip must be a sequence of names; got the text 'stem'"):
+        matching("stem", layers)
+
+
+def test_skip_works_on_a_calibration_and_leaves_it_as_it_was() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 12, 3), nn.Flatten(), nn.Linear(192, 4)
+    )
+    batch = (images(16), torch.arange(16) % 4)
+    known = Calibration(model, [batch])
+    by_loader = prune(model, [batch], macs=0.8, skip=("0",)).report
+    by_calibration = prune(model, known, macs=0.8, skip=("0",)).report
+    assert by_loader.channels == by_calibration.channels
+    assert "0" not in by_loader.channels
+    assert by_calibration.kept_whole["0"] == "named in skip"
+    assert "0" in prune(model, known, macs=0.8).report.channels
+    with pytest.raises(ValueError, match="skip must be one of"):
+        prune(model, known, macs=0.8, skip=("no such layer",))
+
+
+def test_counts_of_a_layer_that_is_kept_whole_are_refused_with_the_reason() -> None:
+    model = Mixed(lambda a, b: torch.roll(a + b, 3, 1), 8).eval()
+    batch = (images(16), torch.arange(16) % 4)
+    with pytest.raises(ValueError, match=r"counts asks for 4 channels of 'one'.*fixed numbers"):
+        prune(model, [batch], counts={"one": 4}, criterion="l2", recovery="none")
+
+
+def test_a_fault_that_only_the_chosen_channels_show_keeps_that_group_whole() -> None:
+    """A forward that works for some numbers of channels: the chosen ones are tried as well."""
+
+    class Wrong(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self[0](x).relu()
+            if hidden.shape[1] == 2:
+                hidden = hidden.flip(1)
+            return self[2](self[1](hidden).relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    model = Wrong(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 12, 3), nn.Linear(12, 4)).eval()
+    batch = (images(16), torch.arange(16) % 4)
+    known = Calibration(model, [batch])
+    assert known.graph.group("0").units == 8
+    pruned = prune(model, known, counts={"0": 5}, criterion="l2", recovery="none")
+    assert pruned.report.channels["0"] == (8, 5)
+    with pytest.raises(ValueError, match=r"'0', which is kept whole: .*fixed numbers"):
+        prune(model, known, counts={"0": 2, "1": 6}, criterion="l2", recovery="none")
+
+
+def test_tracing_leaves_the_model_and_its_settings_as_they_were() -> None:
+    model = network("resnet18").train()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    label_channels(model, images(1, 16))
+    assert torch.backends.mha.get_fastpath_enabled() is fast
+    assert model.training
+    assert not any(hasattr(p, "_atom_labels") for p in model.parameters())
+    with evaluating(model):
+        assert not model(images(1, 16)).is_inference()
+
+
+def test_the_share_that_is_reported_is_the_one_that_an_independent_counter_finds() -> None:
+    def recount(network: nn.Module, image: Tensor) -> int:
+        network = copy.deepcopy(network).requires_grad_(True)  # off attention's uncounted path
+        with FlopCounterMode(display=False) as counter:
+            network(image)
+        return int(counter.get_total_flops() // 2)
+
+    torch.manual_seed(0)
+    model = VisionTransformer(16, 8, 2, 4, 32, 64, num_classes=4).eval()
+    batch = (images(16, 16), torch.arange(16) % 4)
+    small = prune(model, [batch], macs=0.8, criterion="l2", recovery="none")
+    before, after = recount(model, batch[0][:1]), recount(small.model, batch[0][:1])
+    assert small.report.macs_before == before
+    assert small.report.macs_after == after
+    assert abs(after / before - 0.8) < 0.01
+    with pytest.raises(ValueError, match=r"leaves 0\.65\d\d .*0\.62\d\d depend on no channel"):
+        prune(model, [batch], macs=0.6, criterion="l2", recovery="none")
