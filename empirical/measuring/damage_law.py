@@ -114,7 +114,7 @@ def damage(
 
     Examples
     --------
-    >>> generator = torch.Generator().manual_seed(0)
+    >>> generator = torch.manual_seed(1)
     >>> model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3))
     >>> images = torch.randn(40, 1, 2, 2, generator=generator)
     >>> frame = damage(model, [(images, torch.arange(40) % 3)]).to_frame()

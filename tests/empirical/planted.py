@@ -76,7 +76,7 @@ def largest_change(
 ) -> float:
     """Largest change of an output, of the largest one, over all groups silenced and cut at once.
 
-    Groups whose silence is heard are left whole; at least one must be left.
+    Groups whose silence is heard are left whole; NaN where none is left.
     """
     kept, planted, cut = {}, model, 0
     for group in graph.groups:
@@ -86,7 +86,8 @@ def largest_change(
             kept[group.name] = np.arange(group.units)
         else:
             planted, cut = silent, cut + 1
-    assert cut
+    if not cut:
+        return float("nan")
     pruned = remove(planted, graph, kept, images[:1])
     with evaluating(planted), evaluating(pruned):
         dense, small = planted(images), pruned(images)

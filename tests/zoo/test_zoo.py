@@ -22,7 +22,7 @@ def test_network(name: str) -> None:
     found = row(name)
     assert names_a_way_out(found), found.refused
     if found.groups:
-        assert found.planted <= PLANTED_TOLERANCE
+        assert not found.planted > PLANTED_TOLERANCE  # NaN where every silence is heard
         assert found.removed_masked <= 1e-4
         asked = {f"{criterion}, {recovery}" for criterion in CRITERIA for recovery in RECOVERIES}
         assert asked == set(found.share) | set(found.refused)
