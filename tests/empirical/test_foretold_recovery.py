@@ -75,3 +75,14 @@ def test_the_share_is_shown_and_none_is_foretold_where_nothing_merges_or_nothing
         assert report.recovered_outside == {}
         assert report.to_frame()["recovered_outside"].isna().all()
         assert "recovered" not in str(report)
+
+
+def test_groups_that_are_too_wide_keep_one_sum_and_foretell_nothing(monkeypatch):
+    images = torch.randn(60, 4, 3, 3, generator=torch.Generator().manual_seed(3))
+    apart = pruned(planted(0.5), images)[0].input_moments["1", "2"]
+    monkeypatch.setattr("empirical.pruning.input_moments.WIDEST", KEPT + GONE - 1)
+    known, report = pruned(planted(0.5), images)
+    together = known.input_moments["1", "2"]
+    assert report.recovered_outside == {}
+    assert [len(parts) for parts in together.parts] == [1]
+    np.testing.assert_allclose(together.cov, apart.cov, rtol=1e-10, atol=1e-12)
