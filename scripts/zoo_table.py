@@ -3,7 +3,7 @@
     python -m scripts.zoo_table [NAME ...] [--rows runs/zoo.jsonl]
 
 Networks run one after another; a row is appended as soon as it is there, and networks that have one
-are not run again. About 15 minutes of one core for all.
+are not run again. Half a minute of one core for a network, more for wide ones.
 """
 
 from __future__ import annotations
@@ -87,12 +87,15 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="networks; all by default")
     parser.add_argument("--rows", type=Path, default=Path("runs/zoo.jsonl"), help="rows, appended")
     options = parser.parse_args()
-    table = tabulate(compute(options.names or list(ZOO), options.rows))
+    rows = compute(options.names or list(ZOO), options.rows)
+    table = tabulate(rows)
     write_table(TABLE, table)
+    steps = [f"{len(r.refused)} of {len(r.refused) + len(r.share)}" for r in rows.values()]
+    shown = [text if r.refused else "" for text, r in zip(steps, rows.values(), strict=True)]
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(START)
     after = rest.partition(END)[2]
-    text = before + START + markdown(table) + END + after
+    text = before + START + markdown(table.assign(refused=shown)) + END + after
     write_text(PAGE, text)
 
 
