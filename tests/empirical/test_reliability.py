@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from empirical.analysis.reliability import (
     RELIABLE,
@@ -68,7 +69,6 @@ def test_families_are_channels_that_correlate_either_way() -> None:
 
 
 def test_scores_of_channels_come_with_their_halves_and_families() -> None:
-    torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Conv2d(1, 6, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(216, 3)
