@@ -4,8 +4,9 @@ Stochastic gradient descent on Hinton's loss (arXiv:1503.02531), T² KL(p_T ‖ 
 network's softened prediction p from the pruned one's q, on calibration images that are shifted and
 mirrored at random. Batch norms of the pruned network go by batch and keep running statistics, as in
 training; with frozen ones the same rate diverges. A trained ResNet-20 at half of its multiply-
-accumulates, 1,500 images, one core: 68.2 % at the start, 76.1 % after 10 epochs (65 s), 78.3 % after
-30 (134 s), of 80.4 % dense; at most 74.1 % in 10 epochs with frozen norms, in three settings. Dropout is off. Every tenth image is held out; the
+accumulates, 1,500 images, one core: 68.2 % at the start, 76.1 % after 10 epochs (65 s), 78.3 %
+after 30 (134 s), of 80.4 % dense; at most 74.1 % in 10 epochs with frozen norms, in three settings.
+Dropout is off. Every tenth image is held out; the
 weights that came closest to the dense network there are kept, those of the start among them.
 """
 
