@@ -83,7 +83,8 @@ def channel_axes(
     truth("hull", hull)
     truth("bias_correction", bias_correction)
     _check(moments, ridge, peers, top, bias_correction)
-    how = _how(estimate, groups, samples_per_image, ridge, bias_correction)
+    population = moments.n is None
+    how = _how(estimate, groups, samples_per_image, ridge, bias_correction, population)
     c = moments.n_channels
     layer = standardize(moments)
     if layer.live.size == 0:
@@ -255,6 +256,7 @@ def _how(
     samples_per_image: float,
     ridge: float,
     bias_correction: bool,
+    population: bool,
 ) -> str:
     """Which estimate of the full-peer quantities is asked for, or the best that can be had.
 
@@ -267,6 +269,11 @@ def _how(
             return "plug_in"
         return "in_out" if samples_per_image > 1 else "corrected"
     one_of("estimate", estimate, ESTIMATES)
+    if estimate == "corrected" and population:
+        raise ValueError(
+            "estimate='corrected' needs a sample count; these moments are a population (n=None), "
+            "which has no sampling bias. Pass estimate='plug_in'."
+        )
     if estimate == "in_out" and (groups is None or ridge > 0):
         raise ValueError(
             f"estimate='in_out' needs moments of groups of images and no ridge; got "

@@ -92,7 +92,8 @@ def lesion(
     count("seed", seed, least=0)
     model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
-    found = find_layers(model, example, names_of(layers, channels))
+    said = "layers" if channels is None else "channels"
+    found = find_layers(model, example, names_of(layers, channels), argument=said)
     known = LayerMoments({})
     if "mean" in wanted:
         if calibration is None:

@@ -104,7 +104,8 @@ def replace(
     count("memory", memory)
     model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
-    found = find_layers(model, example, names_of(layers, channels))
+    said = "layers" if channels is None else "channels"
+    found = find_layers(model, example, names_of(layers, channels), argument=said)
     if one_of("point", point, ("pre_norm", "post_activation")) == "post_activation":
         found = _with_activation(found, layers if channels is None else list(channels))
     _refuse_lonely(found)

@@ -151,11 +151,17 @@ def _reshape(
     present = dict(model.named_modules())
     for name, sizes in modules.items():
         if name not in present:
-            raise ValueError(f"{path} has a module {name!r}, which model does not have.")
+            raise ValueError(
+                f"{path} has a module {name!r}, which model does not have. Pass a freshly built "
+                "network of the original shape."
+            )
         module = present[name]
         for key, value in sizes.items():
             if key not in SIZES or not hasattr(module, key):
-                raise ValueError(f"{path}: {key!r} is no size of module {name!r} of model.")
+                raise ValueError(
+                    f"{path}: {key!r} is no size of module {name!r} of model. Pass a freshly built "
+                    "network of the original shape."
+                )
             setattr(module, key, tuple(value) if isinstance(value, list) else value)
         if (
             f"{name}.bias" in tensors and getattr(module, "bias", tensors) is None
@@ -164,7 +170,10 @@ def _reshape(
     current = model.state_dict()
     if current.keys() != tensors.keys():
         odd = sorted(current.keys() ^ tensors.keys())[:3]
-        raise ValueError(f"{path} and model do not have the same tensors; they differ in {odd}.")
+        raise ValueError(
+            f"{path} and model do not have the same tensors; they differ in {odd}. Pass a freshly "
+            "built network of the original shape."
+        )
     for key, tensor in tensors.items():
         owner, _, attribute = key.rpartition(".")
         old = current[key]

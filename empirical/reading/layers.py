@@ -84,6 +84,7 @@ def find_layers(
     names: Sequence[str] | None = None,
     *,
     classifier: bool = False,
+    argument: str = "layers",
 ) -> list[Layer]:
     """List the convolutions and hidden linear layers of `model` in the order in which they run.
 
@@ -97,6 +98,7 @@ def find_layers(
     example : images (n, ...), n >= 1; the first one is used
     names : only these layers, by dotted name, the classifier allowed; None means all
     classifier : list the final classifier too
+    argument : what an error calls `names`
 
     Raises
     ------
@@ -114,15 +116,15 @@ def find_layers(
     """
     if isinstance(names, str):
         raise TypeError(
-            f"layers must be a sequence of names; got the text {names!r}. Pass [{names!r}]."
+            f"{argument} must be a sequence of names; got the text {names!r}. Pass [{names!r}]."
         )
     if names is not None and not list(names):
-        raise ValueError("layers must name at least one layer; got none. Pass None for all.")
+        raise ValueError(f"{argument} must name at least one layer; got none. Pass None for all.")
     instance("example", example, Tensor, "Pass images (n, ...).")
     calls, outputs = _trace(opened(model), example[:1])
     found = {name: _describe(name, records) for name, records in calls.items()}
     if names is not None:
-        chosen = [one_of("layers", name, found) for name in names]
+        chosen = [one_of(argument, name, found) for name in names]
         return [layer for name, layer in found.items() if name in chosen]
     if found and not classifier:
         last = next(reversed(found))

@@ -26,6 +26,8 @@ from empirical.report.wording import estimate_of, quantities_table, quantity_lab
 from theory.shared.findings import Estimate, Finding, verdict, weakest
 from theory.shared.style import label, mark, sheet, styled
 
+TITLE = "Are the two axes aligned?"
+
 
 def coupling_section(
     tables: Mapping[tuple[int, int], AxisTable], couplings: pd.DataFrame, subject: str
@@ -45,7 +47,7 @@ def coupling_section(
     shown_steps = list(dict.fromkeys([steps[0], steps[len(steps) // 2], steps[-1]]))
     endpoints = means[means["step"].isin([steps[0], steps[-1]])]
     return Section(
-        title="Are the two axes aligned?",
+        title=TITLE,
         note=f"{subject}. Spearman rank correlation across the channels of a layer, averaged over "
         "layers; intervals are 95 % over seeds by Fisher's z, none for fewer than three. The grey "
         "band holds 95 % of such averages when the channels of each layer are paired at random. "

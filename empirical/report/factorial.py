@@ -29,6 +29,8 @@ from empirical.report.wording import estimate_of, values_of, words
 from theory.shared.findings import Finding, verdict
 from theory.shared.style import label, mark, sheet, styled
 
+TITLE = "Which channels can go?"
+
 DRAWN = (
     "replaceability", "-peer_predictability", "task_information", "group_l2", "taylor", "random",
 )  # fmt: skip
@@ -95,7 +97,7 @@ def factorial_section(
             "Agreement of the criteria: rank correlation of their scores within layers.",
         )
     return Section(
-        title="Which channels can go?",
+        title=TITLE,
         note="Every criterion through the same trace, allocator and removal; channels physically "
         "removed; only recoveries named finetune train on. Accuracy on report images; scores, "
         "counts, regressions and statistics read calibration images only. “Best” "

@@ -11,6 +11,8 @@ from empirical.report.page import Section
 from theory.shared.findings import Finding
 from theory.shared.style import label, mark, sheet, styled
 
+TITLE = "Do the axes pull a channel's weights in different directions?"
+
 PUBLISHED = (0.05, 0.18)
 """Mean absolute cosines that the paper reports for hidden layers of trained networks."""
 
@@ -27,7 +29,7 @@ def gradients_section(cosines: pd.DataFrame) -> Section:
     chance = cosines.drop_duplicates(keys)[[*keys, "random_directions"]]
     means = over_seeds(cosines, keys, "mean_absolute_cosine", SHARE).merge(chance, on=keys)
     return Section(
-        title="Do the axes pull a channel's weights in different directions?",
+        title=TITLE,
         note="Cosine between the gradients of input capture and of task information with respect "
         "to each channel's weights, from the covariance of its input patches; mean of absolute "
         "values over the channels of a layer. Intervals are 95 % over seeds, of three at least.",

@@ -15,6 +15,8 @@ from empirical.report.wording import estimate_of, quantity_label, words
 from theory.shared.findings import Finding, verdict
 from theory.shared.style import label, sheet, styled
 
+TITLE = "What does losing a channel cost, and can its peers replace it?"
+
 
 def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
     """Word and draw what losing a channel costs, and what its peers win back.
@@ -29,7 +31,7 @@ def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
     summary = over_seeds(correlations, ["kind", "score"], "spearman", CORRELATION)
     pooled = pooled_recovery(recovered)
     return Section(
-        title="What does losing a channel cost, and can its peers replace it?",
+        title=TITLE,
         note="Every channel of every layer, one at a time, on held-out images that neither "
         "training nor calibration saw: set to its mean before the norm, or to zero after it. Peer "
         "replacement puts the channel's regression on its peers, fitted on calibration images, in "

@@ -11,6 +11,8 @@ from empirical.report.page import Section
 from theory.shared.findings import Finding
 from theory.shared.style import label, sheet, styled
 
+TITLE = "Does the coupling depend on how it is measured?"
+
 
 def robustness_section(variations: pd.DataFrame, counts: pd.DataFrame) -> Section:
     """Word and draw the coupling under each variation, and from ever more images.
@@ -21,7 +23,7 @@ def robustness_section(variations: pd.DataFrame, counts: pd.DataFrame) -> Sectio
     counts : rows of `sample_count_robustness`, with a column seed.
     """
     return Section(
-        title="Does the coupling depend on how it is measured?",
+        title=TITLE,
         note="The trained networks measured again with one choice changed at a time.",
         findings=robustness_findings(variations, counts),
         figures={

@@ -10,16 +10,17 @@ from empirical.analysis.couplings import training_couplings
 from empirical.analysis.lesions import analyze_lesions
 from empirical.data.tables import read_table
 from empirical.measuring.table import AxisTable
-from empirical.report.coupling import coupling_section
-from empirical.report.factorial import factorial_section
-from empirical.report.gradients import gradients_section
-from empirical.report.grouping import grouping_section
-from empirical.report.lesion import lesion_section
-from empirical.report.lesion_analysis import TITLE as EXPLAINED
-from empirical.report.lesion_analysis import lesion_analysis_section
+from empirical.report import (
+    coupling,
+    factorial,
+    gradients,
+    grouping,
+    lesion,
+    lesion_analysis,
+    robustness,
+    training,
+)
 from empirical.report.page import Section, chapter
-from empirical.report.robustness import robustness_section
-from empirical.report.training import training_section
 from empirical.runs.steps import SCALAR_TARGETS, RunStages
 from theory.shared.foreign import parse_json
 
@@ -51,18 +52,22 @@ def run_sections(
 ) -> list[Section]:
     """Return the report's chapters, in order."""
     last = stages.steps[-1]
+    trained = {seed: tables[seed, last] for seed in stages.config.seeds}
+    varied = _over_seeds(stages, "variations.csv"), _over_seeds(stages, "sample_counts.csv")
     sections = [
-        training_section(
+        training.training_section(
             accuracy, _histories(stages), stages.split, stages.spec, stages.config.training
         ),
-        coupling_section(tables, couplings, subject(stages)),
-        grouping_section({seed: tables[seed, last] for seed in stages.config.seeds}),
-        robustness_section(
-            _over_seeds(stages, "variations.csv"), _over_seeds(stages, "sample_counts.csv")
+        chapter(
+            coupling.TITLE, lambda: coupling.coupling_section(tables, couplings, subject(stages))
         ),
+        chapter(grouping.TITLE, lambda: grouping.grouping_section(trained)),
+        chapter(robustness.TITLE, lambda: robustness.robustness_section(*varied)),
     ]
     if stages.config.measure.target in SCALAR_TARGETS:
-        sections.append(gradients_section(_gradients(stages)))
+        sections.append(
+            chapter(gradients.TITLE, lambda: gradients.gradients_section(_gradients(stages)))
+        )
     if stages.config.lesion.enabled:
         found = stages.lesions()
         lesions, recovered = (
@@ -70,13 +75,18 @@ def run_sections(
             for name in ("lesions", "recovered")
         )
         sections += [
-            lesion_section(lesions, recovered),
-            chapter(EXPLAINED, lambda: lesion_analysis_section(analyze_lesions(lesions))),
+            chapter(lesion.TITLE, lambda: lesion.lesion_section(lesions, recovered)),
+            chapter(
+                lesion_analysis.TITLE,
+                lambda: lesion_analysis.lesion_analysis_section(analyze_lesions(lesions)),
+            ),
         ]
     if stages.config.pruning.enabled:
         pruned = stages.pruning()
         sections.append(
-            chapter("Which channels can go?", lambda: factorial_section(pruned.rows, pruned.scores))
+            chapter(
+                factorial.TITLE, lambda: factorial.factorial_section(pruned.rows, pruned.scores)
+            )
         )
     return sections
 

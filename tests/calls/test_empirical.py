@@ -94,8 +94,7 @@ TABLE = {
         {
             "loader": LOADERS,
             "layers": ("0", ["9"], ["conv1"]),
-            "channels": ({"0": [9]}, {"0": []}, 3, {"0": 3}, {"0": None}, {"0": ["x"]}),
-            "channels as layers": ({"9": [0]},),
+            "channels": ({"0": [9]}, {"0": []}, 3, {"0": 3}, {"0": None}, {"0": ["x"]}, {"9": [0]}),
             "kinds": ("meen", [], ["zero", "zeros"], [None]),
             "method": ("slow", None),
             "memory": (None, "text", NAN, INF, -1, 1),
@@ -109,7 +108,7 @@ TABLE = {
             "loader": LOADERS,
             "peers": ("hulls", [None]),
             "layers": ("0", ["9"]),
-            "channels": ({"0": [9]}, {"0": [(0, 1)]}),
+            "channels": ({"0": [9]}, {"0": [(0, 1)]}, {"9": [0]}),
             "size": ("text", NAN, -1, 0, 1.5),
             "draws": COUNTS,
             "ridge": SIZES,

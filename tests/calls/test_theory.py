@@ -86,7 +86,9 @@ TABLE = {
         },
     ),
     "channel_axes of a population": Good(
-        theory.channel_axes, {"moments": POPULATION}, {"bias_correction": (True,)}
+        theory.channel_axes,
+        {"moments": POPULATION},
+        {"bias_correction": (True,), "estimate": ("corrected", "in_out")},
     ),
     "initial_coupling": law(theory.initial_coupling),
     "initial_coupling_joint": law(theory.initial_coupling_joint),
