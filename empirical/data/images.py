@@ -1,8 +1,11 @@
-"""Labelled images in memory, as bytes, and batches of them in the order they are stored."""
+"""Labelled images as bytes, in memory or mapped from a file, and their batches in stored order."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +16,9 @@ import torch
 from torch import Tensor
 
 from theory.shared.validation import count, finite_array, instance, positive, real_array
+
+BLOCK = 4096
+"""Images that are hashed, or moved to a file, at a time."""
 
 
 @dataclass(frozen=True)
@@ -110,21 +116,19 @@ class ImageSet:
         digest = hashlib.sha256(repr((self.class_names, self.mean, self.std)).encode())
         digest.update(repr(tuple(self.images.shape)).encode())
         digest.update(self.labels.numpy().data)
-        for block in self.images.split(4096):
+        for block in self.images.split(BLOCK):
             digest.update(block.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def subset(self, indices: Sequence[int] | Tensor, *, name: str | None = None) -> ImageSet:
-        """Return the images at `indices`, in that order, with the same statistics."""
+        """Return the images at `indices`, in that order, with the same statistics.
+
+        What memory does not hold lies in an unnamed temporary file and is read as it is used.
+        """
         chosen = _checked_indices(indices, len(self))
-        check_memory(
-            len(chosen) * self.images[:1].nbytes,
-            f"{len(chosen)} images of {self.name}",
-            "Use fewer images or a smaller image_size.",
-        )
         return ImageSet(
             name or self.name,
-            self.images[chosen],
+            _gathered(self.images, chosen, self.name),
             self.labels[chosen],
             self.class_names,
             self.mean,
@@ -185,6 +189,25 @@ def image_loader(
     if indices is not None:
         chosen = _checked_indices(indices, len(image_set))
     return ImageLoader(image_set, chosen, size)
+
+
+def _gathered(images: Tensor, rows: Tensor, name: str) -> Tensor:
+    shape = (len(rows), *images.shape[1:])
+    needed = math.prod(shape)
+    if needed <= psutil.virtual_memory().available:
+        return images[rows]
+    room = shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > room:
+        raise MemoryError(
+            f"{len(rows)} images of {name} take {gib(needed)}; neither memory nor "
+            f"{tempfile.gettempdir()}, with {gib(room)}, has room for them. Use fewer images or a "
+            "smaller image_size, or let TMPDIR name a folder with more."
+        )
+    with tempfile.TemporaryFile() as file:  # its bytes live until the array is gone
+        kept = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    for start in range(0, len(rows), BLOCK):
+        kept[start : start + BLOCK] = images[rows[start : start + BLOCK]].numpy()
+    return torch.from_numpy(kept)
 
 
 def check_memory(needed: int, what: str, remedy: str) -> None:

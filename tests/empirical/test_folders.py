@@ -1,5 +1,7 @@
 """Folders of images: which files are decoded, into what, and what is refused."""
 
+import tempfile
+
 import numpy as np
 import pytest
 import torch
@@ -88,14 +90,34 @@ def test_what_fits_nowhere_is_refused_with_its_size(folder, tmp_path, monkeypatc
     class Memory:
         available = 1000
 
+    class Room:
+        free = 1000
+
     monkeypatch.setattr(images.psutil, "virtual_memory", lambda: Memory)
     with pytest.raises(MemoryError, match=r"300 decoded images take .* GiB of memory, and .* free"):
         load_data(folder, cache=None)
     train, _ = load_data(folder, cache=tmp_path / "cache")
     assert len(train) == 300
-    with pytest.raises(MemoryError, match=r"299 images of pictures/train take"):
+    monkeypatch.setattr(images.shutil, "disk_usage", lambda _: Room)
+    with pytest.raises(MemoryError, match=r"299 images of pictures/train take .* TMPDIR"):
         train.subset(range(299))
     assert len(train.subset([5])) == 1
+
+
+def test_a_part_beyond_memory_is_read_from_an_unnamed_file(folder, tmp_path, monkeypatch):
+    train, _ = load_data(folder, cache=tmp_path / "cache")
+    rows = np.random.default_rng(0).permutation(300)[:299]
+    expected = train.subset(rows)
+    monkeypatch.setattr(images, "BLOCK", 64)
+    monkeypatch.setattr(images.psutil, "virtual_memory", lambda: type("", (), {"available": 1000}))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before, made, maps = set(tmp_path.iterdir()), [], np.memmap
+    monkeypatch.setattr(np, "memmap", lambda *a, **k: made.append(maps(*a, **k)) or made[-1])
+    kept = train.subset(rows)
+    assert kept.images.data_ptr() == made[0].ctypes.data
+    assert torch.equal(kept.images, expected.images)
+    assert kept.fingerprint == expected.fingerprint
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_disk_without_room_is_said_before_anything_is_decoded(folder, tmp_path, monkeypatch):
