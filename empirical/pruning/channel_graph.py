@@ -112,6 +112,11 @@ def is_depthwise(module: nn.Module | None) -> TypeGuard[Convolution]:
     )
 
 
+def is_norm_of_each(module: nn.Module | None) -> TypeGuard[nn.GroupNorm]:
+    """Whether a group norm takes each channel by itself."""
+    return isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels > 1
+
+
 def is_norm_by_hand(module: nn.Module) -> bool:
     """Whether a module of no library layer's type holds nothing but one parameter per channel.
 

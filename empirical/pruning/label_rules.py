@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from empirical.pruning.channel_graph import is_depthwise, is_norm_by_hand
+from empirical.pruning.channel_graph import is_depthwise, is_norm_by_hand, is_norm_of_each
 from empirical.pruning.label_ties import arguments, constant, joined, tie_elements
 from empirical.pruning.labels import Atoms, Indices, Key, Labelling, Rule, opaque, tensors
 from empirical.pruning.macs import COUNTED
@@ -244,7 +244,7 @@ def norm(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     dim = -1 if over_last else 1
     channels = images.shape[dim]
     _tie_channels(mode, labels, dim, mode.atoms.of((name, "through"), channels))
-    if operation == "group_norm":
+    if operation == "group_norm" and name not in mode.depthwise:
         atoms = mode.atoms.of((name, "through"), channels)
         mode.atoms.tie(atoms, atoms[np.arange(channels) % (channels // given["num_groups"])])
     mode.put(result, labels)
@@ -322,7 +322,9 @@ def label_channels(model: nn.Module, example: Tensor, *, whole: nn.Module | None
     where a single channel is left and every convolution looks alike.
     """
     depthwise = {
-        n for n, m in (model if whole is None else whole).named_modules() if is_depthwise(m)
+        n
+        for n, m in (model if whole is None else whole).named_modules()
+        if is_depthwise(m) or is_norm_of_each(m)
     }
     model = copy.deepcopy(model)
     fast = torch.backends.mha.get_fastpath_enabled()

@@ -27,6 +27,7 @@ SIZES = (
     "in_channels",
     "out_channels",
     "groups",
+    "num_groups",
     "in_features",
     "out_features",
     "num_features",
@@ -139,7 +140,10 @@ def structure(model: nn.Module) -> dict[str, dict[str, int | list[int]]]:
         sizes = {key: getattr(module, key) for key in SIZES if hasattr(module, key)}
         sizes = {key: list(v) if isinstance(v, tuple) else v for key, v in sizes.items()}
         sizes = {key: v for key, v in sizes.items() if isinstance(v, (int, list))}
-        if sizes and any(True for _ in module.parameters(recurse=False)):
+        own = isinstance(module, nn.GroupNorm) or any(
+            True for _ in module.parameters(recurse=False)
+        )
+        if sizes and own:
             found[name] = sizes
     return found
 

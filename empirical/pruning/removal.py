@@ -23,6 +23,7 @@ from empirical.pruning.channel_graph import (
     Member,
     is_depthwise,
     is_norm_by_hand,
+    is_norm_of_each,
 )
 from empirical.pruning.labels import Role
 from empirical.pruning.macs import COUNTED, Counted, blocks_of, count_macs
@@ -119,6 +120,8 @@ def _cut_inputs(module: Counted, kept: NDArray[np.int64]) -> None:
 def _cut_outputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
     if is_depthwise(module):
         module.in_channels = module.groups = len(kept)
+    if is_norm_of_each(module):
+        module.num_groups = len(kept)
     for size in OUTPUTS:
         if hasattr(module, size):
             setattr(module, size, len(kept))

@@ -90,12 +90,13 @@ def find_layers(
 
     The final classifier is left out: the layer that runs last, if it has as many channels as the
     model has outputs. Layers that `model` holds but does not call through their own forward
-    (the projections inside nn.MultiheadAttention) cannot be captured and are left out too.
+    (the projections inside nn.MultiheadAttention) cannot be captured and are left out too, and so
+    are those whose output does not keep images apart along its first dimension.
 
     Parameters
     ----------
     model : any nn.Module that takes images and returns logits
-    example : images (n, ...), n >= 1; the first one is used
+    example : images (n, ...), n >= 1; the first two are used
     names : only these layers, by dotted name, the classifier allowed; None means all
     classifier : list the final classifier too
     argument : what an error calls `names`
@@ -121,11 +122,16 @@ def find_layers(
     if names is not None and not list(names):
         raise ValueError(f"{argument} must name at least one layer; got none. Pass None for all.")
     instance("example", example, Tensor, "Pass images (n, ...).")
-    calls, outputs = _trace(opened(model), example[:1])
+    calls, outputs = _trace(opened(model), example[:2])
     found = {name: _describe(name, records) for name, records in calls.items()}
     if names is not None:
         chosen = [one_of(argument, name, found) for name in names]
         return [layer for name, layer in found.items() if name in chosen]
+    found = {
+        name: layer
+        for name, layer in found.items()
+        if all(keeps_images(call.output, len(example[:2])) for call in calls[name])
+    }
     if found and not classifier:
         last = next(reversed(found))
         if found[last].n_channels == outputs:
@@ -136,6 +142,11 @@ def find_layers(
             "none besides its classifier. Measurable are Conv1d, Conv2d, Conv3d and Linear."
         )
     return list(found.values())
+
+
+def keeps_images(output: Tensor, images: int) -> bool:
+    """Whether an output of so many images has one along its first dimension for each."""
+    return output.ndim > 0 and output.shape[0] == images
 
 
 @dataclass

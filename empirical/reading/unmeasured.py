@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from empirical.reading.attention_modules import WINDOWED
 from empirical.reading.hooks import capture_calls, evaluating
-from empirical.reading.layers import MEASURABLE, NORMS, Layer
+from empirical.reading.layers import MEASURABLE, NORMS, Layer, keeps_images
 
 IN_ONE_FUNCTION = "an attention that runs inside of one function; measure_heads reads its heads"
 REASONS: tuple[tuple[type[nn.Module], str], ...] = (
@@ -17,6 +17,7 @@ REASONS: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.RNNCellBase, "a recurrent layer"),
 )
 NOT_CALLED = "it does not run through its own forward"
+FOLDED = "its output does not keep images apart along the first dimension"
 
 
 def unmeasured(model: nn.Module, example: Tensor, layers: Iterable[Layer]) -> dict[str, str]:
@@ -27,7 +28,7 @@ def unmeasured(model: nn.Module, example: Tensor, layers: Iterable[Layer]) -> di
     Parameters
     ----------
     model : from `opened`
-    example : images (n, ...), n >= 1; the first one is used
+    example : images (n, ...), n >= 1; the first two are used
     layers : what `find_layers` found of all the model
 
     Examples
@@ -42,21 +43,27 @@ def unmeasured(model: nn.Module, example: Tensor, layers: Iterable[Layer]) -> di
     """
     known = {layer.name for layer in layers}
     found: dict[str, str] = {}
-    idle: dict[str, str] = {}
+    idle: list[str] = []
     for name, module in model.named_modules():
         if name in known or any(inside(name, other) for other in found):
             continue
         if isinstance(module, MEASURABLE):
-            idle[name] = found[name] = NOT_CALLED
+            idle.append(name)
+            found[name] = NOT_CALLED
         elif (reason := _reason(module)) is not None:
             found[name] = reason
-    ran: set[str] = set()
-    with (
-        evaluating(model),
-        capture_calls(model, {name: lambda *_, name=name: ran.add(name) for name in idle}),
-    ):
-        model(example[:1])
-    return {name: reason for name, reason in found.items() if name not in ran}
+    images = example[:2]
+
+    def seen(name: str, output: Tensor) -> None:
+        if keeps_images(output, len(images)):
+            found.pop(name, None)
+        else:
+            found[name] = FOLDED
+
+    readers = {name: lambda _, output, name=name: seen(name, output) for name in idle}
+    with evaluating(model), capture_calls(model, readers):
+        model(images)
+    return found
 
 
 def inside(name: str, other: str) -> bool:

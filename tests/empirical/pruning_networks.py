@@ -21,7 +21,8 @@ def awakened(model: nn.Module, seed: int = 0) -> nn.Module:
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.2, generator=generator)
                 module.running_var.uniform_(0.5, 2.0, generator=generator)
-            if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
+            normed = isinstance(module, (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm))
+            if normed and module.weight is not None:
                 module.weight.uniform_(0.5, 1.5, generator=generator)
                 if module.bias is not None:
                     module.bias.normal_(0, 0.3, generator=generator)

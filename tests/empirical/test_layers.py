@@ -4,7 +4,9 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
+from empirical import measure
 from empirical.reading.layers import find_layers
+from empirical.reading.unmeasured import FOLDED
 
 IMAGE = torch.zeros(2, 3, 32, 32)
 
@@ -77,6 +79,30 @@ def test_hidden_linear_layers_stay_and_the_classifier_goes():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 7), nn.ReLU(), nn.Linear(7, 5))
     assert [layer.name for layer in find_layers(model, IMAGE)] == ["1"]
     assert [layer.name for layer in find_layers(model, IMAGE, ["3"])] == ["3"]
+
+
+class Biased(nn.Module):
+    """A table of biases, and tokens folded into the batch, are computed by layers of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias, self.conv = nn.Linear(2, 4), nn.Conv2d(3, 4, 3)
+        self.fold, self.head = nn.Linear(4, 6), nn.Linear(6, 5)
+
+    def forward(self, images):
+        maps = self.conv(images) + self.bias(torch.ones(1, 2))[:, :, None, None]
+        tokens = self.fold(maps.flatten(2).transpose(1, 2).reshape(-1, 4)).relu()
+        return self.head(tokens.reshape(len(images), -1, 6).mean(1))
+
+
+def test_layers_that_do_not_keep_images_apart_are_skipped_with_the_reason():
+    model, images = Biased(), torch.randn(40, 3, 6, 6)
+    assert [layer.name for layer in find_layers(model, images)] == ["conv"]
+    table = measure(model, [(images, torch.arange(40) % 5)], positions=2)
+    assert table.layers == ["conv"]
+    assert table.skipped == {"bias": FOLDED, "fold": FOLDED}
+    with pytest.raises(ValueError, match="keep images along the first dimension"):
+        measure(model, [(images, torch.arange(40) % 5)], layers=["fold"])
 
 
 def test_shared_module_is_one_layer_with_its_number_of_calls():

@@ -17,7 +17,7 @@ from empirical.pruning.export import export_onnx, export_program
 from empirical.pruning.latency import latencies
 from empirical.pruning.pruned_file import load_pruned, save_pruned
 from tests.empirical.pruning_networks import awakened, batches, plain
-from tests.empirical.test_removal import Grouped
+from tests.empirical.test_removal import Grouped, NormedEach
 
 SPEC = ModelSpec("mobilenetv2", classes=10, image_size=32, width=0.25)
 EXPORT_TOLERANCE = 1e-4
@@ -55,7 +55,7 @@ def test_a_new_process_computes_the_same(
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [plain, Grouped])
+@pytest.mark.parametrize("make", [plain, Grouped, NormedEach])
 def test_a_network_of_ones_own_is_filled_in(tmp_path: Path, make: type[nn.Module]) -> None:
     model = make().eval()
     size = 6 if make is plain else 8

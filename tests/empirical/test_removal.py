@@ -67,6 +67,20 @@ class Joined(nn.Module):
         )
 
 
+class NormedEach(nn.Module):
+    """A group norm that takes each channel by itself: nothing ties them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 6, 1)
+        self.norms = nn.ModuleList([nn.GroupNorm(12, 12), nn.GroupNorm(6, 6, affine=False)])
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.norms[0](self.one(images)).sigmoid()
+        return self.head(self.norms[1](self.two(hidden)).sigmoid().mean((2, 3)))
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_pruned_equals_masked_on_every_architecture(name: str) -> None:
     model = network(name)
@@ -80,7 +94,7 @@ def test_pruned_equals_masked_on_every_architecture(name: str) -> None:
     assert count_macs(pruned, images[:1]) < 0.6 * count_macs(model, images[:1])
 
 
-@pytest.mark.parametrize("make", [Grouped, Joined])
+@pytest.mark.parametrize("make", [Grouped, Joined, NormedEach])
 def test_pruned_equals_masked_with_groups_and_concatenation(make: type[nn.Module]) -> None:
     torch.manual_seed(0)
     model = awakened(make())
@@ -90,6 +104,11 @@ def test_pruned_equals_masked_with_groups_and_concatenation(make: type[nn.Module
     pruned = remove(model, graph, kept, images[:1])
     with torch.no_grad():
         assert_same(pruned(images), mask(model, graph.groups, kept)(images))
+
+
+def test_a_norm_of_each_channel_ties_none() -> None:
+    graph = trace_channels(NormedEach(), torch.zeros(1, 3, 8, 8))
+    assert [(group.name, group.units) for group in graph.groups] == [("one", 12), ("two", 6)]
 
 
 def test_units_of_a_grouped_convolution_take_one_channel_from_every_group() -> None:
