@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,6 @@ def explain(
         write_text(
             page,
             '<!doctype html><html lang="en"><meta charset="utf-8">'
-            f"<title>{card.title}</title>{card.to_html()}</html>",
+            f"<title>{escape(card.title)}</title>{card.to_html()}</html>",
         )
         typer.echo(f"Card: {page.resolve()}")
