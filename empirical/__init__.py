@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from empirical.reading.hooks import capture, edit
     from empirical.reading.layers import Layer, find_layers
     from empirical.reading.networks import Adapter
+    from empirical.report.card import ChannelCard, explain
     from empirical.runs.pipeline import run
     from empirical.training.checkpoints import load_model, load_weights
     from empirical.training.evaluation import evaluate
@@ -45,6 +46,7 @@ __all__ = [
     "Adapter",
     "AxisTable",
     "Calibration",
+    "ChannelCard",
     "DamageTable",
     "Distillation",
     "Factorial",
@@ -65,6 +67,7 @@ __all__ = [
     "damage",
     "edit",
     "evaluate",
+    "explain",
     "export_onnx",
     "export_program",
     "find_layers",

@@ -11,7 +11,7 @@ from theory._conditional import conditional_information
 from theory._correction import correct
 from theory._precision import Precision, precision
 from theory.few_samples import ENOUGH, PeerEstimates, estimate_peers
-from theory.hull import compact_hull
+from theory.hull import Hull, compact_hull, peer_hull
 from theory.moments import Moments
 from theory.pairs import nearest_peers, overlap, pairwise_excess
 from theory.quantity import TARGET_AXIS, ChannelAxes
@@ -100,7 +100,8 @@ def channel_axes(
     elif moments.n is not None and moments.n - 1 < layer.live.size and ridge == 0:
         # every channel fits every other: what peers explain cannot be seen
         predictability = np.full(layer.live.size, np.nan)
-    local = _local_axis(layer, predictability, ridge, hull)
+    found = _hull(layer, predictability, ridge) if hull else None
+    local = _local_axis(layer, predictability, found)
     target, doubts = _target_axis(layer, inverse, peers, top) if moments.n_targets else ({}, {})
     if target and how == "in_out" and estimates is not None:
         target["conditional_task_information"] = estimates.conditional[layer.live]
@@ -118,7 +119,12 @@ def channel_axes(
     if not target:
         quantities |= {name: np.full(c, np.nan) for name in TARGET_AXIS}
     affected = _affected(layer, inverse, quantities, doubts, n)
-    return ChannelAxes(**quantities, affected=affected, noise_power=noise_power, n=moments.n)
+    kept = None
+    if found is not None:
+        kept = peer_hull(found, layer.correlation, layer.power, layer.live, ridge=ridge)
+    return ChannelAxes(
+        **quantities, affected=affected, noise_power=noise_power, n=moments.n, hull=kept
+    )
 
 
 ESTIMATES = ("plug_in", "corrected", "in_out")
@@ -178,9 +184,12 @@ def _squared_norms(weights: ArrayLike | None, c: int) -> Float:
     return norms
 
 
-def _local_axis(
-    layer: Standardized, predictability: Float, ridge: float, hull: bool
-) -> dict[str, Float]:
+def _hull(layer: Standardized, predictability: Float, ridge: float) -> Hull:
+    aim = np.clip(np.nan_to_num(predictability), 0.0, 1.0)
+    return compact_hull(layer.correlation, aim, ridge=ridge)
+
+
+def _local_axis(layer: Standardized, predictability: Float, hull: Hull | None) -> dict[str, Float]:
     peers_in_layer = layer.power.size - 1
     with np.errstate(divide="ignore"):
         information = np.where(
@@ -193,11 +202,9 @@ def _local_axis(
         "hull_size": np.full_like(predictability, np.nan),
         "hull_score": np.full_like(predictability, np.nan),
     }
-    if hull:
-        aim = np.clip(np.nan_to_num(predictability), 0.0, 1.0)
-        size = compact_hull(layer.correlation, aim, ridge=ridge).size
-        values["hull_size"] = size.astype(np.float64)
-        values["hull_score"] = predictability / np.maximum(1, size)
+    if hull is not None:
+        values["hull_size"] = hull.size.astype(np.float64)
+        values["hull_score"] = predictability / np.maximum(1, hull.size)
     return values
 
 

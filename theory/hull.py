@@ -10,6 +10,7 @@ selected peer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +32,87 @@ class Hull:
     size : (C,) number of peers chosen; 0 where no peer explains anything.
     members : (C, most) their indices in the order of choice, -1 beyond `size`.
     explained : (C,) share of variance that they explain.
+    gains : (C, most) what each of them adds to it, 0 beyond `size`.
     """
 
     size: NDArray[np.intp]
     members: NDArray[np.intp]
     explained: Float
+    gains: Float
+
+
+class Peer(NamedTuple):
+    """A member of a hull: which channel, its partial weight, and what it adds."""
+
+    channel: int
+    weight: float
+    gain: float
+
+
+@dataclass(frozen=True, eq=False)
+class PeerHull:
+    """The peers that predict each channel of a layer, in the order of choice.
+
+    Attributes
+    ----------
+    members : (C, m) int32; -1 where there are no more.
+    weights : (C, m) float32, partial regression weights of the activations: the channel is the
+        sum of weight × peer, up to a constant, as far as they predict it.
+    gains : (C, m) float32, share of the channel's variance that each adds to those before it, of
+        the samples that it was fitted on.
+    """
+
+    members: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    gains: NDArray[np.float32]
+
+    def of(self, channel: int) -> list[Peer]:
+        """Peers of a channel, as chosen."""
+        rows = zip(self.members[channel], self.weights[channel], self.gains[channel], strict=True)
+        return [
+            Peer(int(who), float(weight), float(gain)) for who, weight, gain in rows if who >= 0
+        ]
+
+
+def peer_hull(
+    hull: Hull,
+    correlation: Float,
+    power: Float,
+    live: NDArray[np.intp],
+    *,
+    ridge: float = 0.0,
+) -> PeerHull:
+    """Regress every channel on its hull, and name its peers by their place in the whole layer.
+
+    Parameters
+    ----------
+    hull : of the L live channels.
+    correlation : (L, L) that it was chosen on.
+    power : (C,) variances of all channels.
+    live : (L,) which of them the rows of `hull` are.
+    ridge : added to the diagonal, as in the choice.
+
+    >>> cov = np.array([[2.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])  # Y_0 = Y_1 + Y_2
+    >>> r = cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
+    >>> peer_hull(compact_hull(r, np.ones(3)), r, np.diag(cov), np.arange(3)).of(0)
+    [Peer(channel=1, weight=1.0, gain=0.5), Peer(channel=2, weight=1.0, gain=0.5)]
+    """
+    c, most = power.size, int(hull.size.max(initial=0))
+    chosen = hull.members[:, :most]
+    absent = chosen < 0
+    place = np.where(absent, 0, chosen)
+    between = correlation[place[:, :, None], place[:, None, :]] + ridge * np.eye(most)
+    between[absent[:, :, None] | absent[:, None, :]] = 0.0
+    between += np.einsum("im,mn->imn", absent, np.eye(most))  # those that are not there weigh 0
+    toward = np.where(absent, 0.0, correlation[np.arange(len(place))[:, None], place])
+    slopes = np.linalg.solve(between, toward[:, :, None])[:, :, 0]
+    deviation = np.sqrt(power[live])
+    members = np.full((c, most), -1, dtype=np.int32)
+    weights, gains = (np.zeros((c, most), dtype=np.float32) for _ in range(2))
+    members[live] = np.where(absent, -1, live[place])
+    weights[live] = slopes * deviation[:, None] / deviation[place]
+    gains[live] = hull.gains[:, :most]
+    return PeerHull(members, weights, gains)
 
 
 def compact_hull(
@@ -74,7 +151,12 @@ def compact_hull(
     positive("ridge", ridge, zero=True)
     within("share", share, "[0, 1]")
     most = min(count("most", most), c - 1)
-    hull = Hull(np.zeros(c, dtype=np.intp), np.full((c, most), -1, dtype=np.intp), np.zeros(c))
+    hull = Hull(
+        np.zeros(c, dtype=np.intp),
+        np.full((c, most), -1, dtype=np.intp),
+        np.zeros(c),
+        np.zeros((c, most)),
+    )
     matrix = correlation + ridge * np.eye(c) if ridge else correlation
     worth_it = np.flatnonzero(predictability > COPY_TOLERANCE)
     for start in range(0, worth_it.size, BLOCK):
@@ -103,6 +185,7 @@ def _select(
         useful = gain[index, best] > 0
         hull.members[rows[useful], step] = best[useful]
         hull.size[rows[useful]] += 1
+        hull.gains[rows[useful], step] = gain[index, best][useful]
         hull.explained[rows[useful]] += gain[index, best][useful]
         going = np.flatnonzero(useful & (hull.explained[rows] < goal))
         if going.size == 0 or step == most - 1:

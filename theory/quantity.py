@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from theory.hull import PeerHull
 from theory.shared.validation import Float
 
 Axis = Literal["local", "target"]
@@ -86,7 +87,8 @@ class ChannelAxes:
             rounding is more than a thousandth of the conditional information, or one peer so
             nearly that it is of the excess, which is NaN.
 
-    `noise_power` is σ0²; `n` the sample count, None for a population.
+    `noise_power` is σ0²; `n` the sample count, None for a population; `hull` who the peers of
+    `hull_size` are, None where the hull was left out.
     """
 
     signal_power: Float = field(
@@ -197,6 +199,7 @@ class ChannelAxes:
     affected: Mapping[str, tuple[int, ...]]
     noise_power: float
     n: int | None
+    hull: PeerHull | None = None
 
     def as_dict(self) -> dict[str, Float]:
         """Name -> array, in the order of `QUANTITIES`."""

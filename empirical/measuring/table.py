@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from empirical.measuring.damage_table import DamageTable, LayerDamage
 from theory import QUANTITIES, TARGET_AXIS, ChannelAxes, Moments, jackknife_standard_error
+from theory.hull import PeerHull
 from theory.shared import files
 from theory.shared.foreign import parse_json, read_arrays
 from theory.shared.validation import Float, one_of, path_of
@@ -164,6 +165,7 @@ class AxisTable:
             "null": self.null.get(name, {}),
             "damage": self.damage[name].arrays() if name in self.damage else {},
             "halves": self.halves.get(name, {}),
+            "hull": vars(axes.hull) if axes.hull is not None else {},
         }
         for kind, values in named.items():
             arrays |= {f"{folder}/{kind}/{quantity}": array for quantity, array in values.items()}
@@ -239,6 +241,7 @@ def _unpack(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> AxisTabl
             affected={kind: tuple(c) for kind, c in entries[layer]["affected"].items()},
             noise_power=float(entries[layer]["noise_power"]),
             n=entries[layer]["n"],
+            hull=_hull(layer, folders[f"{folder_of[layer]}/hull"], values["signal_power"].size),
         )
         for layer, values in named("axes", QUANTITIES).items()
     }
@@ -272,6 +275,23 @@ def _unpack(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> AxisTabl
 
 def _moments(stored: Mapping[str, Float], counts: Mapping[str, int]) -> Moments:
     return Moments(stored["mean"], stored["cov"], counts["n_targets"], counts["n"])
+
+
+def _hull(layer: str, stored: Mapping[str, NDArray[Any]], channels: int) -> PeerHull | None:
+    """Return a layer's hulls; None where the file has none, as those of earlier versions."""
+    if not stored:
+        return None
+    hull = PeerHull(*(stored[name] for name in ("members", "weights", "gains")))
+    shape, kinds = hull.members.shape, [array.dtype.kind for array in vars(hull).values()]
+    if (
+        kinds != ["i", "f", "f"]
+        or {array.shape for array in vars(hull).values()} != {shape}
+        or len(shape) != 2
+        or shape[0] != channels
+        or not np.isin(hull.members, np.arange(-1, channels)).all()
+    ):
+        raise ValueError(f"the hulls of layer {layer!r} are not those of {channels} channels")
+    return hull
 
 
 def _alike(layer: str, values: dict[str, Float], ndim: int) -> dict[str, Float]:

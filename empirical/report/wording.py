@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
+from empirical.analysis.standing import CLEAR, Place
 from theory import quantities
 from theory.shared.findings import Estimate
 
@@ -63,3 +65,17 @@ def estimate_of(row: Any, mean: str, low: str = "low", high: str = "high") -> Es
     '0.50 [0.25, 0.75]'
     """
     return Estimate(float(row[mean]), float(row[low]), float(row[high]))
+
+
+def spelled(place: Place) -> tuple[str, str, str]:
+    """Value, standard error and rank as text; a dash and nothing where there are none.
+
+    >>> spelled(Place(Estimate(0.5, 0.5 - 1.96, 0.5 + 1.96), 2, 7))
+    ('0.5', ' ± 1', '2 of 7')
+    """
+    error = (place.value.high - place.value.mean) / CLEAR
+    return (
+        "–" if math.isnan(place.value.mean) else f"{place.value.mean:.4g}",
+        "" if math.isnan(error) else f" ± {error:.2g}",
+        f"{place.rank} of {place.of}" if place.rank else "",
+    )

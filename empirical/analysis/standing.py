@@ -1,0 +1,145 @@
+"""Where one channel stands in its layer, and who could stand in for it: numbers from a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from empirical.measuring.damage_table import FORETOLD
+from empirical.measuring.table import AxisTable
+from theory.hull import Peer
+from theory.shared.findings import Estimate
+from theory.shared.validation import Float, count, instance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLEAR = 1.96
+"""Standard errors on either side of an estimate to the ends of its interval."""
+
+HARDLY, ALMOST_ALL = 0.1, 0.9
+"""Shares of a channel's variance: below, nobody stands in for it; above, its peers do."""
+
+NONE, PART, ALL, UNRESOLVED = "none", "part", "all", "unresolved"
+
+WHY = {
+    "dead": "it has no variance",
+    "copies": "it is an exact copy of another channel",
+    "collinear": "its peers determine it",
+    "few_samples": "there are too few samples for its layer",
+    "target_determined": "it determines the target, alone or with others",
+    "undecided": "rounding is larger than what is asked for",
+}
+"""Kind of `ChannelAxes.affected` -> what it says of a channel."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One quantity of one channel, and its place in the layer.
+
+    Attributes
+    ----------
+    value : with its 95 % interval, whose ends are NaN where no error is known
+    rank : from the largest, 1; 0 where it has no value
+    of : how many channels of the layer have a value
+    """
+
+    value: Estimate
+    rank: int
+    of: int
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """One channel among those of its layer.
+
+    Attributes
+    ----------
+    quantities : quantity -> its place
+    peers : members of its hull, in the order of choice
+    damage : each foretold damage with its interval; empty where none was asked for
+    kinds : what is special about it, as in `ChannelAxes.affected`
+    stand_in : whether its peers predict of its variance "none", "part" or "all", or "unresolved"
+    channels : of the layer
+    """
+
+    quantities: Mapping[str, Place]
+    peers: tuple[Peer, ...]
+    damage: Mapping[str, Estimate]
+    kinds: tuple[str, ...]
+    stand_in: str
+    channels: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per quantity: `quantity`, `mean`, `low`, `high`, `rank`, `of`."""
+        import pandas as pd  # here, since importing pandas takes a second
+
+        return pd.DataFrame(
+            {"quantity": name, **vars(place.value), "rank": place.rank, "of": place.of}
+            for name, place in self.quantities.items()
+        )
+
+
+def interval(value: float, error: float) -> Estimate:
+    """A value with 1.96 standard errors on either side."""
+    return Estimate(value, value - CLEAR * error, value + CLEAR * error)
+
+
+def standing(table: AxisTable, layer: str, channel: int) -> Standing:
+    """Look one channel up in its layer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        no table; an unknown layer; a channel that is not there
+    """
+    instance("table", table, AxisTable, "Pass what measure returned.")
+    axes = table[layer]
+    c = axes.signal_power.size
+    channel = count("channel", channel, least=0, most=c - 1)
+    errors = table.standard_errors(layer)
+    places = {
+        name: _place(values, errors.get(name), channel) for name, values in axes.as_dict().items()
+    }
+    return Standing(
+        places,
+        tuple(axes.hull.of(channel)) if axes.hull is not None else (),
+        _damage(table, layer, channel),
+        tuple(kind for kind, members in axes.affected.items() if channel in members),
+        standing_in(places["peer_predictability"].value),
+        c,
+    )
+
+
+def standing_in(share: Estimate) -> str:
+    """How much of a channel its peers predict, in one of four words, from the interval.
+
+    >>> standing_in(Estimate(0.02, 0.0, 0.05)), standing_in(Estimate(0.5, 0.05, 0.95))
+    ('none', 'unresolved')
+    """
+    low = share.mean if math.isnan(share.low) else share.low
+    high = share.mean if math.isnan(share.high) else share.high
+    if high < HARDLY:
+        return NONE
+    if low > ALMOST_ALL:
+        return ALL
+    return PART if low > HARDLY and high < ALMOST_ALL else UNRESOLVED
+
+
+def _place(values: Float, errors: Float | None, channel: int) -> Place:
+    known, value = np.isfinite(values), float(values[channel])
+    error = math.nan if errors is None else float(errors[channel])
+    rank = 1 + int((values[known] > value).sum()) if known[channel] else 0
+    return Place(interval(value, error), rank, int(known.sum()))
+
+
+def _damage(table: AxisTable, layer: str, channel: int) -> dict[str, Estimate]:
+    if layer not in table.damage:
+        return {}
+    found = table.damage[layer]
+    values, errors = found.values(), found.standard_errors()
+    return {n: interval(float(values[n][channel]), float(errors[n][channel])) for n in FORETOLD}
