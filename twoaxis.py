@@ -51,6 +51,9 @@ def _value_of(option: str, words: list[str]) -> str | None:
 
 _PACKAGES = ("theory", "sim", "empirical")
 
+INTERRUPTED = 130
+"""The shell's exit code of what Ctrl-C ended."""
+
 
 def __getattr__(name: str) -> object:
     """Public names of `theory`, `sim` and `empirical`, the version, and the command line."""
@@ -150,6 +153,10 @@ def main() -> None:
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         typer.echo(f"twoaxis: {error}", err=True)
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("\nInterrupted. Every file that was written is whole.", err=True)
+        raise
 
 
 if __name__ == "__main__":

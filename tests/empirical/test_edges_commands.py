@@ -71,6 +71,18 @@ def test_bad_options_are_one_line(arguments, message, tmp_path, monkeypatch, cap
         raise ValueError(line)
 
 
+def test_ctrl_c_is_one_line_and_the_shells_exit_code(monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("empirical.report.page.render", stop)
+    monkeypatch.setattr(sys, "argv", ["twoaxis", "report", "folder"])
+    with pytest.raises(SystemExit) as ended:
+        twoaxis.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.strip() == "Interrupted. Every file that was written is whole."
+
+
 @pytest.fixture
 def own_checkpoint(tmp_path):
     """A checkpoint of twoaxis, of a training with a normalization of its own."""
