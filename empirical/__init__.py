@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from empirical.lesions.lesioning import lesion
     from empirical.lesions.replacement import replace
     from empirical.lesions.replacement_table import ReplacementTable
-    from empirical.lesions.table import LesionTable
+    from empirical.lesions.table import LesionTable, merge_lesions
     from empirical.measuring.damage_law import damage
     from empirical.measuring.damage_table import DamageTable
     from empirical.measuring.estimation import merge_tables
@@ -82,6 +82,7 @@ __all__ = [
     "load_weights",
     "measure",
     "measure_heads",
+    "merge_lesions",
     "merge_tables",
     "prune",
     "prune_heads",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from empirical.commands.options import spread
+from empirical.commands.shards import SHARD, Shard
 from empirical.commands.source import NetworkSource
 from empirical.commands.terminal import Progress, print_findings, progress_bar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from empirical.commands.source import OpenNetwork
     from empirical.data.images import ImageLoader, ImageSet
     from empirical.lesions.replacement_table import ReplacementTable
+    from empirical.lesions.table import LesionTable
     from empirical.measuring.table import AxisTable
     from empirical.report.page import Section
 
@@ -48,6 +50,11 @@ class LesionOptions:
     ] = None
     permutations: Annotated[int, typer.Option(min=99, help="Of the control.")] = 200
     memory: Annotated[float, typer.Option(min=0, help="GiB that activations may take.")] = 2.0
+    axes: Annotated[
+        Path | None,
+        typer.Option(help="axes.npz of `twoaxis measure` on this network, not to measure again."),
+    ] = None
+    shard: Annotated[str | None, SHARD] = None
 
     @property
     def kinds(self) -> list[str]:
@@ -81,37 +88,53 @@ def lesion(
     ),
 ) -> None:
     """Lesion and replace every channel; say what explains the damage."""
-    from empirical.measuring.measurement import measure
     from empirical.report.page import write_report
     from theory.shared.files import write_table
 
     options.check()
+    share = None if options.shard is None else Shard.read(options.shard)
     with progress_bar() as progress:
         opened = source.open((options.calibration_images, options.images))
-        calibration = opened.drawn(opened.train, options.calibration_images)
-        table = measure(
-            opened.network,
-            opened.loader(calibration),
-            layers=options.layer or None,
-            damage=True,
-            seed=source.seed,
-            device=opened.device,
-        )
-        write_table(out / "axes.csv", table.to_frame())
+        table = _measured(opened, options)
         held_out = opened.drawn(opened.test, options.images)
+        if share is not None:
+            held_out = held_out.subset(share.rows(len(held_out)))
         typer.echo(opened.accuracy_line(held_out))
         experiment = LesionExperiment(opened, held_out, table, options, out, progress)
+        if share is not None:
+            path = out / share.name("lesions")
+            experiment.lesioned().save(path)
+            typer.echo(f"Share {options.shard} of the images: {path.resolve()}")
+            return
+        write_table(out / "axes.csv", table.to_frame())
         sections, accuracy = experiment.sections()
         write_report(
             out,
             "Lesions and peer replacement",
             f"{opened.name} on {opened.test.name}: every channel of {len(table.layers)} layers, "
-            f"one at a time, on {len(held_out)} test images; scores from {len(calibration)} "
-            f"training images. Accuracy of the intact network on these test images: "
-            f"{accuracy:.1%}; {opened.weights}.",
+            f"one at a time, on {len(held_out)} test images; scores from "
+            f"{table.settings['n_images']} training images. Accuracy of the intact network on "
+            f"these test images: {accuracy:.1%}; {opened.weights}.",
             sections,
         )
     print_findings(sections, out / "report.html")
+
+
+def _measured(opened: OpenNetwork, options: LesionOptions) -> AxisTable:
+    """What `twoaxis measure` found, or a measurement of the calibration images."""
+    from empirical.measuring.measurement import measure
+    from empirical.measuring.table import AxisTable
+
+    if options.axes is not None:
+        return AxisTable.load(options.axes)
+    return measure(
+        opened.network,
+        opened.loader(opened.drawn(opened.train, options.calibration_images)),
+        layers=options.layer or None,
+        damage=True,
+        seed=opened.source.seed,
+        device=opened.device,
+    )
 
 
 @dataclass(frozen=True)
@@ -130,7 +153,6 @@ class LesionExperiment:
         from empirical.analysis.lesions import analyze_lesions
         from empirical.analysis.reliability import channel_scores
         from empirical.lesions.foretold import agreement
-        from empirical.lesions.lesioning import lesion
         from empirical.report.damage import damage_section
         from empirical.report.lesion_analysis import TITLE, lesion_analysis_section
         from empirical.report.page import chapter
@@ -138,12 +160,7 @@ class LesionExperiment:
         from theory.shared.files import write_table
 
         seed, permutations = self.opened.source.seed, self.options.permutations
-        damages = lesion(
-            *self._subject(),
-            calibration=self.table,
-            kinds=self.options.kinds,
-            **self._how("lesions"),
-        )
+        damages = self.lesioned()
         scores = channel_scores(self.table)
         frame = damages.to_frame().merge(scores, on=["layer", "channel"])
         write_table(self.out / "lesions.csv", frame)
@@ -153,13 +170,25 @@ class LesionExperiment:
             found = analyze_lesions(frame, permutations=permutations, seed=seed)
             return lesion_analysis_section(found, pairs)
 
-        law = agreement(replaced or damages, self.table.foretold, seed=seed)
-        chapters = [
-            damage_section(law, self.table.settings["n_images"]),
-            chapter(TITLE, explained),
-            *([] if replaced is None else [replacement_section(replaced)]),
-        ]
+        chapters = []
+        if self.table.damage:
+            law = agreement(replaced or damages, self.table.foretold, seed=seed)
+            chapters.append(damage_section(law, self.table.settings["n_images"]))
+        chapters.append(chapter(TITLE, explained))
+        if replaced is not None:
+            chapters.append(replacement_section(replaced))
         return chapters, float(damages.dense["accuracy"].mean())
+
+    def lesioned(self) -> LesionTable:
+        """Every channel silenced on its own, on the held-out images."""
+        from empirical.lesions.lesioning import lesion
+
+        return lesion(
+            *self._subject(),
+            calibration=self.table,
+            kinds=self.options.kinds,
+            **self._how("lesions"),
+        )
 
     def _replaced(self) -> ReplacementTable | None:
         from empirical.lesions.replacement import replace
@@ -202,7 +231,7 @@ class LesionExperiment:
             self.progress(what, done / max(total, 1))
 
         return {
-            "layers": self.table.layers,
+            "layers": self.options.layer or self.table.layers,
             "memory": int(self.options.memory * 2**30),
             "seed": self.opened.source.seed,
             "progress": share,

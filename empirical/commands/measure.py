@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from empirical.commands.options import TARGET, spread
+from empirical.commands.shards import SHARD, Shard
 from empirical.commands.source import NetworkSource
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def measure(
     damage: Annotated[
         bool, typer.Option(help="Also foretell what the prediction loses by each channel.")
     ] = False,
+    shard: Annotated[str | None, SHARD] = None,
 ) -> None:
     """Measure both axes of every channel of one network.
 
@@ -53,10 +55,18 @@ def measure(
     from theory.shared.validation import one_of
 
     target_function(target)
+    share = None if shard is None else Shard.read(shard)
+    if share is not None and target == "logit_pc1":
+        raise ValueError(
+            "target must not be 'logit_pc1' with --shard: its direction depends on all images. "
+            "Take logit_margin or true_logit."
+        )
     if estimate is not None:
         one_of("--estimate", estimate, ESTIMATES)
     opened = source.open((images, 1))  # a folder has test images, and none of them is read here
     chosen = opened.drawn(opened.train, images)
+    rows = range(len(chosen)) if share is None else share.rows(len(chosen))
+    chosen = chosen if share is None else chosen.subset(rows)
     typer.echo(opened.accuracy_line(chosen))
     table = halving_batches(
         lambda size: measure(
@@ -68,10 +78,16 @@ def measure(
             estimate=estimate,
             damage=damage,
             seed=source.seed,
+            first_image=rows[0],
             device=opened.device,
         ),
         source.batch_size,
     )
+    if share is not None:
+        path = out / share.name("axes")
+        table.save(path, moments="groups")
+        typer.echo(f"Share {shard} of the images: {path.resolve()}")
+        return
     write_table(out / "axes.csv", table.to_frame())
     table.save(out / "axes.npz")
     console = Console()

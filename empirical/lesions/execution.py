@@ -92,10 +92,14 @@ def edited_module(job: Job) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Damages (R, N) of the lesions of all jobs in order, and the dense network's scores (N,)."""
+    """Damages (R, N) of the lesions of all jobs in order, and the dense network's scores (N,).
+
+    `digests` are those of the N images.
+    """
 
     damage: dict[str, NDArray[np.float32]]
     dense: dict[str, NDArray[np.float64]]
+    digests: frozenset[bytes]
 
 
 def execute(
@@ -120,6 +124,7 @@ def execute(
     known = calibration_images or frozenset()
     blocks: list[NDArray[np.float32]] = []
     dense_blocks: list[dict[str, NDArray[np.float64]]] = []
+    seen: set[bytes] = set()
     device = next(model.parameters()).device
     total = (length(loader) or 0) * sum(len(job.channels) for job in jobs)
     done = 0
@@ -127,8 +132,10 @@ def execute(
     with evaluating(model), full_precision():
         for number, batch in enumerate(_parts(source, images_at_once)):
             images, labels = batch
-            if known and not known.isdisjoint(batch.digests()):
+            digests = batch.digests()
+            if not known.isdisjoint(digests):
                 _refuse_shared(known, batch, source)
+            seen.update(digests)
             dense = _dense_scores(model, batch, loss, number)
             dense_blocks.append({name: dense[name].cpu().numpy() for name in DENSE})
             parts = []
@@ -141,6 +148,7 @@ def execute(
     return Outcome(
         dict(zip(DAMAGES, np.concatenate(blocks, axis=2), strict=True)),
         {name: np.concatenate([block[name] for block in dense_blocks]) for name in dense_blocks[0]},
+        frozenset(seen),
     )
 
 

@@ -142,6 +142,7 @@ def run_jobs(
         damage=outcome.damage,
         dense=outcome.dense,
         fallback=plan.fallback,
+        image_digests=outcome.digests,
     )
 
 

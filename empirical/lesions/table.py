@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from empirical.reading.batches import check_disjoint
+from theory.shared import files
+from theory.shared.foreign import parse_json, read_arrays
+from theory.shared.validation import instance, path_of
+
+FORMAT = "twoaxis.LesionTable/1"
 
 Float = NDArray[np.float64]
 
@@ -28,6 +38,7 @@ class LesionTable:
     damage : `DAMAGES` name -> float32 (R, N), lesioned against dense on each of the N images
     dense : "loss", "accuracy", "margin" -> float64 (N,) of the dense network
     fallback : layers whose lesions were run by whole forward passes, with the reason
+    image_digests : 16 bytes per image, so that no image is counted twice
 
     Examples
     --------
@@ -47,6 +58,7 @@ class LesionTable:
     damage: dict[str, NDArray[np.float32]]
     dense: dict[str, Float]
     fallback: dict[str, str]
+    image_digests: frozenset[bytes] = field(default=frozenset(), kw_only=True)
 
     @property
     def n_images(self) -> int:
@@ -84,7 +96,99 @@ class LesionTable:
             "channels": tuple(self.channels[i] for i in index),
             "damage": {name: values[index] for name, values in self.damage.items()},
         }
-        for field in fields(self):
-            if isinstance(getattr(self, field.name), np.ndarray):
-                chosen[field.name] = getattr(self, field.name)[index]
+        for item in fields(self):
+            if isinstance(getattr(self, item.name), np.ndarray):
+                chosen[item.name] = getattr(self, item.name)[index]
         return replace(self, **chosen)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write every image's damage to one .npz file, atomically, without pickles."""
+        arrays: dict[str, NDArray[Any]] = {f"damage/{n}": v for n, v in self.damage.items()}
+        arrays |= {f"dense/{name}": values for name, values in self.dense.items()}
+        header = {
+            "format": FORMAT,
+            "rows": [
+                [*map(str, row), list(members)]
+                for *row, members in zip(
+                    self.layer, self.kind, self.point, self.channels, strict=True
+                )
+            ],
+            "fallback": self.fallback,
+        }
+        digests = b"".join(sorted(self.image_digests))
+        arrays["image_digests"] = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        files.write_bytes(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> LesionTable:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            no such file; a file that is damaged or no LesionTable
+        """
+        arrays = read_arrays(path_of("path", path))
+        said = f"header of {str(path)!r}"
+        header = parse_json(bytes(arrays.pop("header", np.empty(0, np.uint8))), said)
+        if header.get("format") != FORMAT:
+            raise ValueError(f"{said} must be that of a {FORMAT}; got {header.get('format')!r}.")
+        try:
+            layer, kind, point, channels = zip(*header["rows"], strict=True)
+            table = LesionTable(
+                np.array(layer, dtype=np.str_),
+                np.array(kind, dtype=np.str_),
+                np.array(point, dtype=np.str_),
+                tuple(tuple(int(i) for i in members) for members in channels),
+                {name: arrays[f"damage/{name}"] for name in DAMAGES},
+                {name: arrays[f"dense/{name}"] for name in ("loss", "accuracy", "margin")},
+                dict(header["fallback"]),
+                image_digests=frozenset(row.tobytes() for row in arrays["image_digests"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{str(path)!r} is damaged: {error!r}. Make it again.") from error
+        shape = (len(table.layer), len(table.dense["loss"]))
+        if any(values.shape != shape for values in table.damage.values()):
+            raise ValueError(f"{str(path)!r} is damaged: damages must be {shape}. Make it again.")
+        return table
+
+
+def merge_lesions(tables: Sequence[LesionTable]) -> LesionTable:
+    """Return the lesions on all images together, from tables of disjoint shares of them.
+
+    Equal, image by image, to one run over the shares one after another, up to the rounding that
+    other batches make.
+
+    Raises
+    ------
+    TypeError, ValueError
+        no tables; tables of other lesions; an image that is in two of them
+    """
+    instance("tables", tables, Sequence, "Pass a list of LesionTables.")
+    for table in tables:
+        instance("tables", table, LesionTable, "Pass what lesion returned.")
+    if not tables:
+        raise ValueError("tables must hold at least one LesionTable; got none.")
+    first = tables[0]
+    for table in tables[1:]:
+        same = (table.layer, table.kind, table.point), (first.layer, first.kind, first.point)
+        if table.channels != first.channels or any(
+            not np.array_equal(mine, its) for mine, its in zip(*same, strict=True)
+        ):
+            raise ValueError(
+                "tables to merge must hold the same lesions; layers, kinds or channels differ. "
+                "Run the shares with the same arguments."
+            )
+    check_disjoint([table.image_digests for table in tables])
+    return replace(
+        first,
+        damage={
+            name: np.concatenate([t.damage[name] for t in tables], axis=1) for name in first.damage
+        },
+        dense={name: np.concatenate([t.dense[name] for t in tables]) for name in first.dense},
+        fallback={key: value for table in tables for key, value in table.fallback.items()},
+        image_digests=frozenset[bytes]().union(*(table.image_digests for table in tables)),
+    )

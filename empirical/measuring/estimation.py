@@ -12,6 +12,7 @@ import numpy as np
 
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
+from empirical.reading.batches import check_disjoint
 from empirical.reading.groups import Groups
 from empirical.reading.workers import workers
 from theory import (
@@ -180,13 +181,14 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
     Raises
     ------
     ValueError
-        settings that differ; shares with fewer images than groups; tables loaded without the
-        moments of groups; the target "logit_pc1", which depends on all images
+        settings that differ; an image that is in two shares; shares with fewer images than groups;
+        tables loaded without the moments of groups; the target "logit_pc1", which depends on all
+        images
 
     Examples
     --------
-    Ranks of a `torchrun` job each save their share with ``moments="groups"``; one of them loads
-    all and merges.
+    `twoaxis measure --shard K/N` saves a share with ``moments="groups"``; `twoaxis merge` loads all
+    and merges.
     """
     instance("tables", tables, Sequence, "Pass a list of AxisTables.")
     for table in tables:
@@ -216,6 +218,7 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
                 f"tables to merge must keep the moments of their {expected} groups, and so have at "
                 "least as many images each. Save them with moments='groups'."
             )
+    check_disjoint([table.image_digests for table in tables])
     groups = {
         name: Groups(merge(p) for p in zip(*(t.groups[name] for t in tables), strict=True))
         for name in first.layers

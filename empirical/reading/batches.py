@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 
 import torch
@@ -266,3 +266,22 @@ def image_digests(images: Tensor) -> list[bytes]:
     """
     array = images.detach().float().cpu().contiguous().numpy()
     return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in array]
+
+
+def check_disjoint(shares: Sequence[frozenset[bytes]]) -> None:
+    """Refuse shares of images of which one holds an image of another.
+
+    Raises
+    ------
+    ValueError
+        how many images are in two shares
+    """
+    seen: set[bytes] = set()
+    for number, share in enumerate(shares):
+        twice = len(share & seen)
+        if twice:
+            raise ValueError(
+                f"tables to merge must share no image; {twice} of the {len(share)} images of table "
+                f"{number} are in an earlier one. Give each share its own images, once."
+            )
+        seen |= share

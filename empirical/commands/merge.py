@@ -1,0 +1,30 @@
+"""`twoaxis merge`: the shares of a measurement or of lesions, joined to the whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def merge(
+    folder: Annotated[Path, typer.Argument(help="Folder that `--shard K/N` wrote to.")],
+) -> None:
+    """Join the shares in a folder to what one process would have written."""
+    from empirical.commands.shards import complete
+    from empirical.lesions.table import LesionTable, merge_lesions
+    from empirical.measuring.estimation import merge_tables
+    from empirical.measuring.table import AxisTable
+    from theory.shared.files import write_table
+
+    for what, paths in complete(folder).items():
+        if what == "axes":
+            table = merge_tables([AxisTable.load(path) for path in paths])
+            table.save(folder / "axes.npz")
+            write_table(folder / "axes.csv", table.to_frame())
+        else:
+            lesions = merge_lesions([LesionTable.load(path) for path in paths])
+            lesions.save(folder / "lesions.npz")
+            write_table(folder / "lesions.csv", lesions.to_frame())
+        typer.echo(f"{len(paths)} shares merged: {folder / what}.csv, {what}.npz")

@@ -1,0 +1,136 @@
+"""Shares of the images, each in a command of its own, merge to the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import twoaxis
+from empirical import AxisTable, LesionTable, lesion, measure, merge_lesions, merge_tables
+from empirical.commands.shards import Shard, complete
+
+NETWORK = ["--data", "digits", "--model", "small_convnet", "--device", "cpu", "--batch-size", "40"]
+
+
+def command(*words: str) -> str:
+    result = CliRunner().invoke(twoaxis.app, [*map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A whole measurement with whole lesions, and the same in seven and three shares."""
+    out = tmp_path_factory.mktemp("shards")
+    command("measure", *NETWORK, "--images", 150, "--out", out / "whole")
+    lesions = ["lesion", *NETWORK, "--axes", out / "whole" / "axes.npz", "--images", 50]
+    for k in (3, 1, 7, 2, 6, 5, 4):
+        command("measure", *NETWORK, "--images", 150, "--out", out, "--shard", f"{k}/7")
+    for k in (2, 1, 3):
+        command(*lesions, "--out", out, "--shard", f"{k}/3")
+    command(*lesions, "--out", out / "one", "--shard", "1/1")
+    assert "7 shares merged" in command("merge", out)
+    return out
+
+
+def test_seven_shares_of_a_measurement_are_the_whole(folder):
+    whole, merged = (
+        AxisTable.load(folder / "whole" / "axes.npz"),
+        AxisTable.load(folder / "axes.npz"),
+    )
+    assert merged.layers == whole.layers
+    assert merged.image_digests == whole.image_digests
+    assert merged.settings["n_images"] == 150
+    for layer in whole.layers:
+        scale = np.abs(whole.moments[layer].cov).max()
+        gap = merged.moments[layer].cov - whole.moments[layer].cov
+        assert np.abs(gap).max() <= 1e-12 * scale
+        for name, values in whole[layer].as_dict().items():
+            np.testing.assert_allclose(merged[layer].as_dict()[name], values, rtol=1e-8, atol=1e-10)
+            np.testing.assert_allclose(
+                merged.replicates[layer][name], whole.replicates[layer][name], rtol=1e-7, atol=1e-9
+            )
+
+
+def test_three_shares_of_lesions_are_the_whole(folder):
+    whole, merged = (
+        LesionTable.load(path)
+        for path in (folder / "one" / "lesions-1-of-1.npz", folder / "lesions.npz")
+    )
+    assert merged.channels == whole.channels
+    assert merged.n_images == 50
+    assert merged.image_digests == whole.image_digests
+    for name, values in whole.damage.items():
+        np.testing.assert_allclose(merged.damage[name], values, rtol=0, atol=2e-6)
+    assert (folder / "lesions.csv").read_text().startswith("layer,channel,kind,point,loss_increase")
+
+
+def test_what_is_missing_or_mixed_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no shares .*--shard"):
+        complete(tmp_path)
+    for name in ("axes-1-of-3.npz", "axes-3-of-3.npz"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"lacks the shares 2/3 of axes\. Run them"):
+        complete(tmp_path)
+    (tmp_path / "axes-1-of-2.npz").touch()
+    with pytest.raises(ValueError, match=r"axes divided into \[2, 3\] shares"):
+        complete(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["9/8", "0/3", "3", "1/0", "a/b", "-1/2", "1.5/3", ""])
+def test_a_share_is_one_of_so_many(text):
+    with pytest.raises(ValueError, match=r"--shard must be K/N .*got"):
+        Shard.read(text)
+
+
+def test_shares_cover_every_image_once():
+    assert [i for k in range(1, 8) for i in Shard(k, 7).rows(53)] == list(range(53))
+    with pytest.raises(ValueError, match="at most one share per image; got 1/7 of 6 images"):
+        Shard(1, 7).rows(6)
+
+
+def batch(seed: int, n: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(n, 1, 6, 6, generator=torch.Generator().manual_seed(seed)), torch.arange(
+        n
+    ) % 3
+
+
+def test_an_image_is_not_counted_twice(tmp_path):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+    one, two = batch(0), batch(1)
+    both = [torch.cat([a[:20], b[:1]]) for a, b in zip(two, one, strict=True)]
+    tables = [
+        measure(model, [one], groups=2),
+        measure(model, [tuple(both)], groups=2, first_image=24),
+    ]
+    with pytest.raises(ValueError, match="share no image; 1 of the 21 images of table 1"):
+        merge_tables(tables)
+    lesions = [lesion(model, [data], kinds=["zero"]) for data in (one, tuple(both))]
+    with pytest.raises(ValueError, match="share no image; 1 of the 21 images of table 1"):
+        merge_lesions(lesions)
+    other = lesion(model, [two], kinds=["zero"], channels={"0": [0, 1]})
+    with pytest.raises(ValueError, match="must hold the same lesions"):
+        merge_lesions([lesions[0], other])
+    with pytest.raises(ValueError, match="at least one LesionTable"):
+        merge_lesions([])
+
+
+def test_lesions_survive_their_file_and_damaged_files_are_named(tmp_path):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+    table = lesion(model, [batch(0)], kinds=["zero"], channels={"0": [(0, 1), (2, 3)]})
+    path = tmp_path / "lesions.npz"
+    table.save(path)
+    again = LesionTable.load(path)
+    assert again.channels == ((0, 1), (2, 3))
+    np.testing.assert_array_equal(again.damage["divergence"], table.damage["divergence"])
+    assert again.to_frame().equals(table.to_frame())
+    measured = measure(model, [batch(0)], groups=2)
+    measured.save(path)
+    with pytest.raises(ValueError, match=r"that of a twoaxis.LesionTable/1; got 'twoaxis.A"):
+        LesionTable.load(path)
+    np.savez(path, header=np.frombuffer(b'{"format": "twoaxis.LesionTable/1"}', dtype=np.uint8))
+    with pytest.raises(ValueError, match="is damaged"):
+        LesionTable.load(path)
