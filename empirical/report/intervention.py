@@ -153,7 +153,7 @@ def _follows(means: pd.DataFrame) -> Finding:
 
 def _recovered(shares: pd.DataFrame) -> Finding:
     by_step = over_seeds(shares, ["step"], RECOVERED, CORRELATION).sort_values("step")
-    lowest = by_step.loc[by_step[RECOVERED].idxmin()]
+    lowest = by_step.sort_values(RECOVERED).iloc[0]
     ends = {
         name: estimate_of(by_step.iloc[row], RECOVERED) for name, row in (("start", 0), ("end", -1))
     }
