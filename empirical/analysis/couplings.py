@@ -13,6 +13,7 @@ from empirical.analysis.reliability import (
     layer_reliability,
 )
 from empirical.analysis.seeds import CORRELATION, over_seeds
+from empirical.measuring.damage_table import FORETOLD
 from empirical.measuring.table import AxisTable
 from theory import QUANTITIES, coupling
 from theory.shared.findings import Estimate
@@ -40,6 +41,15 @@ class Pair:
 
 BETWEEN = Pair("input_capture", "task_information", "between")
 WITHIN = Pair("input_capture", "peer_overlap", "within")
+OF_INTERVENTION = (
+    Pair("damage_alone", "recovered", "between"),
+    Pair("peer_predictability", "recovered", "within"),
+    Pair("input_capture", "damage_alone", "between"),
+    Pair("task_information", "damage_alone", "within"),
+)
+"""What an intervention defines: relevance, damage alone; replaceability, the share that peers
+recover. Both, and each beside the quantities that stand for its axis."""
+
 PAIRS: tuple[Pair, ...] = (
     BETWEEN,
     Pair("peer_overlap", "target_excess", "between"),
@@ -57,7 +67,7 @@ def layer_couplings(
     Parameters
     ----------
     table : a measurement.
-    pairs : which quantities to compare.
+    pairs : which quantities to compare; foretold damages too, where the table has them.
     permutations : draws of the null in which channels are paired at random.
     seed : of the draws.
 
@@ -68,13 +78,14 @@ def layer_couplings(
     attenuation), low, high (its 95 % over images). Where a reliability is below `RELIABLE`, or
     unknown for lack of halves, the last three are NaN: the coupling is not resolved.
     """
-    for name in (name for pair in pairs for name in pair.names):
-        one_of("pairs", name, QUANTITIES)
+    names = sorted({name for pair in pairs for name in pair.names})
+    for name in names:
+        one_of("pairs", name, [*QUANTITIES, *(FORETOLD if table.damage else ())])
     rows = []
     depth = np.linspace(0, 1, len(table.layers))
-    reliable = layer_reliability(table, sorted({name for pair in pairs for name in pair.names}))
+    reliable = layer_reliability(table, names)
     for where, name in zip(depth, table.layers, strict=True):
-        values = table[name].as_dict()
+        values = table.values(name)
         for pair in pairs:
             ranked = (values[quantity] for quantity in pair.names)
             found = coupling(*ranked, permutations=permutations, seed=seed)
@@ -166,9 +177,8 @@ def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
 
 
 def _corrected(table: AxisTable, layer: str, pair: Pair) -> Estimate:
-    halves = table.halves.get(layer)
-    if halves is None:
+    halves, parts = table.in_halves(layer), table.without_groups(layer)
+    if not halves:
         return Estimate(np.nan, np.nan, np.nan)
-    parts = table.replicates[layer]
     first, second = pair.names
     return corrected_coupling(halves[first], halves[second], (parts[first], parts[second]))

@@ -106,7 +106,7 @@ def analyze_lesions(
     count("permutations", permutations, least=19)
     count("draws", draws, least=20)
     rng = np.random.default_rng(seed)
-    layers, skipped = _usable(frame[frame["kind"] == kind], damage, [tested, *controls])
+    layers, skipped = usable_layers(frame[frame["kind"] == kind], damage, [tested, *controls])
     strata = [stratum_of(name, rows, damage, tested, controls) for name, rows in layers.items()]
     return LesionAnalysis(
         beyond=_beyond(strata, [tested, *controls]),
@@ -127,7 +127,7 @@ def analyze_lesions(
     )
 
 
-def _usable(
+def usable_layers(
     frame: pd.DataFrame, damage: str, scores: Sequence[str]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """Split by layer (and network); leave out what no verdict can be drawn from, with the reason.
@@ -144,7 +144,7 @@ def _usable(
             skipped[name] = "no channel with all scores" if known.empty else "constant values"
             continue
         stratum = stratum_of(name, known, damage, scores[0], scores[1:])
-        reliability = dict(zip(scores, _reliabilities(stratum), strict=True))
+        reliability = dict(zip(scores, reliabilities(stratum), strict=True))
         poor = [f"{s} {r:.2f}" for s, r in reliability.items() if r < RELIABLE]
         if not stratum.usable:
             least = 2 * stratum.columns
@@ -161,7 +161,7 @@ def _usable(
     return kept, skipped
 
 
-def _reliabilities(stratum: Stratum) -> list[float]:
+def reliabilities(stratum: Stratum) -> list[float]:
     """Of the tested score and the controls; NaN without halves."""
     if len(stratum.readings) < len(HALVES):
         return [np.nan] * stratum.readings.shape[1]
@@ -173,7 +173,7 @@ def _beyond(strata: Sequence[Stratum], scores: Sequence[str]) -> pd.DataFrame:
     for members in (*([stratum] for stratum in strata), list(strata)):
         found = effect(members)
         slope = {name: float(getattr(found, name)) for name in ("slope", "low", "high", "p")}
-        reliable = np.mean([_reliabilities(stratum) for stratum in members], axis=0)
+        reliable = np.mean([reliabilities(stratum) for stratum in members], axis=0)
         rows.append(
             {
                 "layer": members[0].name if len(rows) < len(strata) else "pooled",

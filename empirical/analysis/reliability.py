@@ -9,7 +9,7 @@ two quantities of the same images share (Spearman 1904).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -71,7 +71,8 @@ def layer_reliability(table: AxisTable, names: Sequence[str]) -> dict[str, dict[
     """Layer -> quantity -> reliability; empty for a layer without halves."""
     return {
         layer: {name: float(split_half(*halves[name])) for name in names}
-        for layer, halves in table.halves.items()
+        for layer in table.layers
+        if (halves := table.in_halves(layer))
     }
 
 
@@ -96,12 +97,11 @@ def channel_scores(table: AxisTable, names: Sequence[str] = QUANTITIES) -> pd.Da
     """One row per channel: layer, channel, the scores, their halves, and the channel's family."""
     frames = []
     for layer in table.layers:
-        values: Mapping[str, Float] = table[layer].as_dict()
+        values, halves = table.values(layer), table.in_halves(layer)
         columns = {name: values[name] for name in names}
-        for name in names:
+        for name in names if halves else ():
             for index, ending in enumerate(HALVES[1:]):
-                if layer in table.halves:
-                    columns[name + ending] = table.halves[layer][name][index]
+                columns[name + ending] = halves[name][index]
         n = len(values["signal_power"])
         if layer in table.moments:
             cov = table.moments[layer].cov[:n, :n]

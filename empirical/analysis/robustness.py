@@ -32,7 +32,7 @@ VARIATIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 
 BASE = "as measured"
 
-FAST: Mapping[str, Any] = {"hull": False, "standard_errors": False}
+FAST: Mapping[str, Any] = {"hull": False, "standard_errors": False, "damage": False}
 """What a repeated measurement can do without."""
 
 

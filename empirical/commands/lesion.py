@@ -150,10 +150,14 @@ class LesionExperiment:
 
     def sections(self) -> tuple[list[Section], float]:
         """Return the report's chapters, and the accuracy of the intact network."""
+        from empirical.analysis.damage_factors import SCORES, analyze_factors
         from empirical.analysis.lesions import analyze_lesions
         from empirical.analysis.reliability import channel_scores
         from empirical.lesions.foretold import agreement
+        from empirical.measuring.damage_table import ALONE, RECOVERED
         from empirical.report.damage import damage_section
+        from empirical.report.damage_factors import TITLE as FACTORS
+        from empirical.report.damage_factors import damage_factors_section
         from empirical.report.lesion_analysis import TITLE, lesion_analysis_section
         from empirical.report.page import chapter
         from empirical.report.replacement import replacement_section
@@ -173,7 +177,13 @@ class LesionExperiment:
         chapters = []
         if self.table.damage:
             law = agreement(replaced or damages, self.table.foretold, seed=seed)
+
+            def divided() -> Section:
+                known = channel_scores(self.table, [*SCORES, ALONE, RECOVERED])
+                return damage_factors_section(analyze_factors(law, known, seed=seed))
+
             chapters.append(damage_section(law, self.table.settings["n_images"]))
+            chapters.append(chapter(FACTORS, divided))
         chapters.append(chapter(TITLE, explained))
         if replaced is not None:
             chapters.append(replacement_section(replaced))

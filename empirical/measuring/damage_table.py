@@ -18,6 +18,8 @@ ALONE, WITH_PEERS, RECOVERED = "damage_alone", "damage_with_peers", "recovered"
 FORETOLD = (ALONE, WITH_PEERS, RECOVERED)
 """Held at its mean, replaced by its peers, and the share that these win back: 1 - their ratio."""
 
+UNITS = {ALONE: "nats", WITH_PEERS: "nats", RECOVERED: "share"}
+
 
 @dataclass(frozen=True, eq=False)
 class LayerDamage:
@@ -67,6 +69,12 @@ class LayerDamage:
         """Return each of `FORETOLD`, (G, L), without one group of images at a time."""
         g = len(self.images)
         rows = [self._of(np.where(np.arange(g) == out, 0.0, self.images)) for out in range(g)]
+        return {name: np.stack([row[name] for row in rows]) for name in FORETOLD}
+
+    def halves(self) -> dict[str, Float]:
+        """Return each of `FORETOLD`, (2, L), of the even and of the odd groups of images."""
+        g = np.arange(len(self.images))
+        rows = [self._of(np.where(g % 2 == half, self.images, 0.0)) for half in (0, 1)]
         return {name: np.stack([row[name] for row in rows]) for name in FORETOLD}
 
     def standard_errors(self) -> dict[str, Float]:

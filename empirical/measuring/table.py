@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -94,10 +94,34 @@ class AxisTable:
     def __getitem__(self, layer: str) -> ChannelAxes:
         return self.axes[one_of("layer", layer, self.axes)]
 
+    def values(self, layer: str) -> dict[str, Float]:
+        """Quantity -> (C,), those of both axes and, where they are, of the foretold damages."""
+        return self[layer].as_dict() | self._foretold(layer, LayerDamage.values)
+
+    def without_groups(self, layer: str) -> dict[str, Float]:
+        """Quantity -> (G, C) delete-one-group values, foretold damages among them."""
+        own = self.replicates.get(one_of("layer", layer, self.axes), {})
+        return dict(own) | self._foretold(layer, LayerDamage.replicates)
+
+    def in_halves(self, layer: str) -> dict[str, Float]:
+        """Quantity -> (2, C) from the even and from the odd groups, foretold damages among them.
+
+        Empty where the quantities of the axes have no halves.
+        """
+        own = self.halves.get(one_of("layer", layer, self.axes), {})
+        return dict(own) | self._foretold(layer, LayerDamage.halves) if own else {}
+
+    def _foretold(
+        self, layer: str, what: Callable[[LayerDamage], dict[str, Float]]
+    ) -> dict[str, Float]:
+        return what(self.damage[layer]) if layer in self.damage else {}
+
     def standard_errors(self, layer: str) -> dict[str, Float]:
         """Quantity -> (C,) delete-one-group jackknife standard errors; empty if not computed."""
-        replicates = self.replicates.get(one_of("layer", layer, self.axes), {})
-        return {name: jackknife_standard_error(values) for name, values in replicates.items()}
+        return {
+            name: jackknife_standard_error(values)
+            for name, values in self.without_groups(layer).items()
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """One row per channel: `layer`, `channel`, the quantities, and `<quantity>_se`.
@@ -115,12 +139,9 @@ class AxisTable:
     def _layer_frame(self, name: str) -> pd.DataFrame:
         import pandas as pd
 
-        observed = self.axes[name].as_dict()
-        columns: dict[str, Any] = dict(observed)
-        for quantity, error in self.standard_errors(name).items():
-            columns[f"{quantity}_se"] = error
-        if name in self.damage:
-            columns |= self.damage[name].columns()
+        observed = self.values(name)
+        errors = {f"{quantity}_se": e for quantity, e in self.standard_errors(name).items()}
+        columns: dict[str, Any] = {**observed, **errors}
         for quantity, draws in self.null.get(name, {}).items():
             columns[f"{quantity}_null"] = draws.mean(0)
             share = (1 + (draws >= observed[quantity]).sum(0)) / (1 + len(draws))

@@ -22,7 +22,7 @@ from empirical.analysis.reliability import RELIABLE
 from empirical.analysis.seeds import CORRELATION, over_networks
 from empirical.measuring.table import AxisTable
 from empirical.report.page import Section
-from empirical.report.wording import estimate_of, quantities_table, quantity_label
+from empirical.report.wording import estimate_of, quantities_table, quantity_label, words
 from theory.shared.findings import Estimate, Finding, verdict, weakest
 from theory.shared.style import label, mark, sheet, styled
 
@@ -91,8 +91,9 @@ STRONG = 0.3
 def coupling_findings(couplings: pd.DataFrame) -> list[Finding]:
     """Sentences on start, end and change of both pairs, reliability, and claims C1 and C3."""
     means = mean_couplings(couplings)
-    findings = [_start_and_end(couplings, means, pair) for pair in (BETWEEN, WITHIN)]
-    return [*findings, *_reliability(couplings, means), _claim(couplings), _early(couplings, means)]
+    findings = [start_and_end(couplings, means, pair) for pair in (BETWEEN, WITHIN)]
+    findings += corrected_ends(couplings, means, BETWEEN)
+    return [*findings, _claim(couplings), _early(couplings, means)]
 
 
 def _by_seed(couplings: pd.DataFrame, pair: Pair, value: str = "coupling") -> pd.DataFrame:
@@ -105,7 +106,8 @@ def _changes(values: pd.Series) -> Estimate:
     return over_networks(values, (-2.0, 2.0))
 
 
-def _start_and_end(couplings: pd.DataFrame, means: pd.DataFrame, pair: Pair) -> Finding:
+def start_and_end(couplings: pd.DataFrame, means: pd.DataFrame, pair: Pair) -> Finding:
+    """Sentence on a pair's coupling at initialization and after training, and its change."""
     by_seed = _by_seed(couplings, pair)
     change = _changes(by_seed.iloc[:, -1] - by_seed.iloc[:, 0])
     outcome = "it rises" if change.low > 0 else "it falls" if change.high < 0 else "not resolved"
@@ -124,10 +126,10 @@ def _start_and_end(couplings: pd.DataFrame, means: pd.DataFrame, pair: Pair) -> 
     )
 
 
-def _reliability(couplings: pd.DataFrame, means: pd.DataFrame) -> list[Finding]:
-    """Both ends corrected for attenuation, and how reliable the quantities are."""
-    rows = of_pair(couplings, BETWEEN)
-    ends = of_pair(means, BETWEEN).sort_values("step").iloc[[0, -1]]
+def corrected_ends(couplings: pd.DataFrame, means: pd.DataFrame, pair: Pair) -> list[Finding]:
+    """Both ends corrected for attenuation, and how reliable the quantities are; none if unknown."""
+    rows = of_pair(couplings, pair)
+    ends = of_pair(means, pair).sort_values("step").iloc[[0, -1]]
     if ends["corrected"].isna().all():
         return []
     start, end = (
@@ -147,8 +149,8 @@ def _reliability(couplings: pd.DataFrame, means: pd.DataFrame) -> list[Finding]:
                 "end": end,
                 "resolved": float(ends["resolved"].iloc[0]),
                 "resolved_end": float(ends["resolved"].iloc[1]),
-                "first": BETWEEN.first.replace("_", " "),
-                "second": BETWEEN.second.replace("_", " "),
+                "first": words(pair.first),
+                "second": words(pair.second),
                 **{f"{n}_reliability": float(last[f"{n}_reliability"].median())
                    for n in ("first", "second")},
             },
@@ -161,7 +163,7 @@ def _claim(couplings: pd.DataFrame) -> Finding:
 
     Judged as measured and, where it is known, corrected for attenuation; the weaker word counts.
     """
-    words: list[str] = []
+    verdicts: list[str] = []
     values: dict[str, Estimate] = {}
     for name in ("coupling", "corrected"):
         by_seed = _by_seed(couplings, BETWEEN, name)
@@ -172,13 +174,13 @@ def _claim(couplings: pd.DataFrame) -> Finding:
         fall = _changes(start - end)
         beyond = Estimate(begin.mean - STRONG, begin.low - STRONG, begin.high - STRONG)
         half = _changes(start / 2 - end.abs())
-        words += [verdict(begin, beyond), verdict(fall, half)]
+        verdicts += [verdict(begin, beyond), verdict(fall, half)]
         values |= {name: begin, f"{name}_fall": fall, f"{name}_half": half}
     return Finding(
         "Claim C1, that axes coupled by {bound:g} or more at initialization lose at least half "
         "of it: {word} (start {coupling:+.2f}, fall {coupling_fall:+.2f}, half of the start less "
         "what is left {coupling_half:+.2f}).",
-        {"word": weakest(*words), "bound": STRONG, **values},
+        {"word": weakest(*verdicts), "bound": STRONG, **values},
     )
 
 
@@ -248,8 +250,7 @@ def axis_scatter(tables: Sequence[tuple[str, AxisTable]], first: str, second: st
     figure, axes = sheet(len(tables), len(layers), width=max(3.0 * len(layers), 6.0), height=2.8)
     for row, (moment, table) in zip(axes, tables, strict=True):
         for panel, name in zip(row, layers, strict=True):
-            values = table[name].as_dict()
-            errors = table.standard_errors(name)
+            values, errors = table.values(name), table.standard_errors(name)
             panel.errorbar(
                 values[first],
                 values[second],

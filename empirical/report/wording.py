@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from empirical.analysis.standing import CLEAR, Place
+from empirical.measuring.damage_table import UNITS
 from theory import quantities
 from theory.shared.findings import Estimate
 
@@ -23,8 +24,12 @@ def words(name: object) -> str:
 
 
 def unit(name: str) -> str:
-    """The unit of a quantity, as its field says."""
-    return quantities()[name].unit
+    """The unit of a quantity, as its field says, or of a foretold damage.
+
+    >>> unit("signal_power"), unit("damage_alone"), unit("recovered")
+    ('power', 'nats', 'share')
+    """
+    return UNITS[name] if name in UNITS else quantities()[name].unit
 
 
 def quantities_table() -> pd.DataFrame:

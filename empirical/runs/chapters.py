@@ -15,6 +15,7 @@ from empirical.report import (
     factorial,
     gradients,
     grouping,
+    intervention,
     lesion,
     lesion_analysis,
     robustness,
@@ -64,14 +65,20 @@ def run_sections(
         chapter(grouping.TITLE, lambda: grouping.grouping_section(trained)),
         chapter(robustness.TITLE, lambda: robustness.robustness_section(*varied)),
     ]
+    if stages.config.measure.damage:
+        permutations = stages.config.measure.permutations
+        found = intervention.intervention_section(
+            tables, subject(stages), permutations=permutations
+        )
+        sections.append(found)
     if stages.config.measure.target in SCALAR_TARGETS:
         sections.append(
             chapter(gradients.TITLE, lambda: gradients.gradients_section(_gradients(stages)))
         )
     if stages.config.lesion.enabled:
-        found = stages.lesions()
+        lesioned = stages.lesions()
         lesions, recovered = (
-            pd.concat([getattr(result, name) for result in found], ignore_index=True)
+            pd.concat([getattr(result, name) for result in lesioned], ignore_index=True)
             for name in ("lesions", "recovered")
         )
         sections += [

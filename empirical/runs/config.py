@@ -112,10 +112,18 @@ class MeasureConfig(Section):
     """Of what regresses on all peers; by default in_out, from inside and outside of groups."""
     hull: bool = False
     """Whether each channel's compact hull of peers is searched, which takes longer."""
+    damage: bool = False
+    """Whether what the prediction loses by each channel is foretold too, by a second pass."""
     batch_size: Count = 250
     """Images in a batch; the result does not depend on it."""
     permutations: Count = 1000
     """Of the null of the couplings."""
+
+    @model_validator(mode="after")
+    def _check_sampling(self) -> Self:
+        if self.damage and self.sampling != "positions":
+            raise ValueError("damage needs sampling = 'positions', where regressions are fitted.")
+        return self
 
     def options(self) -> dict[str, Any]:
         """Return the keywords for `empirical.measure`."""
