@@ -16,6 +16,7 @@ SUBJECTS = (
     "coupling",
     "coupling_cases",
     "dynamics",
+    "normalized",
     "lesions",
     "estimation",
     "few_samples",
