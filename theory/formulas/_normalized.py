@@ -157,9 +157,7 @@ def derive_batch_velocity(expr: Any) -> Proof:
 def derive_norm_growth(expr: Any) -> Proof:
     """d‖w‖²/dN = η²‖∇L(w)‖² with ‖∇L(w)‖ = G/‖w‖."""
     steps = Derivation()
-    steps.general(
-        "d‖w‖²/dN = η²G²/‖w‖²", (expr**2).diff(steps_made) - eta**2 * G**2 / expr**2
-    )
+    steps.general("d‖w‖²/dN = η²G²/‖w‖²", (expr**2).diff(steps_made) - eta**2 * G**2 / expr**2)
     steps.general("‖w‖ = w0 at the start", expr.subs(steps_made, 0) - norm0)
     return steps.proof()
 

@@ -18,7 +18,6 @@ from theory.formulas._normalized import (
     VELOCITY,
     D,
     G,
-    K,
     Sigma,
     X,
     a,
@@ -183,10 +182,7 @@ FORMS = (
         title="The same in a minibatch, exactly, with the batch's own moments.",
         lhs=r"-\partial L/\partial w",
         symbols=(X, w, e, a),
-        expr=(
-            X.T * e * a
-            - (scalar(w.T * X.T * e * a) / (n * BATCH_POWER)) * X.T * X * w
-        )
+        expr=(X.T * e * a - (scalar(w.T * X.T * e * a) / (n * BATCH_POWER)) * X.T * X * w)
         / (n * sympy.sqrt(BATCH_POWER)),
         domain="a batch X (n, d) of columns with mean 0, errors e (n, K), norm over the batch",
         derive=bn.derive_batch_velocity,
