@@ -43,6 +43,12 @@ if TYPE_CHECKING:
         Quantity,
         quantities,
     )
+    from theory.random_layer import (
+        Differentiation,
+        InitialLayer,
+        differentiation,
+        initial_layer,
+    )
     from theory.rank_coupling import (
         Coupling,
         coupling,
@@ -73,8 +79,10 @@ __all__ = [
     "ChannelAxes",
     "ClosedForm",
     "Coupling",
+    "Differentiation",
     "FixedReadoutFlow",
     "Hull",
+    "InitialLayer",
     "LesionDamage",
     "Moments",
     "PeerEstimates",
@@ -97,6 +105,7 @@ __all__ = [
     "delta_capture_variance",
     "delta_information_variance",
     "delta_predictability_variance",
+    "differentiation",
     "estimate_peers",
     "expected_output_coupling",
     "find_closed_form",
@@ -105,6 +114,7 @@ __all__ = [
     "initial_coupling",
     "initial_coupling_joint",
     "initial_coupling_normalized",
+    "initial_layer",
     "jackknife",
     "jackknife_standard_error",
     "least_squares_readout",

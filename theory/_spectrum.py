@@ -90,13 +90,19 @@ def spectrum(
     return Spectrum(values, matrix, cross)
 
 
-def log_grid_integral(integrand: Callable[[Float], Float], rank: int) -> float:
-    """∫₀^∞ f(t) dt by the trapezoidal rule in log t, for Σ with its largest eigenvalue at 1.
+def log_grid(rank: int) -> Float:
+    """Points t of the trapezoidal rule in log t, for Σ with its largest eigenvalue at 1.
 
     t f(t) rises like t and falls at least like t^(−rank/2) beyond 1/λ_min, which sets the ends.
     """
     upper = np.log(1 / RANK_TOLERANCE) + 80.0 / rank
-    t = np.exp(np.arange(-40.0 - np.log(rank), upper, STEP))
+    points: Float = np.exp(np.arange(-40.0 - np.log(rank), upper, STEP))
+    return points
+
+
+def log_grid_integral(integrand: Callable[[Float], Float], rank: int) -> float:
+    """∫₀^∞ f(t) dt by the trapezoidal rule in log t; see `log_grid`."""
+    t = log_grid(rank)
     return float(np.sum(t * integrand(t)) * STEP)
 
 

@@ -18,6 +18,7 @@ ITEMS = {
     "T4": "residualized-gradient dynamics",
     "T5": "lesion identities",
     "T6": "sampling theory",
+    "T7": "the local axis at random initialization",
     "T8": "the law of damage",
 }
 
@@ -84,6 +85,7 @@ def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]
     """Print one closed form: formula, derivation and source."""
     from theory.formulas import find_closed_form
     from theory.formulas._expression import plain
+    from theory.formulas.closed_form import DEFINITION
 
     try:
         form = find_closed_form(name)
@@ -99,6 +101,8 @@ def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]
     typer.echo(f"source       {form.source}")
     typer.echo(f"oracle       {form.oracle.route}")
     typer.echo(f"derivation   {proof.status}, by sympy:")
+    if proof.rests_on not in ("", DEFINITION):
+        typer.echo(f"  rests on {proof.rests_on}")
     words = {True: "holds", False: "REFUTED", None: "UNDECIDED"}
     for step in proof.steps:
         scope = "in general" if step.general else "in this case"
@@ -109,7 +113,7 @@ def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]
 def verify(
     points: Annotated[int, typer.Option(min=1, help="Random points per closed form.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the random points.")] = 0,
-    only: Annotated[str, typer.Option(help="One item (T1 to T6) or one name.")] = "",
+    only: Annotated[str, typer.Option(help="One item (T1 to T8) or one name.")] = "",
 ) -> None:
     """Run every derivation and check; exit 1 if anything fails.
 
@@ -205,7 +209,8 @@ _MATH = {
     "μ": r"\mu", "∝": r"\propto", "≥": r"\ge", "≤": r"\le", "≠": r"\ne", "‖": r"\|", "²": "^2",
     "⁻": "^-", "¹": "1", "ᵀ": "^T", "∇": r"\nabla", "∫": r"\int", "∞": r"\infty", "₀": "_0",
     "→": r"\to", "−": "-", "½": r"\tfrac12", "·": r"\cdot", "Δ": r"\Delta", "₋": "_-",
-    "√": r"\surd", "∘": r"\circ",
+    "√": r"\surd", "∘": r"\circ", "∂": r"\partial", "η": r"\eta", "⟂": r"\perp", "₊": "_+",
+    "Λ": r"\Lambda", "ν": r"\nu", "χ": r"\chi",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from tests.calls.refusals import (
     INF,
     NAN,
     RATES,
+    SHARES,
     SIZES,
     Good,
     checks_of,
@@ -27,6 +28,7 @@ HOLED = [[1.0, NAN], [NAN, 1.0]]
 MATRICES = (None, "text", [1.0, 2.0], LOPSIDED, INDEFINITE, HOLED, np.ones((2, 3)))
 NOT_MOMENTS = (None, "text", 3, SAMPLES)
 FORM = theory.catalogue()["task_information"]
+LAYER = theory.initial_layer(EYE, 2)
 FLOW = theory.fixed_readout_flow(
     np.diag([4.0, 1.0, 0.25]), [0.1, 0.5, 1.0], [1.0], [[1.0, 0.2, 0.1]]
 )
@@ -100,6 +102,26 @@ TABLE = {
         theory.channel_coupling,
         {"sigma": EYE, "c": TRIPLE, "centers": np.zeros((2, 3))},
         {"centers": (None, "text", np.zeros((2, 2)), [1.0]), "scale": RATES},
+    ),
+    "initial_layer": Good(
+        theory.initial_layer,
+        {"sigma": EYE, "width": 2},
+        {"sigma": (None, "text", [-1.0, 1.0], LOPSIDED, INDEFINITE, HOLED), "width": (*COUNTS, 1)}
+        | {"scale": RATES},
+    ),
+    "layer.predictability": Good(
+        LAYER.predictability, {"power": 1.0}, {"power": (None, "text", [-1.0, 1.0], 0.0, NAN)}
+    ),
+    "layer.peers_needed": Good(LAYER.peers_needed, {}, {"share": SHARES}),
+    "layer.draw": Good(LAYER.draw, {}, {"seed": INDICES}),
+    "layer.differentiation": Good(LAYER.differentiation, {}, {"draws": COUNTS}),
+    "differentiation": Good(
+        theory.differentiation,
+        {"power": [1.0, 2.0, 3.0], "predictability": [0.1, 0.2, 0.4]},
+        {
+            "power": (None, "text", [1.0], [-1.0, 2.0, 3.0]),
+            "predictability": (None, "text", [1.0]),
+        },
     ),
     "fixed_readout_flow": Good(
         theory.fixed_readout_flow,

@@ -11,14 +11,17 @@ from theory.shared.validation import one_of
 
 SUBJECTS = (
     "information",
+    "facts",
     "pairs",
     "gradients",
     "coupling",
     "coupling_cases",
     "dynamics",
+    "normalized",
     "lesions",
     "estimation",
     "few_samples",
+    "random_layer",
     "damage",
 )
 """Files of this folder, in the order in which the catalogue lists them."""
@@ -30,7 +33,7 @@ def catalogue() -> Mapping[str, ClosedForm]:
 
     >>> from theory import catalogue
     >>> len(catalogue()) >= 40, sorted({form.item for form in catalogue().values()})
-    (True, ['T1', 'T2', 'T3', 'T4', 'T5', 'T6', 'T8'])
+    (True, ['T1', 'T2', 'T3', 'T4', 'T5', 'T6', 'T7', 'T8'])
     """
     forms: dict[str, ClosedForm] = {}
     for subject in SUBJECTS:

@@ -14,7 +14,7 @@ import sympy
 from theory.formulas._expression import SYMBOLIC, walk
 from theory.formulas.closed_form import Proof, Step
 
-SYMMETRIC = frozenset({"Sigma", "K", "R", "S", "K_SS", "K_RR"})
+SYMMETRIC = frozenset({"Sigma", "K", "R", "S", "Q", "K_SS", "K_RR"})
 """Matrix symbols that are symmetric wherever they appear in the catalogue."""
 
 
@@ -39,9 +39,14 @@ class Derivation:
         self._steps.append(Step(claim, False, _all_vanish(differences)))
         return self
 
-    def proof(self) -> Proof:
-        """The steps so far, as a proof."""
-        return Proof(tuple(self._steps))
+    def confirm(self, claim: str, *differences: Any) -> Derivation:
+        """A case that shows on explicit symbols what general steps prove without it."""
+        self._steps.append(Step(claim, False, _all_vanish(differences), needed=False))
+        return self
+
+    def proof(self, *, rests_on: str = "") -> Proof:
+        """The steps so far, as a proof that may rest on a theorem not shown here."""
+        return Proof(tuple(self._steps), rests_on)
 
 
 def _all_vanish(differences: Iterable[Any]) -> bool | None:

@@ -57,13 +57,14 @@ def walk(expr: Any, values: Mapping[str, Any], how: Arithmetic) -> Any:
                 total = total + term if isinstance(e, sympy.Sum) else total * term
             return total
         if isinstance(e, sympy.Integral):
-            if e not in integrals:  # a moment that enters a formula twice is integrated once
+            bound = tuple((s, local[s]) for s in sorted(e.free_symbols & local.keys(), key=str))
+            if (e, bound) not in integrals:  # what enters a formula twice is integrated once
                 variable, low, high = e.limits[0]
                 body = e.function
-                integrals[e] = how.integral(
+                integrals[e, bound] = how.integral(
                     lambda t: rec(body, {**local, variable: t}), rec(low, local), rec(high, local)
                 )
-            return integrals[e]
+            return integrals[e, bound]
         if isinstance(e, MatrixElement):
             row = int(rec(e.i, local)) - 1
             column = 0 if e.parent.shape[1] == 1 else int(rec(e.j, local)) - 1

@@ -16,7 +16,11 @@ from theory.formulas._expression import evaluate_exactly, evaluate_float, typese
 from theory.shared.validation import Float
 
 Value = float | Float
-Status = Literal["proven", "cases proven", "undecided", "refuted"]
+Status = Literal[
+    "proven", "partly general", "cases proven", "asymptotic", "definition", "undecided", "refuted"
+]
+DEFINITION = "definition"
+"""What a proof rests on where a name is given and nothing is claimed."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +32,47 @@ class Step:
     claim : what is shown, in words and symbols.
     general : True if it holds for symbols of any size; False if for the cases named in `claim`.
     holds : True (reduced to zero), False (a counterexample was found), None (undecided).
+    needed : False for a case that confirms what the general steps prove by themselves.
     """
 
     claim: str
     general: bool
     holds: bool | None
+    needed: bool = True
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The steps that sympy carried out for one closed form."""
+    """The steps that sympy carried out for one closed form.
+
+    Attributes
+    ----------
+    steps : in order.
+    rests_on : what is not proven here: a theorem on a limit, with its source, or `DEFINITION`.
+    """
 
     steps: tuple[Step, ...]
+    rests_on: str = ""
 
     @property
     def status(self) -> Status:
-        """One of "proven" (in general), "cases proven", "undecided" (any step) and "refuted"."""
+        """What the steps amount to.
+
+        "proven": general steps alone. "partly general": general steps, and cases without which a
+        part of the formula would go unproven. "cases proven": cases alone. "asymptotic": the steps
+        hold, and lead from a limit theorem to the formula. "definition": nothing is claimed.
+        "undecided" (any step) and "refuted" are failures.
+        """
         if any(step.holds is False for step in self.steps):
             return "refuted"
         if not self.steps or any(step.holds is None for step in self.steps):
             return "undecided"
-        return "proven" if any(step.general for step in self.steps) else "cases proven"
+        if self.rests_on:
+            return "definition" if self.rests_on == DEFINITION else "asymptotic"
+        kinds = {step.general for step in self.steps if step.needed}
+        if kinds == {True}:
+            return "proven"
+        return "partly general" if True in kinds else "cases proven"
 
 
 @dataclass(frozen=True)
