@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from theory.shared.store import Cells
+from theory.shared.tasks import Task, run_tasks
 from theory.shared.validation import instance
 
 Setting = Mapping[str, Any]
 Result = dict[str, Any]
-RETRIES = 3
-"""How often a setting is tried again on another worker after its worker was lost."""
 
 
 def run_sweep(
@@ -34,7 +33,8 @@ def run_sweep(
 
     Parameters
     ----------
-    function : importable, depending on nothing but its setting; returns JSON types, NaN allowed.
+    function : importable, of one argument `setting`, depending on nothing else; returns JSON types,
+        NaN allowed.
     settings : JSON types.
     out : folder in which finished settings are kept, in one file per function; what is damaged, or
         was computed by code that has changed since, is computed again. None keeps nothing.
@@ -88,18 +88,7 @@ def _compute_on_cluster(
     places: Sequence[int],
     scheduler: str,
 ) -> Iterator[tuple[int, Result]]:
-    try:
-        from distributed import Client, as_completed
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "scheduler needs Dask. Install it with: pip install 'twoaxis[cluster]'"
-        ) from error
-    client_of: Any = Client  # Dask's own functions carry no types
-    completed: Any = as_completed
-    with client_of(scheduler) as client:
-        futures = {
-            client.submit(function, settings[place], pure=False, retries=RETRIES): place
-            for place in places
-        }
-        for future in completed(list(futures)):
-            yield futures[future], future.result()
+    call = f"{function.__module__}:{function.__qualname__}"
+    tasks = {str(place): Task(call, {"setting": dict(settings[place])}) for place in places}
+    for key, result in run_tasks(tasks, scheduler=scheduler):
+        yield int(key), result

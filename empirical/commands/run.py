@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +18,15 @@ from empirical.commands.terminal import print_findings, progress_bar
 
 def run(
     config: Annotated[
-        Path | None, typer.Argument(help="A TOML file; ready ones are in scripts/.")
+        list[Path] | None, typer.Argument(help="TOML files; ready ones are in scripts/.")
     ] = None,
     data: Annotated[str | None, DATA] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run (default: runs/<name of CONFIG>).")
+        Path | None,
+        typer.Option(
+            help="Folder of the run (default: runs/<name of CONFIG>); of several runs, the folder "
+            "above theirs."
+        ),
     ] = None,
     override: Annotated[
         list[str] | None,
@@ -31,6 +35,12 @@ def run(
     device: Annotated[str | None, DEVICE] = None,
     download: Annotated[bool, DOWNLOAD] = False,
     cache: Annotated[Path | None, CACHE] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Local processes of one thread each; 0: none.")
+    ] = 0,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler to run on, tcp://host:8786.")
+    ] = None,
     show: Annotated[
         bool,
         typer.Option("--show", help="Print every setting with what it means, and run nothing."),
@@ -38,46 +48,75 @@ def run(
 ) -> None:
     """Train, measure at every checkpoint, analyse and report.
 
-    What an earlier start finished is not done again.
+    What an earlier start finished is not done again. Several configurations, --workers or
+    --scheduler make a campaign: every stage of every network is a task of its own.
     """
     from empirical.data.folders import DEFAULT_CACHE
     from empirical.runs import pipeline
+    from empirical.runs.campaign import campaign
     from empirical.runs.config import read_config
     from empirical.runs.config_text import to_toml
 
     named = {"data.source": data, "device": device}
     overrides = [f"{key}={json.dumps(text)}" for key, text in named.items() if text is not None]
     import_from_here()
-    settings = read_config({} if config is None else config, [*(override or []), *overrides])
+    overrides = [*(override or []), *overrides]
+    found = {path: read_config(path, overrides) for path in config or []}
     if show:
-        typer.echo(to_toml(settings), nl=False)
+        for settings in found.values() or [read_config({}, overrides)]:
+            typer.echo(to_toml(settings), nl=False)
         return
-    if config is None:
+    if not found:
         raise ValueError(
             "CONFIG must be a TOML file; none is named. Ready ones are in scripts/, and "
             "`twoaxis run --show` prints one with every default."
         )
-    folder = out if out is not None else Path("runs") / config.stem
-    with _resumable(folder), progress_bar() as progress:
-        result = pipeline.run(
-            settings,
-            out=folder,
-            download=download,
-            cache=cache or DEFAULT_CACHE,
-            progress=progress,
+    if len({path.stem for path in found}) < len(found):
+        raise ValueError(
+            f"CONFIG must be files of different names, their runs' folders; got {list(found)}."
         )
+    folders = {_folder(out, path, alone=len(found) == 1): one for path, one in found.items()}
+    with _resumable(folders), progress_bar() as progress:
+        if len(folders) > 1 or workers or scheduler is not None:
+            results = campaign(
+                folders,
+                workers=workers,
+                scheduler=scheduler,
+                download=download,
+                cache=cache or DEFAULT_CACHE,
+                progress=progress,
+            )
+        else:
+            ((folder, settings),) = folders.items()
+            results = [
+                pipeline.run(
+                    settings,
+                    out=folder,
+                    download=download,
+                    cache=cache or DEFAULT_CACHE,
+                    progress=progress,
+                )
+            ]
     if int(os.environ.get("RANK", "0")) == 0:
-        print_findings(result.sections, result.report)
+        for result in results:
+            print_findings(result.sections, result.report)
+
+
+def _folder(out: Path | None, config: Path, *, alone: bool) -> Path:
+    if out is None:
+        return Path("runs") / config.stem
+    return out if alone else out / config.stem
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
+def _resumable(folders: Iterable[Path]) -> Iterator[None]:
     """Say, on Ctrl-C, how to continue."""
     try:
         yield
     except KeyboardInterrupt:
         typer.echo(
-            f"\nInterrupted. What was finished is in {folder}; the same command continues there.",
+            f"\nWhat was finished is in {', '.join(map(str, folders))}; the same command continues "
+            "there.",
             err=True,
         )
         raise

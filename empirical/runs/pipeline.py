@@ -84,10 +84,11 @@ def run(
     with distributed.process_group(chosen_device(settings.device)) as device:
         stages = RunStages(settings, Path(out), device, download, cache, progress or _silent)
         stages.all_seeds()
-        return _reported(stages)
+        return reported(stages)
 
 
-def _reported(stages: RunStages) -> RunResult:
+def reported(stages: RunStages) -> RunResult:
+    """Analyse what the stages left, write the report and the record, and return the result."""
     stages.progress("analysing", 1.0)
     tables, accuracy = run_report.read_tables(stages), run_report.read_accuracy(stages)
     couplings = run_report.run_couplings(stages, tables)

@@ -1,0 +1,161 @@
+"""Campaigns: the tables of one process, whoever computes them and whatever is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import twoaxis
+from empirical import run
+from empirical.runs.campaign import campaign
+from empirical.runs.config import read_config
+from theory.shared.tasks import TasksFailedError
+
+SETTINGS = {
+    "seeds": [0, 1],
+    "device": "cpu",
+    "data": {"calibration": 200},
+    "model": {"name": "small_convnet"},
+    "training": {"epochs": 0.3, "batch_size": 128},
+    "measure": {"checkpoints": 2, "positions": 2, "permutations": 5},
+}
+HALF = {"seeds": [2], "model": {"name": "small_convnet", "width": 0.5}}
+LESIONED = {"lesion": {"enabled": True, "images": 20, "random_draws": 1}}
+PRUNED = {
+    "pruning": {
+        "enabled": True, "images": 60, "report": 60, "batch_size": 60, "criteria": ["l2"],
+        "allocations": ["uniform"], "recoveries": ["recalibrate"], "shares": [0.5], "draws": 1,
+    }
+}  # fmt: skip
+
+
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    return {path.name: pd.read_csv(path) for path in sorted((folder / "tables").glob("*.csv"))}
+
+
+def assert_same_tables(one: Path, other: Path) -> None:
+    mine, its = tables(one), tables(other)
+    assert mine.keys() == its.keys()
+    assert mine
+    for name, table in mine.items():
+        for column in table:
+            if "latency" in column or column.startswith("ms"):
+                continue
+            first, second = (pd.to_numeric(t[column], errors="coerce") for t in (table, its[name]))
+            np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7, err_msg=name)
+            words = first.isna()
+            assert table[column][words].equals(its[name][column][words]), (name, column)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """Two runs, each in this process."""
+    folder = tmp_path_factory.mktemp("alone")
+    run(SETTINGS | LESIONED, out=folder / "a")
+    run(SETTINGS | HALF, out=folder / "b")
+    return folder
+
+
+def configs(folder: Path) -> dict[Path, object]:
+    return {
+        folder / "a": read_config(SETTINGS | LESIONED),
+        folder / "b": read_config(SETTINGS | HALF),
+    }
+
+
+def test_local_workers_make_the_tables_of_one_process(alone, tmp_path):
+    seen = []
+    results = campaign(configs(tmp_path), workers=2, progress=lambda *now: seen.append(now))
+    assert [result.out.name for result in results] == ["a", "b"]
+    assert seen[-1][1] == 1.0
+    for name in ("a", "b"):
+        assert_same_tables(alone / name, tmp_path / name)
+        assert (tmp_path / name / "report.html").is_file()
+
+
+def test_a_campaign_continues_a_run(alone):
+    def times():
+        return {path: path.stat().st_mtime_ns for path in alone.glob("a/seed-*/*/*.*")}
+
+    before = times()
+    assert len(before) > 20
+    campaign({alone / "a": read_config(SETTINGS | LESIONED)})
+    assert times() == before
+
+
+def test_what_fails_is_named_and_the_rest_is_kept(tmp_path, monkeypatch):
+    def broken(self, seed):
+        raise ValueError(f"no lesions of seed {seed}")
+
+    monkeypatch.setattr("empirical.runs.steps.RunStages.lesion", broken)
+    with pytest.raises(TasksFailedError, match=r"2 tasks failed.*no lesions of seed 0.*of seed 1"):
+        campaign({tmp_path / "a": read_config(SETTINGS | LESIONED)})
+    assert len(list(tmp_path.glob("a/seed-*/axes/*.npz"))) >= 4
+    assert not (tmp_path / "a" / "report.html").exists()
+
+
+def test_several_configurations_need_different_names(tmp_path):
+    paths = [tmp_path / "one" / "c.toml", tmp_path / "two" / "c.toml"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("seeds = [0]\n")
+    result = CliRunner().invoke(twoaxis.app, ["run", *map(str, paths)])
+    assert isinstance(result.exception, ValueError)
+    assert str(result.exception).startswith("CONFIG must be files of different names")
+    with pytest.raises(ValueError, match="configs must name at least one run"):
+        campaign({})
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_workers_all_the_time_makes_the_tables_of_one_process(tmp_path):
+    """A scheduler and three workers on loopback; every 15 seconds one is killed and replaced."""
+    settings = SETTINGS | LESIONED | PRUNED | {"training": {"epochs": 3, "batch_size": 32}}
+    models = ({"name": "small_convnet"}, {"name": "small_convnet", "width": 0.5})
+    made = {f"{i}": read_config(settings | {"model": model}) for i, model in enumerate(models)}
+    for name, config in made.items():
+        run(config, out=tmp_path / "alone" / name)
+    log = tmp_path / "log"
+    words = ("--port", "0", "--host", "127.0.0.1", "--no-dashboard")
+    with log.open("wb") as file:
+        scheduler = started(file, "distributed.cli.dask_scheduler", *words)
+    while "Scheduler at:" not in log.read_text():
+        time.sleep(0.1)
+    address = log.read_text().split("Scheduler at:")[1].split()[0]
+    one = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
+    new = lambda: started(subprocess.DEVNULL, "distributed.cli.dask_worker", address, *one)  # noqa: E731
+    workers, lost, last = [new() for _ in range(3)], 0, time.monotonic()
+
+    def kill_now_and_then(*_: object) -> None:
+        nonlocal lost, last
+        if time.monotonic() - last > 15:
+            victim = workers.pop(random.Random(lost).randrange(3))
+            os.kill(victim.pid, signal.SIGKILL)
+            victim.wait()
+            workers.append(new())
+            lost, last = lost + 1, time.monotonic()
+
+    try:
+        folders = {tmp_path / "cluster" / name: config for name, config in made.items()}
+        campaign(folders, scheduler=address, progress=kill_now_and_then)
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+    for name in made:
+        assert_same_tables(tmp_path / "alone" / name, tmp_path / "cluster" / name)
+
+
+def started(log: object, *words: str) -> subprocess.Popen[bytes]:
+    path = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", *words], env=environment, stdout=log, stderr=log)
