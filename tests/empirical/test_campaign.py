@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -133,21 +134,25 @@ def test_a_cluster_that_loses_workers_all_the_time_makes_the_tables_of_one_proce
     address = log.read_text().split("Scheduler at:")[1].split()[0]
     one = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
     new = lambda: started(subprocess.DEVNULL, "distributed.cli.dask_worker", address, *one)  # noqa: E731
-    workers, lost, last = [new() for _ in range(3)], 0, time.monotonic()
+    workers, ended = [new() for _ in range(3)], threading.Event()
 
-    def kill_now_and_then(*_: object) -> None:
-        nonlocal lost, last
-        if time.monotonic() - last > 15:
-            victim = workers.pop(random.Random(lost).randrange(3))
+    def kill_now_and_then() -> None:
+        for number in itertools.count():
+            if ended.wait(15):
+                return
+            victim = workers.pop(number % 3)
             os.kill(victim.pid, signal.SIGKILL)
             victim.wait()
             workers.append(new())
-            lost, last = lost + 1, time.monotonic()
 
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
     try:
         folders = {tmp_path / "cluster" / name: config for name, config in made.items()}
-        campaign(folders, scheduler=address, progress=kill_now_and_then)
+        campaign(folders, scheduler=address)
     finally:
+        ended.set()
+        killer.join()
         for process in (*workers, scheduler):
             process.kill()
             process.wait()
