@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from empirical.data.images import check_memory
 from empirical.devices import full_precision
 from empirical.lesions.interventions import Job, apply
 from empirical.lesions.scores import Loss, cross_entropy, damage, image_scores
@@ -120,18 +121,23 @@ def execute(
     ValueError
         Images shared with calibration; a network that is not deterministic, or not finite; labels
         beyond the network's outputs.
+    MemoryError
+        After the first batch, where the damages of all images would not fit.
     """
     known = calibration_images or frozenset()
     blocks: list[NDArray[np.float32]] = []
     dense_blocks: list[dict[str, NDArray[np.float64]]] = []
     seen: set[bytes] = set()
     device = next(model.parameters()).device
-    total = (length(loader) or 0) * sum(len(job.channels) for job in jobs)
-    done = 0
+    rows, n_batches = sum(len(job.channels) for job in jobs), length(loader) or 0
+    done, foreseen = 0, False
     source = batches(loader, device, classes=loss is cross_entropy)
     with evaluating(model), full_precision():
         for number, batch in enumerate(_parts(source, images_at_once)):
             images, labels = batch
+            if batch.number and not foreseen:
+                foreseen = True
+                _foresee(rows, n_batches * batch.first)
             digests = batch.digests()
             if not known.isdisjoint(digests):
                 _refuse_shared(known, batch, source)
@@ -143,12 +149,22 @@ def execute(
                 parts.append(_job_damage(run, job, images, labels, dense, loss))
                 done += len(job.channels)
                 if progress is not None:
-                    progress(done, total)
+                    progress(done, n_batches * rows)
             blocks.append(np.concatenate(parts, axis=1))
     return Outcome(
         dict(zip(DAMAGES, np.concatenate(blocks, axis=2), strict=True)),
         {name: np.concatenate([block[name] for block in dense_blocks]) for name in dense_blocks[0]},
         frozenset(seen),
+    )
+
+
+def _foresee(rows: int, images: int) -> None:
+    """Refuse more damages than memory holds; they are kept image by image, twice at the end."""
+    check_memory(
+        2 * len(DAMAGES) * rows * images * np.dtype(np.float32).itemsize,
+        f"the damages of {rows} lesions on some {images} images",
+        "Lesion fewer layers at a time, or give each process a share of the images (`twoaxis "
+        "lesion --shard`, merge_lesions).",
     )
 
 

@@ -162,3 +162,15 @@ def test_labels_beyond_the_outputs_are_refused() -> None:
 def test_an_iterator_is_refused() -> None:
     with pytest.raises(TypeError, match="loader must be readable more than once"):
         lesion(Counter(), iter(loader()), kinds="zero")
+
+
+def test_damages_that_memory_does_not_hold_are_refused_after_the_first_batch(monkeypatch) -> None:
+    class Memory:
+        available = 500
+
+    model = Counter().eval()
+    monkeypatch.setattr("empirical.data.images.psutil.virtual_memory", lambda: Memory)
+    whole = [(images(12, 0), labels(12))]
+    assert lesion(model, whole, kinds=["zero"]).n_images == 12  # there is nothing to foresee
+    with pytest.raises(MemoryError, match=r"2 lesions on some 15 images take .*--shard"):
+        lesion(model, loader(), kinds=["zero"])
