@@ -19,7 +19,7 @@ INVOLVED = 1e-6
 """Coefficients below this norm are rounding: it leaves about 1e-16 / (smallest kept pivot)^½."""
 
 BLOCK = 64
-"""Rows of a triangle that are inverted at once."""
+"""Rows of a triangle that are inverted or multiplied at once."""
 
 
 @dataclass(frozen=True)
@@ -73,41 +73,72 @@ def _row_norms(matrix: Float) -> Float:
 
 
 def well_conditioned_inverse(matrix: Float) -> Float | None:
-    """Inverse of a symmetric matrix, or None where it is not positive and well conditioned.
-
-    The first half of the channels is tried alone: where they are singular already, as wide layers
-    after narrow ones are, that takes an eighth of the time.
-    """
-    half = len(matrix) // 2
-    if _promising_factor(matrix[:half, :half]) is None:
+    """Inverse of a symmetric matrix, or None where it is not positive and well conditioned."""
+    root = _inverse_root(matrix)
+    if root is None:
         return None
-    factor = _promising_factor(matrix)
-    if factor is None:
-        return None
-    root = _inverse_of_triangle(factor)
-    inverse: Float = root.T @ root
+    inverse = _own_product(root)
     return inverse if _norm(matrix) * _norm(inverse) * WELL_CONDITIONED < 1 else None
 
 
-def _promising_factor(matrix: Float) -> Float | None:
-    try:
-        factor = np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
-    except np.linalg.LinAlgError:
+def _inverse_root(matrix: Float) -> Float | None:
+    """L⁻¹ of the Cholesky factor L, or None as soon as a pivot says that it is ill conditioned.
+
+    By halves, so that nearly all of it is matrix products: a third of the time of `cholesky` and
+    `inv`. Leading channels that are singular by themselves, as wide layers after narrow ones have
+    them, are found before the others are looked at.
+    """
+    n = len(matrix)
+    if n <= BLOCK:
+        try:
+            factor = np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            return None
+        # the smallest eigenvalue is at most the smallest squared pivot
+        if np.diagonal(factor).min(initial=1.0) ** 2 <= WELL_CONDITIONED:
+            return None
+        return np.asarray(np.linalg.inv(factor), dtype=np.float64)
+    half = n // 2
+    first = _inverse_root(matrix[:half, :half])
+    if first is None:
         return None
-    # the smallest eigenvalue is at most the smallest squared pivot
-    return factor if np.diagonal(factor).min(initial=1.0) ** 2 > WELL_CONDITIONED else None
+    below = matrix[half:, :half] @ first.T
+    second = _inverse_root(matrix[half:, half:] - below @ below.T)
+    return None if second is None else _lower(first, -second @ (below @ first), second)
 
 
 def _inverse_of_triangle(lower: Float) -> Float:
-    """By halves, so that nearly all of it is matrix products: a fifth of the time of `inv`."""
+    """By halves as well."""
     n = len(lower)
     if n <= BLOCK:
         return np.asarray(np.linalg.inv(lower), dtype=np.float64)
     half = n // 2
-    result = np.zeros_like(lower)
-    result[:half, :half] = first = _inverse_of_triangle(lower[:half, :half])
-    result[half:, half:] = second = _inverse_of_triangle(lower[half:, half:])
-    result[half:, :half] = -second @ (lower[half:, :half] @ first)
+    first = _inverse_of_triangle(lower[:half, :half])
+    second = _inverse_of_triangle(lower[half:, half:])
+    return _lower(first, -second @ (lower[half:, :half] @ first), second)
+
+
+def _lower(first: Float, below: Float, second: Float) -> Float:
+    """Put a lower triangle together."""
+    half, n = len(first), len(first) + len(second)
+    result = np.empty((n, n))
+    result[:half, :half], result[:half, half:] = first, 0.0
+    result[half:, :half], result[half:, half:] = below, second
+    return result
+
+
+def _own_product(lower: Float) -> Float:
+    """LᵀL of a lower triangle, without the products of its zeros."""
+    n = len(lower)
+    if n <= BLOCK:
+        return np.asarray(lower.T @ lower)
+    half = n // 2
+    below, second, result = lower[half:, :half], lower[half:, half:], np.empty((n, n))
+    result[:half, :half] = _own_product(lower[:half, :half])
+    result[:half, :half] += below.T @ below
+    result[half:, half:] = _own_product(second)
+    result[half:, :half] = second.T @ below
+    result[:half, half:] = result[half:, :half].T
     return result
 
 
@@ -130,7 +161,7 @@ def _of_singular(matrix: Float, loadings: Float) -> Precision:
     collinear = np.zeros(c, dtype=bool)
     collinear[others] = True
     collinear[entered] = np.sqrt((functions**2).sum(axis=1)) > INVOLVED
-    inverse = root.T @ root
+    inverse = _own_product(root)
     diagonal, coefficients, norms = np.full(c, np.inf), np.zeros_like(loadings), np.zeros(c)
     diagonal[entered] = np.diagonal(inverse)
     diagonal[collinear] = np.inf

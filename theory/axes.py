@@ -13,7 +13,7 @@ from theory._precision import Precision, precision
 from theory.few_samples import ENOUGH, PeerEstimates, estimate_peers
 from theory.hull import Hull, compact_hull, peer_hull
 from theory.moments import Moments
-from theory.pairs import nearest_peers, overlap, pairwise_excess
+from theory.pairs import nearest_peers, pairwise_excess, total_overlap
 from theory.quantity import TARGET_AXIS, ChannelAxes
 from theory.shared.validation import Float, count, finite_array, instance, one_of, positive, truth
 from theory.standardize import COPY_TOLERANCE, Standardized, standardize
@@ -196,7 +196,7 @@ def _local_axis(layer: Standardized, predictability: Float, hull: Hull | None) -
             predictability < 1 - COPY_TOLERANCE, -0.5 * np.log1p(-predictability), np.nan
         )
     values = {
-        "peer_overlap": overlap(layer.correlation).sum(axis=1) / peers_in_layer,
+        "peer_overlap": total_overlap(layer.correlation) / peers_in_layer,
         "peer_predictability": predictability,
         "peer_information": information,
         "hull_size": np.full_like(predictability, np.nan),

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from theory.shared.validation import Float, count, finite_array, positive, within
 from theory.standardize import COPY_TOLERANCE
 
-BLOCK = 64
-"""Channels treated at once: enough that threads rarely wait for Python's lock, and few enough for
-a core's cache."""
+BLOCK_ENTRIES, LEAST_BLOCK = 65536, 32
+"""Channels treated at once are so many that their residuals have so many entries: enough that
+threads rarely wait for Python's lock, and few enough for a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,9 @@ def compact_hull(
     )
     matrix = correlation + ridge * np.eye(c) if ridge else correlation
     worth_it = np.flatnonzero(predictability > COPY_TOLERANCE)
-    for start in range(0, worth_it.size, BLOCK):
-        rows = worth_it[start : start + BLOCK]
+    block = max(LEAST_BLOCK, BLOCK_ENTRIES // c)
+    for start in range(0, worth_it.size, block):
+        rows = worth_it[start : start + block]
         _select(hull, correlation, matrix, rows, share * predictability[rows])
     return hull
 
@@ -176,29 +177,30 @@ def _select(
     covariance[index, rows] = 0.0  # a channel is never its own peer
     variance = np.full(covariance.shape, scale)
     variance[index, rows] = np.inf
-    basis = np.empty((rows.size, most, c))
+    basis = np.empty((max(0, most - 1), rows.size, c))
     scratch = np.empty((rows.size, c))
     for step in range(most):
         gain = np.multiply(covariance, covariance, out=scratch[: rows.size])
         gain /= variance
         best = gain.argmax(axis=1)
-        useful = gain[index, best] > 0
+        largest = gain[index, best]
+        useful = largest > 0
         hull.members[rows[useful], step] = best[useful]
         hull.size[rows[useful]] += 1
-        hull.gains[rows[useful], step] = gain[index, best][useful]
-        hull.explained[rows[useful]] += gain[index, best][useful]
-        going = np.flatnonzero(useful & (hull.explained[rows] < goal))
-        if going.size == 0 or step == most - 1:
+        hull.gains[rows[useful], step] = largest[useful]
+        hull.explained[rows[useful]] += largest[useful]
+        going = useful & (hull.explained[rows] < goal)
+        if step == most - 1 or not going.any():
             return
-        if going.size < rows.size:
-            rows, goal, best, index = rows[going], goal[going], best[going], index[: going.size]
-            covariance, variance, basis = covariance[going], variance[going], basis[going]
+        if not going.all():
+            rows, goal, best, index = rows[going], goal[going], best[going], index[: going.sum()]
+            covariance, variance = covariance[going], variance[going]
+            basis = np.concatenate([basis[:step, going], basis[step:, : rows.size]])
         # Direction of the chosen peer, made orthogonal to the earlier ones.
-        known = np.matmul(
-            basis[index, :step, best][:, None], basis[:, :step], out=scratch[: rows.size, None]
-        )[:, 0]
-        direction = basis[:, step]
-        np.subtract(matrix[best], known, out=direction)
+        earlier, known = basis[:step].swapaxes(0, 1), scratch[: rows.size]
+        direction = np.take(matrix, best, axis=0, out=basis[step], mode="clip")
+        np.matmul(earlier[index, :, best][:, None], earlier, out=known[:, None])
+        direction -= known
         inverse = 1 / np.sqrt(variance[index, best])
         direction *= inverse[:, None]
         share = covariance[index, best] * inverse

@@ -214,6 +214,18 @@ def test_hull_is_the_naive_forward_selection(ridge):
         assert hull.size[i] == 10 or hull.explained[i] >= 0.95 * e[i] - EXACT
 
 
+def test_hulls_of_a_wide_layer_are_chosen_in_blocks():
+    rng = np.random.default_rng(8)
+    noise = rng.uniform(0.01, 1, 260)
+    y = rng.standard_normal((900, 3)) @ rng.standard_normal((3, 260))
+    r = np.corrcoef(y + noise * rng.standard_normal(y.shape), rowvar=False)
+    hull = compact_hull(r, 1 - 1 / np.diagonal(np.linalg.inv(r)))
+    assert len(set(hull.size.tolist())) > 3  # some are whole before others
+    for i in (0, 251, 252, 259):
+        chosen = greedy_hull(r, i, [j for j in range(260) if j != i])
+        assert list(hull.members[i, : hull.size[i]]) == chosen
+
+
 def test_hull_of_copies_skips_what_the_copy_already_supplies():
     rng = np.random.default_rng(9)
     y = rng.standard_normal((300, 4))

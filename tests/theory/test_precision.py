@@ -47,6 +47,22 @@ def test_conditional_variances_keep_seven_digits_where_the_matrix_is_inverted(ch
     np.testing.assert_allclose(np.diagonal(inverse), expected, rtol=1e-7)
 
 
+def test_wide_layers_keep_as_many_digits_beside_the_threshold():
+    """Inverted by halves, against Cholesky's recurrence in extended precision."""
+    matrix = correlation_of_condition(1.2e-8, 150, seed=0)
+    lower = np.zeros(matrix.shape, dtype=np.longdouble)
+    root = np.zeros_like(lower)
+    for k in range(len(matrix)):
+        column = matrix[k:, k] - lower[k:, :k] @ lower[k, :k]
+        lower[k:, k] = column / np.sqrt(column[0])
+        unit = (np.arange(len(matrix)) == k) - lower[k, :k] @ root[:k]
+        root[k] = unit / lower[k, k]
+    expected = (root**2).sum(axis=0)
+    inverse = well_conditioned_inverse(matrix)
+    assert inverse is not None
+    np.testing.assert_allclose(np.diagonal(inverse), expected.astype(float), rtol=1e-7)
+
+
 def correlation_of_condition(reciprocal_condition, channels, seed):
     """Correlation matrix with one small eigenvalue, moved until the condition is the one asked."""
     rng = np.random.default_rng(seed)
