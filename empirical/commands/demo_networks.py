@@ -50,7 +50,6 @@ RECIPES_OF_PRUNING = (
     ("l2", AUTO),
     ("random", AUTO),
     ("l2", "recalibrate"),
-    ("l2", "none"),
 )
 """Criterion and recovery: the default, other choices recovered alike, and what libraries do."""
 
@@ -168,7 +167,9 @@ def network_sections(settings: DemoSettings, progress: Progress) -> list[Section
 
 
 def _joined(results: Sequence[_SeedResult], name: str) -> pd.DataFrame:
-    return pd.concat([getattr(result, name) for result in results], ignore_index=True)
+    """One table of the networks that have it."""
+    frames: list[pd.DataFrame] = [getattr(result, name) for result in results]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _patches(data: str) -> Float:

@@ -115,8 +115,8 @@ def start_and_end(couplings: pd.DataFrame, means: pd.DataFrame, pair: Pair) -> F
     chosen = of_pair(means, pair).sort_values("step")
     return Finding(
         f"{pair.label.capitalize()} ({pair.kind} axes): {{start:+.2f}} at initialization, "
-        "{end:+.2f} after {steps} steps; paired change {change:+.2f} over {seeds} seeds, in "
-        f"{{falls}} of which it falls: {outcome}.",
+        "{end:+.2f} after {steps} steps; paired change {change:+.2f} ({falls} of {seeds} "
+        f"seeds fall): {outcome}.",
         {
             "start": estimate_of(chosen.iloc[0], "coupling"),
             "end": estimate_of(chosen.iloc[-1], "coupling"),
