@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 .PHONY: demo test test-slow mutants lint types docs wheel-check install lock clean help
 
 help:
-	@echo "make demo       train, measure and report on handwritten digits (about two minutes)"
+	@echo "make demo       small networks trained, measured, lesioned and pruned, with a report (about two minutes)"
 	@echo "make test       format, lint, types, doctests and tests"
 	@echo "make test-slow  the tests that need minutes, a GPU, or TWOAXIS_DATA"
 	@echo "make mutants    which changes of the code its tests notice: docs/mutation.md (hours)"

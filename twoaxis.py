@@ -131,10 +131,13 @@ def _options(
 
 def _demo(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/demo"),
-    seeds: Annotated[int, typer.Option(min=1, help="How many networks to train.")] = 3,
+    data: Annotated[
+        str, typer.Option(help="photographs, or digits as a contrast.")
+    ] = "photographs",
+    seeds: Annotated[int, typer.Option(min=1, help="How many networks to train.")] = 10,
     small: Annotated[bool, typer.Option(help="A minimal version, to see that it works.")] = False,
 ) -> None:
-    """From formula to simulation to trained network, with a report. Takes about two minutes."""
+    """Small networks trained, measured, lesioned and pruned, with a report; about two minutes."""
     from empirical.commands.demo import run_demo
 
     def simulation() -> Separation:
@@ -143,7 +146,7 @@ def _demo(
         tiny = {"width": 32, "dimension": 8, "seeds": 3, "steps": 500, "records": 6}
         return separate(**tiny) if small else quick()
 
-    run_demo(out, seeds=seeds, small=small, simulation=simulation)
+    run_demo(out, data=data, seeds=seeds, small=small, simulation=simulation)
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 import twoaxis
+from empirical.commands.demo_networks import DemoSettings, network_sections
 from empirical.data.tables import read_table
+from empirical.report.pruning import DEFAULT
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,49 @@ def test_curves_compare_criteria_at_equal_cost(run):
     by_request = curves.groupby("macs_requested")["macs_share"]
     assert (by_request.nunique() == 1).all()
     assert ((by_request.first() / by_request.first().index - 1).abs() < 0.01).all()
-    assert set(curves["criterion"]) == {"-peer_predictability", "task_information", "l2", "random"}
+    recipes = set(zip(curves["criterion"], curves["recovery"], strict=True))
+    assert {
+        ("dense", "none"),
+        DEFAULT,
+        ("task_information", "auto"),
+        ("l2", "recalibrate"),
+    } < recipes
+    half = read_table(out / "tables" / "pruning_half.csv")
+    assert half["recipe"][0] == "replaceability, recovered"
+    assert half["difference"][0] == 0
+    dense = curves[curves["criterion"] == "dense"]["accuracy"].mean()
+    assert half["before"].unique() == pytest.approx([dense])
+
+
+def test_the_questions_of_a_person_come_first_and_linear_networks_last(run):
+    out, _ = run
+    titles = [s["title"] for s in json.loads((out / "report.json").read_text())["sections"]]
+    assert [title.endswith("?") for title in titles[:3]] == [True] * 3
+    assert titles[0] == "Are the two axes aligned?"
+    assert "linear networks" in titles[-1]
+
+
+@pytest.mark.parametrize("command", ["demo --small", "measure", "lesion", "prune"])
+def test_an_out_that_cannot_be_written_is_refused_before_anything_is_computed(command, tmp_path):
+    """The option --model names nothing that exists: it would be refused next."""
+    (tmp_path / "file").write_text("")
+    network = [] if command.startswith("demo") else ["--model", "none", "--data", "digits"]
+    line = [*command.split(), *network, "--out", str(tmp_path / "file" / "in")]
+    result = CliRunner().invoke(twoaxis.app, line)
+    assert isinstance(result.exception, NotADirectoryError), result.exception
+    assert "Choose another folder" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_the_photographs_show_the_separation(tmp_path):
+    """Ten networks: coupled at the start, apart at the end, in nine of ten or more."""
+    settings = DemoSettings(shares=(0.5,), lesioned=1, draws=1, permutations=50)
+    section = network_sections(settings, lambda what, share: None)[0]
+    values = section.findings[0].values
+    assert values["start"].mean >= 0.3
+    assert values["change"].high < 0
+    assert values["seeds"] == 10
+    assert values["falls"] >= 9
 
 
 def test_every_channel_is_lesioned_and_replaced(run):

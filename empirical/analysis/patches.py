@@ -80,17 +80,3 @@ def spectrum_summary(sources: dict[str, NDArray[np.float64]]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def natural_images(size: int = 32) -> Tensor:
-    """Tiles of the two photographs that scikit-learn ships: (n, 3, size, size) floats in [0, 1].
-
-    They are a yardstick for the spectrum of natural images where no data set is at hand.
-    """
-    from sklearn.datasets import load_sample_images
-
-    photographs = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2) / 255
-    # Averaging 4 x 4 pixels undoes the interpolation of camera and JPEG, as in small image sets.
-    reduced = torch.nn.functional.avg_pool2d(photographs, 4)
-    tiles = reduced.unfold(2, size, size).unfold(3, size, size)
-    return tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, size, size)

@@ -1,4 +1,4 @@
-"""The demo: from formula to simulation to trained networks, with a report, in about two minutes.
+"""The demo: small networks asked a person's questions, with a report, in about two minutes.
 
 The simulation comes from outside, as no package but the front door knows both sides.
 """
@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from empirical.commands.digits import DemoSettings, digits_sections
+from empirical.commands.demo_networks import DemoSettings, network_sections
 from empirical.commands.terminal import print_findings, progress_bar
 from empirical.report.page import Section, write_report
 from empirical.runs.record import versions
-from theory.shared.files import write_json
+from theory.shared.files import check_writable, write_json
 from theory.shared.findings import Finding
 
 
@@ -32,20 +32,28 @@ class Simulation(Protocol):
 
 
 def run_demo(
-    out: Path, *, seeds: int, small: bool, simulation: Callable[[], Simulation]
+    out: Path, *, data: str, seeds: int, small: bool, simulation: Callable[[], Simulation]
 ) -> Sequence[Section]:
     """Run the simulation and the networks; print what was found, and write the report to `out`.
 
     Parameters
     ----------
+    data : "photographs", where axes start coupled, or "digits", where they do not.
     seeds : how many networks to train; `small` trains two, for seconds.
-    simulation : runs the simulated experiment of the first chapter.
+    simulation : runs the simulated experiment of the last chapter.
+
+    Raises
+    ------
+    OSError
+        `out` cannot be written: before anything is computed.
     """
+    check_writable(out)
     started = time.time()
-    settings = DemoSettings.small() if small else DemoSettings(seeds=tuple(range(seeds)))
+    settings = DemoSettings.small(data) if small else DemoSettings(data, seeds=tuple(range(seeds)))
     with progress_bar() as progress:
-        progress("simulation", 0.0)
-        sections = [simulation_section(simulation()), *digits_sections(settings, progress)]
+        sections = network_sections(settings, progress)
+        progress("simulation", 1.0)
+        sections.append(simulation_section(simulation()))
     seconds = round(time.time() - started, 1)
     write_json(
         out / "run.json",
@@ -61,7 +69,8 @@ def run_demo(
         out,
         "Two axes of channel information",
         "What a channel says about the task is one question; whether its peers could replace it "
-        "is another. This page asks both of small networks, from formula to lesion.",
+        "is another. This page asks both of small networks: do they differ, what does losing "
+        "a channel cost, and how much of a network can go?",
         sections,
     )
     print_findings(sections, page)
@@ -71,7 +80,7 @@ def run_demo(
 def simulation_section(result: Simulation) -> Section:
     """Ensembles of linear networks trained from a coupled start, with theory's curves over them."""
     return Section(
-        title="From formula to simulation",
+        title="In linear networks: when do the axes separate?",
         note="Ensembles of two-layer linear networks with a fixed readout, trained from a coupled "
         "start. Theory names the outcome of each regime before anything is trained; intervals are "
         "over networks.",

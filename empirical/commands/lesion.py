@@ -89,10 +89,11 @@ def lesion(
 ) -> None:
     """Lesion and replace every channel; say what explains the damage."""
     from empirical.report.page import write_report
-    from theory.shared.files import write_table
+    from theory.shared.files import check_writable, write_table
 
     options.check()
     share = None if options.shard is None else Shard.read(options.shard)
+    check_writable(out)
     with progress_bar() as progress:
         opened = source.open((options.calibration_images, options.images))
         table = _measured(opened, options)

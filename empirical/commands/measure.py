@@ -51,7 +51,7 @@ def measure(
     from empirical.measuring.measurement import measure
     from empirical.measuring.targets import target_function
     from theory.axes import ESTIMATES
-    from theory.shared.files import write_table
+    from theory.shared.files import check_writable, write_table
     from theory.shared.validation import one_of
 
     target_function(target)
@@ -63,6 +63,7 @@ def measure(
         )
     if estimate is not None:
         one_of("--estimate", estimate, ESTIMATES)
+    check_writable(out)
     opened = source.open((images, 1))  # a folder has test images, and none of them is read here
     chosen = opened.drawn(opened.train, images)
     rows = range(len(chosen)) if share is None else share.rows(len(chosen))

@@ -84,6 +84,7 @@ def prune(
     from empirical.pruning.criteria import criterion_rows
     from empirical.pruning.pruner import prune
     from empirical.pruning.recovery import RECOVERIES
+    from theory.shared.files import check_writable
     from theory.shared.validation import one_of
 
     if options.criterion == "list":
@@ -93,6 +94,7 @@ def prune(
     options.check()
     target_function(target)
     exports = [one_of("--export", kind, EXPORTS) for kind in export or ()]
+    check_writable(out)
     trains = "finetune" in RECOVERIES.get(options.recovery, ())
     opened = source.open((None if trains else images, None))
     calibration = opened.drawn(opened.train, images)

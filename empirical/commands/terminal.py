@@ -18,13 +18,14 @@ def print_findings(sections: Sequence[Section], report: Path) -> None:
     """Print every chapter's findings, and where the report lies."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     found = Table(title="What was found", show_lines=True)
     found.add_column("chapter", style="bold", max_width=24)
     found.add_column("finding")
     for section in sections:
         for finding in section.findings:
-            found.add_row(section.title, str(finding))
+            found.add_row(section.title, Text(str(finding)))  # brackets are no markup
     console = Console()
     console.print(found)
     console.print(f"Report: {report.resolve()}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Where images come from: scikit-learn's digits, torchvision's CIFAR, or a folder of one's own."""
+"""Where images come from: scikit-learn, torchvision's CIFAR, or a folder of one's own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from empirical.data.folders import DEFAULT_CACHE, read_folder
 from empirical.data.images import ImageLoader, ImageSet, channel_statistics, image_loader
+from empirical.data.photographs import photograph_tiles
 from theory.shared.validation import count, path_of, truth
 
 __all__ = ["NAMED", "ImageLoader", "ImageSet", "image_loader", "load_data"]
 
-NAMED = ("digits", "cifar10", "cifar100")
+NAMED = ("photographs", "digits", "cifar10", "cifar100")
 """Data sets known by name; everything else is the path of a folder."""
 
 
@@ -36,10 +37,12 @@ def load_data(
     Parameters
     ----------
     source
-        ``"digits"`` (scikit-learn's 1,797 digits of 8 × 8 pixels, a stratified third of them for
-        testing), ``"cifar10"`` or ``"cifar100"`` (torchvision's files under `root`), or the path
-        of a folder ``train/<class>/*`` and ``test/<class>/*`` (or ``val``). The layouts in which
-        Tiny-ImageNet and ImageNet-100 are distributed are read as they are.
+        ``"photographs"`` (2,080 tiles of 16 × 16 pixels from ten strips of the two photographs that
+        scikit-learn ships; which strip is the class), ``"digits"`` (its 1,797 digits of 8 × 8
+        pixels, a stratified third of them for testing), ``"cifar10"`` or ``"cifar100"``
+        (torchvision's files under `root`), or the path of a folder ``train/<class>/*`` and
+        ``test/<class>/*`` (or ``val``). The layouts in which Tiny-ImageNet and ImageNet-100 are
+        distributed are read as they are.
     root, download
         Where torchvision's data sets lie, and whether they may be downloaded into it.
     image_size
@@ -80,6 +83,9 @@ def load_data(
             "(None, None) for all."
         )
     count("seed", seed, least=0)
+    if name == "photographs":
+        tiles, strips = photograph_tiles()
+        return _pair(name, tiles["train"], tiles["test"], strips)
     if name == "digits":
         return _digits(seed)
     if name in ("cifar10", "cifar100"):

@@ -109,19 +109,21 @@ def _changes(values: pd.Series) -> Estimate:
 def start_and_end(couplings: pd.DataFrame, means: pd.DataFrame, pair: Pair) -> Finding:
     """Sentence on a pair's coupling at initialization and after training, and its change."""
     by_seed = _by_seed(couplings, pair)
-    change = _changes(by_seed.iloc[:, -1] - by_seed.iloc[:, 0])
+    moved = by_seed.iloc[:, -1] - by_seed.iloc[:, 0]
+    change = _changes(moved)
     outcome = "it rises" if change.low > 0 else "it falls" if change.high < 0 else "not resolved"
     chosen = of_pair(means, pair).sort_values("step")
     return Finding(
         f"{pair.label.capitalize()} ({pair.kind} axes): {{start:+.2f}} at initialization, "
-        "{end:+.2f} after {steps} steps; paired change {change:+.2f} over {seeds} seeds: "
-        f"{outcome}.",
+        "{end:+.2f} after {steps} steps; paired change {change:+.2f} ({falls} of {seeds} "
+        f"seeds fall): {outcome}.",
         {
             "start": estimate_of(chosen.iloc[0], "coupling"),
             "end": estimate_of(chosen.iloc[-1], "coupling"),
             "steps": int(by_seed.columns[-1]),
             "change": change,
             "seeds": len(by_seed),
+            "falls": int((moved < 0).sum()),
         },
     )
 

@@ -37,7 +37,11 @@ def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
         "replacement puts the channel's regression on its peers, fitted on calibration images, in "
         "its place. At a least-squares readout theory predicts the recovered share to be the "
         "share of variance that the peers explain, 1 - damage ratio = E.",
-        findings=[*_correlation_findings(summary), *_recovery_findings(pooled)],
+        findings=[
+            _cost(lesions),
+            *_recovery_findings(pooled),
+            *_correlation_findings(summary),
+        ],
         figures={
             "lesion_damage": (
                 damage_against_axes(lesions, SCORES[:3]),
@@ -59,6 +63,17 @@ def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
         },
         shown={"damage_correlation_means": "Rank correlation of scores with lesion damage"},
     )
+
+
+def _cost(lesions: pd.DataFrame) -> Finding:
+    """What losing one channel costs: in the mean, the median and at worst, over networks."""
+    lost = lesions[lesions["kind"] == "mean"].groupby("seed")["loss_increase"]
+    return Finding(
+        "Losing one channel, set to its mean, raises the loss by {mean:.3f} nats in the mean of a "
+        "network's channels, {median:.3f} in the median, and {most:.2f} for the worst one.",
+        {name: over_networks(getattr(lost, how)()) for name, how in
+         (("mean", "mean"), ("median", "median"), ("most", "max"))},
+    )  # fmt: skip
 
 
 def _correlation_findings(summary: pd.DataFrame) -> list[Finding]:

@@ -103,35 +103,57 @@ def test_the_lesion_chapter_names_the_best_score_and_the_gain_of_chosen_peers():
     ]
     findings = lesion_section(pd.DataFrame(rows), recovered_by_hand()).findings
     texts = [str(finding) for finding in findings]
-    assert texts[0].startswith("Damage of the mean lesion, rank correlation: input capture ")
-    assert "conditional task information +1.00 [+1.00, +1.00]" in texts[0]
+    assert texts[0] == (
+        "Losing one channel, set to its mean, raises the loss by 3.000 [3.000, 3.000] nats in the "
+        "mean of a network's channels, 3.000 [3.000, 3.000] in the median, and 6.00 [6.00, 6.00] "
+        "for the worst one."
+    )
     assert "all 80% [55%, 105%]; hull 80% [55%, 105%]; random 60% [35%, 85%]." in texts[1]
     assert "beats random peer sets of equal size holds: +20.0% [+20.0%, +20.0%]" in texts[2]
     assert "win back 80%: recovered minus predicted is " in texts[3]
     assert findings[3].values["gap"].mean == pytest.approx(0.8 - 0.6875)
+    assert texts[4].startswith("Damage of the mean lesion, rank correlation: input capture ")
+    assert "conditional task information +1.00 [+1.00, +1.00]" in texts[4]
 
 
-def test_the_pruning_chapter_pairs_criteria_by_seed():
+def test_the_pruning_chapter_pairs_recipes_by_seed():
+    recipes = {
+        ("replaceability", "auto"): 0.1,
+        ("-local", "auto"): 0.08,
+        ("target", "auto"): 0.0,
+        ("random", "auto"): 0.01,
+        ("l2", "none"): -0.05,
+    }
     rows = [
         {
-            "seed": seed, "criterion": name, "draw": draw, "macs_requested": share,
-            "macs_share": 1.01 * share, "accuracy": share + seed / 10 + gain + draw / 50,
+            "seed": seed, "criterion": name, "recovery": recovery, "draw": draw,
+            "macs_requested": share, "macs_share": 1.01 * share,
+            "accuracy": share + seed / 10 + gain + draw / 50,
         }
         for seed in (0, 1, 2)
-        for name, gain in (("-local", 0.08), ("target", 0.0), ("random", 0.01))
+        for (name, recovery), gain in recipes.items()
         for draw in range(2 if name == "random" else 1)
         for share in (0.3, 0.5)
     ]  # fmt: skip
+    dense = {"criterion": "dense", "recovery": "none", "draw": 0}
+    dense |= {"macs_requested": 1.0, "macs_share": 1.0}
+    rows += [dense | {"seed": seed, "accuracy": 0.7 + seed / 10} for seed in (0, 1, 2)]
     section = pruning_section(pd.DataFrame(rows), "-local", "target")
-    axis, random, counted = map(str, section.findings)
+    price, ahead, axis, random, counted = map(str, section.findings)
+    # the mean of seeds adds 0.1; the two draws of random are at +.01 and +.03: one value, +.02
+    assert "With 50% of the multiply-accumulates left, accuracy goes from 80.0% to 70.0% [" in price
+    assert "local, recovered 68.0%; target, recovered 60.0%; random, recovered 62.0%" in price
+    assert price.endswith("l2, as it is left 55.0%.")
+    assert "random, recovered +8.0% [+8.0%, +8.0%] (holds)" in ahead
+    assert "l2, as it is left +15.0% [+15.0%, +15.0%] (holds)." in ahead
     assert "least local (local axis)" in axis
     assert "holds (+8.0% [+8.0%, +8.0%] mean accuracy over the curve, paired over 3 seeds)" in axis
-    # the two draws of random are at +.01 and +.03: one value, +.02
     assert "local +6.0% [+6.0%, +6.0%]; target -2.0% [-2.0%, -2.0%]." in random
     assert "between +1.0% and +1.0%" in counted
-    last = section.tables["pruning_differences"].iloc[-1]
-    assert (last["criterion"], last["difference"], last["low"]) == ("random", 0, 0)
-    assert last["area"] == pytest.approx(0.4 + 0.1 + 0.02)
+    half = section.tables["pruning_half"]
+    assert half["recipe"][0] == "replaceability, recovered"
+    assert half["difference"][0] == 0
+    assert half["before"].tolist() == pytest.approx([0.8] * 5)
 
 
 def test_accuracy_is_that_of_the_last_step():

@@ -236,7 +236,7 @@ def test_fewer_than_three_seeds_have_no_interval_and_no_verdict():
     for seeds in (1, 2):
         findings = coupling_findings(planted(0.7, 0.1, seeds=seeds))
         texts = [str(finding) for finding in findings]
-        assert texts[0].endswith(f"[no interval] over {seeds} seeds: not resolved.")
+        assert texts[0].endswith(f"[no interval] ({seeds} of {seeds} seeds fall): not resolved.")
         assert "nan" not in " ".join(texts)
         assert {finding.values.get("word", "not resolved") for finding in findings} == {
             "not resolved"

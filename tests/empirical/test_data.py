@@ -5,8 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from empirical.analysis.patches import patch_covariance, spectrum_summary
 from empirical.data.images import ImageSet, channel_statistics, image_loader
 from empirical.data.loading import load_data
+from empirical.data.photographs import PHOTOGRAPHS, photograph_tiles
 from empirical.data.splits import split_data, stratified_draw
 
 
@@ -118,6 +120,48 @@ def test_indices_outside_the_set_are_named(indices):
         image_loader(sample(), indices)
     with pytest.raises(ValueError, match=r"indices must be in 0 \.\. 19; got"):
         sample().subset(indices)
+
+
+# --- photographs ------------------------------------------------------------------------------
+
+
+def test_photographs_are_tiles_of_which_no_two_share_a_pixel(monkeypatch):
+    """Pixels that are numbers of their own: each occurs once over training and test together."""
+    height, width = 427, 640
+    numbers = np.arange(2 * height * width).reshape(2, height, width)
+    # three bytes hold the number of a pixel
+    painted = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], -1).astype(np.uint8)
+    by_name = dict(zip(PHOTOGRAPHS, painted, strict=True))
+    monkeypatch.setattr("sklearn.datasets.load_sample_image", by_name.__getitem__)
+    parts, names = photograph_tiles()
+    seen = {}
+    for part, (images, labels) in parts.items():
+        assert images.shape[1:] == (3, 16, 16)
+        low, middle, high = images.numpy().astype(int).transpose(1, 0, 2, 3)
+        seen[part] = low + 256 * middle + 65536 * high
+        photograph, pixel = np.divmod(seen[part], height * width)
+        # the class is the fifth of the photograph that all pixels of a tile lie in
+        strip = photograph * 5 + (pixel % width) // 128
+        assert (strip == labels.numpy()[:, None, None]).all()
+        tile = seen[part] - seen[part][:, :1, :1]
+        assert (tile == np.add.outer(np.arange(16) * width, np.arange(16))).all()
+    everything = np.concatenate([seen["train"].ravel(), seen["test"].ravel()])
+    assert len(np.unique(everything)) == everything.size
+    # test tiles are blocks 32 pixels high: training tiles touch them above and below only
+    rows = np.unique(seen["test"][:, 0, 0] % (height * width) // width // 16)
+    assert rows.tolist() == [4, 5, 10, 11, 16, 17, 22, 23]
+    assert names[0] == "china 1"
+    assert names[-1] == "flower 5"
+
+
+def test_photographs_have_every_class_in_both_parts_and_the_training_statistics():
+    train, test = load_data("photographs")
+    for part, least in ((train, 144), (test, 64)):
+        assert torch.bincount(part.labels).tolist() == [least] * 10
+    assert train.mean == channel_statistics(train.images)[0]
+    assert test.mean == train.mean
+    share = spectrum_summary({"tiles": patch_covariance(train.normalize(train.images))})
+    assert share["first_share"].item() > 0.75  # steep, as in nature
 
 
 # --- digits and splits ------------------------------------------------------------------------

@@ -114,3 +114,21 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path, monkeypatch, name):
     with pytest.raises(PermissionError, match=r"cannot be written.*Choose another folder"):
         WRITERS[name](tmp_path / "file")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_could_be_written_is_not_made(tmp_path):
+    files.check_writable(tmp_path / "new" / "folder")
+    files.check_writable(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_can_be_written_is_said_at_once(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "there")
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match=r"out must be a folder.*is a file\. Choose"):
+        files.check_writable(tmp_path / "file" / "in")
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refused)
+    with pytest.raises(PermissionError, match=r"cannot be written.*Choose another folder"):
+        files.check_writable(tmp_path / "new")

@@ -13,6 +13,7 @@ SUBJECTS = (
     "information",
     "facts",
     "pairs",
+    "triplets",
     "gradients",
     "coupling",
     "coupling_cases",

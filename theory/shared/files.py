@@ -69,11 +69,32 @@ def _said(target: Path) -> Iterator[None]:
                 f"no space left to write {str(target)!r}. What was written before is complete: "
                 "free some space and start again to resume"
             )
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
             remedy = f"{str(target)!r} cannot be written. Choose another folder, or allow it"
         else:
             raise
         raise OSError(error.errno, remedy) from error
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that cannot be made or written in, before anything is computed for it.
+
+    Nothing is left behind: the folder is made by the first write.
+
+    Raises
+    ------
+    OSError
+        where `folder` would lie cannot be written, or is a file.
+    """
+    path = path_of("out", folder)
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(
+            f"out must be a folder; {str(path)!r} is not, since {str(there)!r} is a file. Choose "
+            "another folder."
+        )
+    with _said(path):
+        tempfile.TemporaryFile(dir=there).close()
 
 
 def remove_leftovers(*paths: Path) -> None:
