@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from empirical.pruning.heads import PrunedHeads, prune_heads
     from empirical.pruning.latency import latencies
     from empirical.pruning.pruned_file import load_pruned, save_pruned
-    from empirical.pruning.pruner import PrunedModel, PruningReport, prune
+    from empirical.pruning.pruner import prune
+    from empirical.pruning.pruning_report import PrunedModel, PruningReport
     from empirical.reading.hooks import capture, edit
     from empirical.reading.layers import Layer, find_layers
     from empirical.reading.networks import Adapter

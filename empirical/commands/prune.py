@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from empirical.commands.source import OpenNetwork
     from empirical.pruning.latency import Latency
-    from empirical.pruning.pruner import PrunedModel
+    from empirical.pruning.pruning_report import PrunedModel
     from empirical.training.evaluation import Evaluation
 
 EXPORTS = {"onnx": "pruned.onnx", "torch": "pruned.pt2"}
@@ -50,8 +50,8 @@ class PruneOptions:
 
     def check(self) -> None:
         """Refuse unknown names, with the nearest, before anything is read."""
+        from empirical.pruning.choosing import ALLOCATIONS
         from empirical.pruning.criteria import criterion_names
-        from empirical.pruning.pruner import ALLOCATIONS
         from empirical.pruning.recovery import AUTO, RECOVERIES
         from theory.shared.validation import one_of
 

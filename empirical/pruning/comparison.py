@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from empirical.pruning.calibration import Calibration
+from empirical.pruning.choosing import ALLOCATIONS, choose, verified
 from empirical.pruning.criterion import REGISTRY
 from empirical.pruning.latency import LatencyShares
-from empirical.pruning.pruner import ALLOCATIONS, choose, verified
 from empirical.pruning.recovering import apply
 from empirical.pruning.recovery import RECOVERIES
 from empirical.training.checkpoints import tensor_hash

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from empirical import AxisTable, Calibration, lesion, measure, prune, replace
-from empirical.pruning.pruner import choose
+from empirical.pruning.choosing import choose
 from empirical.pruning.removal import mask, remove
 from empirical.reading.hooks import evaluating
 from tests.empirical.planted import largest_change
