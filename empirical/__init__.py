@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from empirical.pruning.criteria import criterion_names, register_criterion
     from empirical.pruning.distillation import Distillation
     from empirical.pruning.export import export_onnx, export_program
+    from empirical.pruning.forecasting import Forecast, forecast
     from empirical.pruning.heads import PrunedHeads, prune_heads
     from empirical.pruning.latency import latencies
     from empirical.pruning.pruned_file import load_pruned, save_pruned
@@ -51,6 +52,7 @@ __all__ = [
     "DamageTable",
     "Distillation",
     "Factorial",
+    "Forecast",
     "HeadDamage",
     "HeadTable",
     "ImageSet",
@@ -72,6 +74,7 @@ __all__ = [
     "export_onnx",
     "export_program",
     "find_layers",
+    "forecast",
     "gradient_cosines",
     "image_loader",
     "latencies",

@@ -178,6 +178,14 @@ class Calibration:
         other.__dict__.pop("graph", None)
         return other
 
+    def on(self, loader: Iterable[object]) -> Calibration:
+        """The same network and its trace, to be measured on other images."""
+        other = copy.copy(self)
+        other.loader, other._scores, other._curves = loader, {}, {}
+        for name in set(other.__dict__) & set(MEASURED):
+            del other.__dict__[name]
+        return other
+
     @cached_property
     def table(self) -> AxisTable:
         """Both axes and the moments of every layer that produces channels, without the hulls."""
@@ -291,6 +299,11 @@ class Calibration:
     def producers(self) -> list[str]:
         """Every layer that produces removable channels."""
         return [m.module for group in self.graph.groups for m in group.producers]
+
+
+MEASURED = [n for n, v in vars(Calibration).items() if isinstance(v, cached_property)]
+"""What depends on the images."""
+MEASURED.remove("graph")
 
 
 def calibrated(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,54 +11,77 @@ from empirical.pruning import allocation as alloc
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.criteria import comparable
-from empirical.pruning.criterion import Score
+from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.damage_allocation import by_damage
 from empirical.pruning.removal import Kept, mask, remove
 from empirical.pruning.verification import check_same, misread
-from theory.shared.validation import count, one_of
+from theory.shared.validation import count, one_of, positive, within
 
 ALLOCATIONS = ("uniform", "global", "sensitivity", "damage")
 """Rules for how many units each group keeps."""
 
+RESOURCES = ("macs", "parameters")
+"""What a share may be kept of."""
 
-def choose(
-    known: Calibration,
-    share: float,
-    criterion: str | Score,
-    allocation: str,
-    *,
-    resource: str = "macs",
-    floor: float = 0.05,
-    round_to: int = 1,
-    counts: Mapping[str, int] | None = None,
-    seed: int = 0,
-) -> Kept:
-    """Which units of each group stay, for a share of a resource: group name -> ascending indices.
 
-    `resource` is "macs", "parameters" or "latency".
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a network: a share of a resource, or `counts` (group -> units), and how.
+
+    `resource` is "macs", "parameters" or "latency"; the other fields are those of `prune`.
     """
-    graph = known.graph
-    found = known.scores(criterion, seed=seed)
-    if counts is not None:
-        keep = _given(graph, counts)
-    else:
-        budget = known.budget(resource)
-        step = alloc.steps(graph, round_to)
-        least = alloc.floors(graph, floor, step)
-        target = alloc.target_amount(budget, share, least, resource)
-        if allocation == "uniform":
-            keep = alloc.uniform(budget, target, least, step)
-        elif allocation == "global":
-            keep = alloc.competing(budget, comparable(criterion, found), target, least, step)
-        elif allocation == "damage":
-            curves = list(known.damage_curves(criterion, seed=seed).values())
-            keep = by_damage(budget, curves, target, least, step)
-        else:
-            keep = alloc.by_sensitivity(budget, known.sensitivity, target, least, step)
-    return {
-        group.name: alloc.best_units(found[group.name], int(keep[g]))
-        for g, group in enumerate(graph.groups)
-    }
+
+    share: float
+    criterion: str | Score
+    allocation: str
+    resource: str = "macs"
+    floor: float = 0.05
+    round_to: int = 1
+    counts: Mapping[str, int] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("resource", self.resource, RESOURCES)
+        one_of("allocation", self.allocation, ALLOCATIONS)
+        count("seed", self.seed, least=0)
+        within("floor", positive("floor", self.floor, zero=True), "[0, 1]")
+        if count("round_to", self.round_to) > 1 and self.counts is not None:
+            raise ValueError(
+                f"round_to={self.round_to} chooses counts, and counts gives them. Pass one of the "
+                "two."
+            )
+
+    def least(self, known: Calibration) -> alloc.Counts:
+        """Fewest units that each group may keep."""
+        return alloc.floors(known.graph, self.floor, alloc.steps(known.graph, self.round_to))
+
+    def counted(self, known: Calibration) -> alloc.Counts:
+        """Units that each group keeps, (groups,)."""
+        if self.counts is not None:
+            return _given(known.graph, self.counts)
+        budget, least = known.budget(self.resource), self.least(known)
+        step = alloc.steps(known.graph, self.round_to)
+        target = alloc.target_amount(budget, self.share, least, self.resource)
+        if self.allocation == "uniform":
+            return alloc.uniform(budget, target, least, step)
+        if self.allocation == "global":
+            found = comparable(self.criterion, known.scores(self.criterion, seed=self.seed))
+            return alloc.competing(budget, found, target, least, step)
+        if self.allocation == "damage":
+            return by_damage(budget, self.curves(known), target, least, step)
+        return alloc.by_sensitivity(budget, known.sensitivity, target, least, step)
+
+    def curves(self, known: Calibration) -> list[Scores]:
+        """Per group, nats lost by units kept, in the criterion's order."""
+        return list(known.damage_curves(self.criterion, seed=self.seed).values())
+
+    def kept(self, known: Calibration) -> Kept:
+        """Which units stay: group name -> ascending indices."""
+        found = known.scores(self.criterion, seed=self.seed)
+        return {
+            group.name: alloc.best_units(found[group.name], int(units))
+            for group, units in zip(known.graph.groups, self.counted(known), strict=True)
+        }
 
 
 def counts_of(known: Calibration, kept: Kept) -> alloc.Counts:

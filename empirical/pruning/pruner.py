@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from empirical.pruning import allocation as alloc
 from empirical.pruning.calibration import Calibration, calibrated
-from empirical.pruning.choosing import ALLOCATIONS, choose, counts_of, verified
+from empirical.pruning.choosing import Request, counts_of, verified
 from empirical.pruning.compensation import recovered_outside
 from empirical.pruning.criteria import criterion_of
 from empirical.pruning.criterion import Score
-from empirical.pruning.pruning_report import PrunedModel, PruningReport
+from empirical.pruning.forecast_law import Answers
+from empirical.pruning.forecasting import foretold
+from empirical.pruning.holding_out import held_out
+from empirical.pruning.pruning_report import PrunedModel, PruningReport, Verified
 from empirical.pruning.recovering import apply, best_recovery
 from empirical.pruning.recovery import AUTO, RECOVERIES
-from empirical.pruning.removal import Kept
 from empirical.reading.networks import Adapter, closed
-from theory.shared.validation import count, instance, one_of, positive, within
+from theory.shared.validation import instance, one_of, positive
 
 PATHS = ("removed", "masked")
+TRIES = 5
+"""Shares that are verified, each halfway from the last to the whole network."""
 
 
 def prune(
@@ -29,6 +34,7 @@ def prune(
     *,
     macs: float | None = None,
     parameters: float | None = None,
+    accuracy_drop: float | None = None,
     criterion: str | Score = "replaceability",
     allocation: str = "uniform",
     recovery: str = AUTO,
@@ -51,6 +57,10 @@ def prune(
         within 1 % where single channels are fine enough; `report.deviation` states by how much it
         was missed.
     parameters : share of the parameters to keep, instead.
+    accuracy_drop : points of accuracy that may be lost, instead: the least share of
+        multiply-accumulates whose `forecast` keeps within them is taken, and the network verified
+        on every fifth calibration image, held out from all else; where it loses more there, a
+        larger share is. `report.verified` says what was foretold and found.
     criterion : one of `criterion_names()`, or a function (known, group) -> (units,) scores, as
         `register_criterion` takes it; the channels that score lowest go. `known` is the
         `Calibration`: `known.model`, `known.axes[layer]`, `known.batches()` and the like; the
@@ -96,59 +106,85 @@ def prune(
     bias
     """
     started = time.perf_counter()
-    named = criterion_of(criterion).name
-    one_of("allocation", allocation, ALLOCATIONS)
+    criterion_of(criterion)
     one_of("recovery", recovery, (AUTO, *RECOVERIES))
     one_of("path", path, PATHS)
-    resource, share = _requested(macs=macs, parameters=parameters)
-    count("seed", seed, least=0)
-    within("floor", positive("floor", floor, zero=True), "[0, 1]")
-    round_to = count("round_to", round_to)
-    if round_to > 1 and counts is not None:
-        raise ValueError(
-            f"round_to={round_to} chooses counts, and counts gives them. Pass one of the two."
-        )
+    resource, share = _requested(macs=macs, parameters=parameters, accuracy_drop=accuracy_drop)
+    within_drop = resource == "accuracy_drop"
+    of = "macs" if within_drop else resource
+    request = Request(share, criterion, allocation, of, floor, round_to, counts, seed)
     known = calibrated(model, loader, skip=skip, adapt=adapt)
+    if within_drop:
+        made = _within(known, share, request, recovery, path)
+    else:
+        made = _made(known, request, recovery, path)
+    report = replace(made.report, seconds=time.perf_counter() - started)
+    return replace(made, model=closed(made.model), report=report)
 
-    def wanted(known: Calibration) -> Kept:
-        return choose(
-            known, share, criterion, allocation,
-            resource=resource, floor=floor, round_to=round_to, counts=counts, seed=seed,
-        )  # fmt: skip
 
-    known, kept = verified(known, wanted) if path == "removed" else (known, wanted(known))
+def _made(known: Calibration, request: Request, recovery: str, path: str) -> PrunedModel:
+    """Choose, verify that it can go, remove and recover."""
+    fits = path == "removed"
+    known, kept = verified(known, request.kept) if fits else (known, request.kept(known))
     if recovery == AUTO:
         recovery = best_recovery(known, kept, path)
     pruned = apply(known, kept, recovery, path)
     merges, left = "merge" in RECOVERIES[recovery], counts_of(known, kept)
-    budget = known.budget(resource)
+    budget, given = known.budget(request.resource), request.counts is not None
     report = PruningReport(
-        criterion=named,
-        allocation=allocation if counts is None else "given",
+        criterion=criterion_of(request.criterion).name,
+        allocation="given" if given else request.allocation,
         recovery=recovery,
         path=path,
-        requested=share if counts is None else None,
+        requested=None if given else request.share,
         macs_before=known.graph.macs(),
         macs_after=known.graph.macs(left),
         parameters_before=_parameters(known.model),
         parameters_after=_parameters(pruned),
         channels={g.name: (g.units, len(kept[g.name])) for g in known.graph.groups},
         kept_whole=known.graph.kept_whole,
-        seconds=time.perf_counter() - started,
+        seconds=0.0,
         recovered_outside=(
             recovered_outside(known.graph, kept, known.input_moments) if merges else {}
         ),
-        resource=resource,
+        resource=request.resource,
         reached=alloc.amount(budget, left) / alloc.amount(budget),
     )
-    return PrunedModel(closed(pruned), report, kept)
+    return PrunedModel(pruned, report, kept)
+
+
+def _within(
+    known: Calibration, points: float, request: Request, recovery: str, path: str
+) -> PrunedModel:
+    """The smallest network that is foretold, and then found, to lose at most so many points."""
+    fitted, held = held_out(known)
+    dense = Answers.of(fitted.model, held)
+    if dense.labels is None:
+        raise ValueError(
+            f"accuracy_drop={points:g} needs calibration labels that are class numbers. Pass such "
+            "a loader, or a share of macs."
+        )
+    told = foretold(fitted, held, request, recovery)
+    share = told.least_share(points / 100)
+    for _ in range(TRIES):
+        made = _made(fitted, replace(request, share=share), recovery, path)
+        found = Verified.of(dense, Answers.of(made.model, held), told.drop_at(share))
+        if found.drop <= points / 100:
+            return replace(made, report=replace(made.report, verified=found))
+        share = (1 + share) / 2
+    raise ValueError(
+        f"accuracy_drop={points:g} is lost at every share tried, last at {made.report.reached:.3f} "
+        f"of the multiply-accumulates: {100 * found.drop:.1f} points on {found.images} held-out "
+        "images. Allow more, or give more calibration images."
+    )
 
 
 def _requested(**shares: float | None) -> tuple[str, float]:
     """The one share that is given, by its name; half of the multiply-accumulates where none is."""
     given = {name: share for name, share in shares.items() if share is not None}
     for name, share in given.items():
-        instance(name, share, (int, float), "Pass a share, as 0.5.")
+        instance(name, share, (int, float), "Pass a number, as 0.5.")
+        positive(name, share, zero=True)
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} are both given. Pass one share.")
     return next(iter(given.items()), ("macs", 0.5))

@@ -9,7 +9,36 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import nn
 
+from empirical.pruning.forecast_law import Answers
 from empirical.pruning.removal import Kept
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a network loses on held-out images: drop of accuracy, foretold and found.
+
+    `drop_se` is the standard error of the paired difference over `images`; shares, not points.
+    """
+
+    images: int
+    foretold: float
+    drop: float
+    drop_se: float
+    agreement: float
+
+    @classmethod
+    def of(cls, dense: Answers, pruned: Answers, foretold: float) -> Verified:
+        """Compare the answers of two networks on the same images."""
+        assert dense.labels is not None
+        before, after = (a.logits.argmax(1) for a in (dense, pruned))
+        lost = (before == dense.labels).double() - (after == dense.labels).double()
+        return cls(
+            len(lost),
+            foretold,
+            float(lost.mean()),
+            float(lost.std() / len(lost) ** 0.5),
+            float((before == after).double().mean()),
+        )
 
 
 @dataclass(frozen=True)
@@ -19,7 +48,8 @@ class PruningReport:
     `recovered_outside`: group -> share of the removed units' variance, over all of them, that the
     kept ones will supply on images other than the calibration's; empty unless the recovery merges.
     `requested` is a share of `resource` ("macs", "parameters" or "latency"), `reached` the share
-    of it that the chosen counts keep (of time: by the table of layers' times).
+    of it that the chosen counts keep (of time: by the table of layers' times). `verified` says
+    what is lost on held-out images, where `accuracy_drop` was asked for.
     """
 
     criterion: str
@@ -37,6 +67,7 @@ class PruningReport:
     recovered_outside: Mapping[str, float]
     resource: str = "macs"
     reached: float = math.nan
+    verified: Verified | None = None
 
     @property
     def macs_share(self) -> float:
@@ -70,6 +101,13 @@ class PruningReport:
             f"({self.macs_share:.2%})",
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
         ]
+        if self.verified is not None:
+            found = self.verified
+            lines.append(
+                f"on {found.images} held-out images {100 * found.drop:.1f} ± "
+                f"{100 * found.drop_se:.1f} points below dense ({100 * found.foretold:.1f} "
+                f"foretold), {found.agreement:.1%} of the predictions the same"
+            )
         for name, (before, after) in self.channels.items():
             share = self.recovered_outside.get(name)
             foretold = "" if share is None else f", {share:.1%} of what went recovered elsewhere"

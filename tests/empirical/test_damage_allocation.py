@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from empirical.pruning.allocation import amount, floors, steps
 from empirical.pruning.budgets import ParameterBudget
 from empirical.pruning.calibration import Calibration
-from empirical.pruning.choosing import choose, counts_of
-from empirical.pruning.compensation import merge
+from empirical.pruning.choosing import Request, counts_of
 from empirical.pruning.criteria_compensated import damage_curve
 from empirical.pruning.damage_allocation import by_damage, total_damage
 from empirical.pruning.pruner import prune
 from empirical.pruning.removal import remove
-from tests.empirical.pruning_networks import SIZES, batches, network, plain
+from tests.empirical.pruning_networks import (
+    SIZES,
+    batches,
+    fisher_of_change,
+    linear_network,
+    network,
+    plain,
+)
 from tests.empirical.test_allocation import graph_of, small
 
 NEAR = 0.002
@@ -73,13 +77,6 @@ def test_what_costs_nothing_goes_first_and_what_is_left_over_of_the_budget_is_us
     assert spent / graph.macs() == pytest.approx(0.4, abs=0.01)
 
 
-def linear_network() -> tuple[nn.Module, list[tuple[torch.Tensor, ...]]]:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Linear(9, 5)).double()
-    images = torch.randn(400, 3, 2, 2, dtype=torch.float64) @ torch.randn(2, 2).double()
-    return model, [(images, torch.randint(5, (400,)))]
-
-
 @pytest.mark.parametrize("criterion", ["task_replaceability", "l2", "input_capture"])
 def test_the_curve_of_a_linear_network_is_what_compensation_leaves(criterion: str) -> None:
     """½ E δzᵀ Γ δz of the logits' change, measured on the compensated network, to 1e-6 nats."""
@@ -88,22 +85,11 @@ def test_the_curve_of_a_linear_network_is_what_compensation_leaves(criterion: st
     (group,) = known.graph.groups
     scores = known.scores(criterion)[group.name]
     curve = damage_curve(known, group, scores)
-    fisher = known.output_fisher["2"]
     assert curve[-1] == 0
     for kept in range(1, 9):
         units = {group.name: np.sort(np.argsort(-scores, kind="stable")[:kept])}
-        smaller = compensated(model, known, units)
-        with torch.no_grad():
-            change = (smaller(loader[0][0]) - model(loader[0][0])).numpy()
-        change = change - change.mean(0)
-        measured = 0.5 * np.einsum("ni,ij,nj->", change, fisher, change) / (len(change) - 1)
+        measured = fisher_of_change(model, known, units)
         assert curve[kept] == pytest.approx(measured, abs=1e-6)
-
-
-def compensated(model: nn.Module, known: Calibration, units: dict[str, np.ndarray]) -> nn.Module:
-    model = copy.deepcopy(model)
-    merge(model, known.graph, units, known.input_moments, ridge=1e-9)
-    return remove(model, known.graph, units, known.example)
 
 
 def test_damage_allocation_costs_least_of_all_by_the_curves() -> None:
@@ -112,7 +98,7 @@ def test_damage_allocation_costs_least_of_all_by_the_curves() -> None:
     curves = list(known.damage_curves("task_replaceability").values())
     found = {
         allocation: total_damage(
-            curves, counts_of(known, choose(known, 0.5, "task_replaceability", allocation))
+            curves, counts_of(known, Request(0.5, "task_replaceability", allocation).kept(known))
         )
         for allocation in ("damage", "global", "uniform")
     }
