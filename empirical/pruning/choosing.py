@@ -120,17 +120,26 @@ def refusals(known: Calibration, kept: Kept) -> dict[str, str]:
 
 
 def _given(graph: ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:
-    names = {group.name: group.units for group in graph.groups}
+    names = {m.module: g for g, group in enumerate(graph.groups) for m in group.producers}
+    keep = graph.sizes
+    said: dict[int, str] = {}
     for name, wanted in counts.items():
         if name in graph.kept_whole:
             raise ValueError(
                 f"counts asks for {wanted!r} channels of {name!r}, which is kept whole: "
                 f"{graph.kept_whole[name]}. Leave it out."
             )
-        one_of("counts", name, names)
-        if count(f"counts[{name!r}]", wanted, least=0) not in range(1, names[name] + 1):
+        g = names[one_of("counts", name, names)]
+        units = graph.groups[g].units
+        if count(f"counts[{name!r}]", wanted, least=0) not in range(1, units + 1):
             raise ValueError(
-                f"counts[{name!r}] must be from 1 to {names[name]}, its number of channels; got "
+                f"counts[{name!r}] must be from 1 to {units}, its number of channels; got "
                 f"{wanted!r}. A layer cannot be emptied."
             )
-    return np.array([counts.get(name, units) for name, units in names.items()], dtype=np.int64)
+        if g in said and wanted != keep[g]:
+            raise ValueError(
+                f"counts asks for {keep[g]} channels of {said[g]!r} and {wanted!r} of {name!r}, "
+                "which go together. Name one of them."
+            )
+        keep[g], said[g] = wanted, name
+    return keep

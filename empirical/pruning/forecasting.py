@@ -7,7 +7,8 @@ regressions that fit other images less well) makes the divergence that is measur
 by a factor that hardly depends on the share. It is measured at two shares on held-out images, with
 the recovery in use, and interpolated in log D. Divergence becomes agreement and accuracy by the
 images' margins (`margins`); the noise is widened by what the agreement at the measured shares asks
-for beyond it, and the drop of accuracy multiplied by the measured drops over those so foretold.
+for beyond it, and the drop of accuracy scaled where the measured drops differ clearly from those so
+foretold.
 
 The interval of a divergence takes the factor as unknown by as much as it changes from the nearest
 measured share on, and adds sampling error.

@@ -81,7 +81,8 @@ def prune(
     round_to : keep multiples of so many channels in every layer that is thinned out, as hardware
         likes them (8, 16); layers with fewer channels stay whole. `macs` is met as nearly as
         the multiples allow.
-    counts : group name -> units to keep, instead of `macs`; groups left out stay whole.
+    counts : layer -> channels (units of its group) to keep, instead of a share; layers left out
+        stay whole.
     seed : of criteria that draw at random.
     skip : layers to keep whole: names, stages ("layer1" is all of "layer1.…") or patterns
         ("layer?.*.conv2").

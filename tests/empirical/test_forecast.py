@@ -60,12 +60,12 @@ def test_scales_are_found_again(divergence: float) -> None:
     assert float(margins.scale_of_agreement(agreement)) == pytest.approx(float(scale), rel=0.05)
 
 
-def law(rows: list[tuple[float, float, float, float]]) -> Law:
+def law(rows: list[tuple[float, float, float, float]], accuracy: float = 0.7) -> Law:
     logits = 2 * torch.randn(1000, 10, generator=torch.Generator().manual_seed(2))
     labels = logits.argmax(1)
     labels[::5] = (labels[::5] + 1) % 10
     columns = ["share", "damage", "kl", "agreement"]
-    measured = pd.DataFrame(rows, columns=columns).assign(kl_se=0.0, accuracy=0.7)
+    measured = pd.DataFrame(rows, columns=columns).assign(kl_se=0.0, accuracy=accuracy)
     return Law.of(measured, Answers(logits, labels))
 
 
@@ -89,6 +89,17 @@ def test_between_measured_shares_the_factor_is_linear_in_log_damage_and_so_is_th
 def test_at_a_measured_share_agreement_is_what_was_measured() -> None:
     table = law([(0.8, 0.01, 0.02, 0.95), (0.4, 0.16, 0.64, 0.7)]).table([0.8, 0.4], [0.01, 0.16])
     assert table["agreement"].tolist() == pytest.approx([0.95, 0.7], abs=2e-3)
+
+
+@pytest.mark.parametrize("accuracy", [0.7, 0.6, 0.5])
+def test_accuracy_follows_what_was_measured_as_far_as_its_interval_asks(accuracy: float) -> None:
+    """Dense .8 and agreement .8, of 1,000 images: the error is 1.96 √(.2/1000) = .028."""
+    found = law([(0.5, 0.1, 0.3, 0.8)], accuracy)
+    by_margins = 0.8 - float(found.table([0.5], [0.1])["drop"][0]) / found.steeper
+    (told,) = found.table([0.5], [0.1])["accuracy"]
+    error = 1.96 * math.sqrt(0.2 / 1000)
+    nearest = float(np.clip(by_margins, accuracy - error, accuracy + error))
+    assert told == pytest.approx(nearest, abs=2e-3)
 
 
 def test_without_a_measured_share_divergence_is_damage_and_has_no_interval() -> None:
