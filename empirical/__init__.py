@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from empirical.pruning.criteria import criterion_names, register_criterion
     from empirical.pruning.distillation import Distillation
     from empirical.pruning.export import export_onnx, export_program
+    from empirical.pruning.forecasting import Forecast, forecast
     from empirical.pruning.heads import PrunedHeads, prune_heads
     from empirical.pruning.latency import latencies
     from empirical.pruning.pruned_file import load_pruned, save_pruned
-    from empirical.pruning.pruner import PrunedModel, PruningReport, prune
+    from empirical.pruning.pruner import prune
+    from empirical.pruning.pruning_report import PrunedModel, PruningReport
     from empirical.reading.hooks import capture, edit
     from empirical.reading.layers import Layer, find_layers
     from empirical.reading.networks import Adapter
@@ -50,6 +52,7 @@ __all__ = [
     "DamageTable",
     "Distillation",
     "Factorial",
+    "Forecast",
     "HeadDamage",
     "HeadTable",
     "ImageSet",
@@ -71,6 +74,7 @@ __all__ = [
     "export_onnx",
     "export_program",
     "find_layers",
+    "forecast",
     "gradient_cosines",
     "image_loader",
     "latencies",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import torch
 
     from empirical.commands.source import OpenNetwork
+    from empirical.pruning.calibration import Calibration
     from empirical.pruning.latency import Latency
-    from empirical.pruning.pruner import PrunedModel
+    from empirical.pruning.pruning_report import PrunedModel
     from empirical.training.evaluation import Evaluation
 
 EXPORTS = {"onnx": "pruned.onnx", "torch": "pruned.pt2"}
@@ -28,11 +29,23 @@ EXPORTS = {"onnx": "pruned.onnx", "torch": "pruned.pt2"}
 class PruneOptions:
     """How much goes, which channels, where, and what is done afterwards; see `empirical.prune`."""
 
-    macs: Annotated[float, typer.Option(help="Share of multiply-accumulates to keep.")] = 0.5
+    macs: Annotated[
+        float | None,
+        typer.Option(help="Share of multiply-accumulates to keep (0.5 if nothing is said)."),
+    ] = None
+    parameters: Annotated[
+        float | None, typer.Option(help="Share of the parameters to keep, instead.")
+    ] = None
+    accuracy_drop: Annotated[
+        float | None,
+        typer.Option(help="Points of accuracy that may be lost, instead: foretold, then verified."),
+    ] = None
     criterion: Annotated[
         str, typer.Option(help="Which channels stay; 'list' prints all criteria.")
     ] = "replaceability"
-    allocation: Annotated[str, typer.Option(help="uniform, global or sensitivity.")] = "uniform"
+    allocation: Annotated[str, typer.Option(help="uniform, global, sensitivity or damage.")] = (
+        "uniform"
+    )
     recovery: Annotated[
         str,
         typer.Option(
@@ -50,14 +63,20 @@ class PruneOptions:
 
     def check(self) -> None:
         """Refuse unknown names, with the nearest, before anything is read."""
+        from empirical.pruning.choosing import ALLOCATIONS
         from empirical.pruning.criteria import criterion_names
-        from empirical.pruning.pruner import ALLOCATIONS
         from empirical.pruning.recovery import AUTO, RECOVERIES
         from theory.shared.validation import one_of
 
         one_of("criterion", self.criterion, criterion_names())
         one_of("allocation", self.allocation, ALLOCATIONS)
         one_of("recovery", self.recovery, (AUTO, *RECOVERIES))
+
+    def of_forecast(self) -> dict[str, Any]:
+        """Return the arguments of `empirical.forecast`."""
+        resource = "macs" if self.parameters is None else "parameters"
+        names = ("criterion", "allocation", "recovery", "floor", "round_to")
+        return {"resource": resource} | {name: getattr(self, name) for name in names}
 
 
 @spread
@@ -68,6 +87,15 @@ def prune(
     skip: Annotated[
         list[str] | None, typer.Option(help="Keep this layer whole; may be repeated.")
     ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="Thin out this layer, and those that --layer names.")
+    ] = None,
+    keep: Annotated[
+        list[int] | None, typer.Option(help="Channels that it keeps, one for each --layer.")
+    ] = None,
+    forecast: Annotated[
+        bool, typer.Option(help="Only foretell what pruning to a range of shares will cost.")
+    ] = False,
     coupled: Annotated[bool, typer.Option(help="Also thin out residual streams.")] = True,
     images: Annotated[int, typer.Option(min=2, help="Training images to calibrate on.")] = 5000,
     target: Annotated[str, TARGET] = "logit_margin",
@@ -93,6 +121,7 @@ def prune(
         return
     options.check()
     target_function(target)
+    counts = counts_of_layers(layer or (), keep or ())
     exports = [one_of("--export", kind, EXPORTS) for kind in export or ()]
     check_writable(out)
     trains = "finetune" in RECOVERIES.get(options.recovery, ())
@@ -109,10 +138,45 @@ def prune(
         seed=source.seed,
         device=opened.device,
     )
-    pruned = prune(opened.network, known, seed=source.seed, **asdict(options))
+    if forecast:
+        foretell(out, opened, known, source.seed, options)
+        return
+    pruned = prune(opened.network, known, seed=source.seed, counts=counts, **asdict(options))
     outcome = PruneOutcome.of(opened, pruned)
     record = {"model": source.model, "checkpoint": source.checkpoint, "images": len(calibration)}
     show(outcome, write(out, opened, outcome, exports, {**record, "seed": source.seed}))
+
+
+def counts_of_layers(layers: Sequence[str], keep: Sequence[int]) -> dict[str, int] | None:
+    """Layer -> channels to keep; None where no layer is named.
+
+    >>> counts_of_layers(["conv1", "conv2"], [4, 8])
+    {'conv1': 4, 'conv2': 8}
+    """
+    if len(layers) != len(keep):
+        raise ValueError(
+            f"--layer and --keep must go together; got {len(layers)} and {len(keep)} of them. Say "
+            "--keep once for each --layer."
+        )
+    return dict(zip(layers, keep, strict=True)) or None
+
+
+def foretell(
+    folder: Path, opened: OpenNetwork, known: Calibration, seed: int, options: PruneOptions
+) -> None:
+    """Print the forecast; write ``forecast.csv``, ``forecast_layers.csv``, ``forecast.png``."""
+    from empirical.pruning.forecasting import forecast
+    from empirical.report.forecast_figure import forecast_figure
+    from empirical.report.page import figure_bytes
+    from theory.shared.files import write_bytes, write_table
+
+    found = forecast(opened.network, known, seed=seed, **options.of_forecast())
+    typer.echo(str(found))
+    files = [folder / name for name in ("forecast.csv", "forecast_layers.csv", "forecast.png")]
+    write_table(files[0], found.table)
+    write_table(files[1], found.layers)
+    write_bytes(files[2], figure_bytes(forecast_figure(found), "png"))
+    typer.echo(f"Files: {', '.join(map(str, files))}")
 
 
 @dataclass(frozen=True)
@@ -193,8 +257,11 @@ def show(outcome: PruneOutcome, files: Sequence[Path]) -> None:
     )
     console = Console()
     console.print(table)
+    asked = "" if report.requested is None else f", {report.requested:.2%} requested"
+    if report.resource != "macs":
+        asked = f" and {report.reached:.2%} of the {report.resource}{asked}"
     console.print(
-        f"Kept {report.macs_share:.2%} of the multiply-accumulates, {report.requested:.2%} "
-        f"requested. Files: {', '.join(map(str, files))}",
+        f"Kept {report.macs_share:.2%} of the multiply-accumulates{asked}. "
+        f"Files: {', '.join(map(str, files))}",
         soft_wrap=True,
     )

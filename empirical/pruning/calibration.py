@@ -22,8 +22,11 @@ from empirical.devices import chosen_device, placed
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import TargetFunction, target_function
+from empirical.pruning.allocation import Budget
+from empirical.pruning.budgets import ParameterBudget
 from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.criteria import criterion_of, scores
+from empirical.pruning.criteria_compensated import damage_curve
 from empirical.pruning.criteria_gradients import Gradient, loss_gradients
 from empirical.pruning.criteria_maps import average_rank, channel_independence, map_scores
 from empirical.pruning.criterion import Score, Scores
@@ -119,6 +122,7 @@ class Calibration:
         self._order_judged = False
         self._refused: dict[str, str] = {}
         self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
+        self._curves: dict[tuple[str | Score, int], dict[str, Scores]] = {}
 
     def batches(self) -> Iterator[Batch]:
         """Checked calibration batches on the device; their labels may be of any form."""
@@ -170,8 +174,16 @@ class Calibration:
         other = copy.copy(self)
         other.skip = (*self.skip, *skip)
         other._refused = self._refused | dict(refused or {})
-        other._scores = {}
+        other._scores, other._curves = {}, {}
         other.__dict__.pop("graph", None)
+        return other
+
+    def on(self, loader: Iterable[object]) -> Calibration:
+        """The same network and its trace, to be measured on other images."""
+        other = copy.copy(self)
+        other.loader, other._scores, other._curves = loader, {}, {}
+        for name in set(other.__dict__) & set(MEASURED):
+            del other.__dict__[name]
         return other
 
     @cached_property
@@ -269,10 +281,46 @@ class Calibration:
             self._scores[key] = scores(self, criterion, seed=seed)
         return self._scores[key]
 
+    def damage_curves(self, criterion: str | Score, *, seed: int = 0) -> dict[str, Scores]:
+        """Predicted loss increase of every group by units kept, in nats; see `damage_curve`."""
+        key = (criterion, seed if criterion_of(criterion).stochastic else 0)
+        if key not in self._curves:
+            found = self.scores(criterion, seed=seed)
+            self._curves[key] = {
+                g.name: damage_curve(self, g, found[g.name]) for g in self.graph.groups
+            }
+        return self._curves[key]
+
+    def budget(self, resource: str) -> Budget:
+        """What counts of units cost of "macs" or "parameters"."""
+        return self.graph if resource == "macs" else ParameterBudget.of(self.graph, self.model)
+
     @property
     def producers(self) -> list[str]:
         """Every layer that produces removable channels."""
         return [m.module for group in self.graph.groups for m in group.producers]
+
+
+MEASURED = [n for n, v in vars(Calibration).items() if isinstance(v, cached_property)]
+"""What depends on the images."""
+MEASURED.remove("graph")
+
+
+def calibrated(
+    model: nn.Module,
+    loader: Iterable[object] | Calibration,
+    *,
+    skip: Sequence[str] = (),
+    adapt: Adapter | None = None,
+) -> Calibration:
+    """The `Calibration` that `loader` is, or one of `model` on its batches; `skip` stays whole."""
+    if not isinstance(loader, Calibration):
+        return Calibration(model, loader, skip=skip, adapt=adapt)
+    if adapt is not None:
+        raise ValueError("adapt must be given to the Calibration; it and this call both got one.")
+    if loader.given is not model and loader.model is not model:
+        raise ValueError("loader is a Calibration of another model. Calibrate this one.")
+    return loader.keeping(skip) if skip else loader
 
 
 def warn_if_sorted(labels: Tensor) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TypeGuard
+from typing import ClassVar, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,15 +83,29 @@ class ChannelGraph:
     _inputs: NDArray[np.float64]
     _outputs: NDArray[np.float64]
 
+    resource: ClassVar[str] = "multiply-accumulates"
+    """What `amounts` counts, so that a graph is the budget that allocations meet by default."""
+
     def macs(self, counts: NDArray[np.int64] | None = None) -> int:
         """Multiply-accumulates per image with `counts` (groups,) units kept; all by default."""
         return int(self.macs_of_many((self.sizes if counts is None else counts)[None])[0])
 
     def macs_of_many(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Multiply-accumulates of several choices of counts, (n, groups) -> (n,)."""
+        inputs, outputs = self.widths(counts)
+        return np.rint((inputs * outputs) @ self._cost).astype(np.int64) + self.rest
+
+    def amounts(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """`macs_of_many` as floats."""
+        return self.macs_of_many(counts).astype(np.float64)
+
+    def widths(self, counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Channels that each layer reads and computes at several choices of counts, (n, layers).
+
+        A depthwise layer reads one channel for each that it computes.
+        """
         kept = np.column_stack([counts, np.ones(len(counts))]).astype(np.float64)
-        per_layer = (kept @ self._inputs.T) * (kept @ self._outputs.T)
-        return np.rint(per_layer @ self._cost).astype(np.int64) + self.rest
+        return kept @ self._inputs.T, kept @ self._outputs.T
 
     @property
     def sizes(self) -> NDArray[np.int64]:

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from empirical.pruning.calibration import Calibration
+from empirical.pruning.choosing import ALLOCATIONS, Request, verified
 from empirical.pruning.criterion import REGISTRY
 from empirical.pruning.latency import LatencyShares
-from empirical.pruning.pruner import ALLOCATIONS, choose, verified
 from empirical.pruning.recovering import apply
 from empirical.pruning.recovery import RECOVERIES
 from empirical.training.checkpoints import tensor_hash
@@ -202,9 +202,8 @@ def _run_cell(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     try:
-        known, kept = verified(
-            known, lambda k: choose(k, cell.share, cell.criterion, cell.allocation, seed=cell.draw)
-        )
+        request = Request(cell.share, cell.criterion, cell.allocation, seed=cell.draw)
+        known, kept = verified(known, request.kept)
     except ValueError as error:
         return {"error": str(error)}
     pruned = apply(known, kept, cell.recovery)

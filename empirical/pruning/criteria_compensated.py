@@ -70,6 +70,19 @@ def task_replaceability(known: Knowledge, group: Group) -> Scores:
     return scores_from_order(order, 0.5 * cost)
 
 
+def damage_curve(known: Knowledge, group: Group, scores: Scores) -> Scores:
+    """Nats that the prediction loses with 0, 1, ..., all units kept, (units + 1,).
+
+    Units go from the lowest score up, of equals the last first, and those that stay stand in for
+    them: ½ tr(Γ W Cov(residual) Wᵀ) summed over the layers that read the group, residuals at
+    different taps and positions taken as uncorrelated. At all units it is 0.
+    """
+    order = np.argsort(-scores, kind="stable")[::-1]
+    readers = _consumers(known, group, known.output_fisher)
+    _, cost = removal_order(*readers, relative=False, given=order)
+    return np.concatenate([[0.0], np.cumsum(0.5 * np.maximum(cost, 0.0))])[::-1]
+
+
 @register_criterion(
     "replaceability_at_once", axis="local", across="raw", source="A_ii / P_ii, without updates"
 )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical.models import ModelSpec
-from empirical.pruning.pruner import PrunedModel
+from empirical.pruning.pruning_report import PrunedModel
 from empirical.training.checkpoints import from_header, read_tensors, write_tensors
 from theory.shared.validation import instance
 

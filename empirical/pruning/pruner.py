@@ -2,102 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 from torch import nn
 
 from empirical.pruning import allocation as alloc
-from empirical.pruning.calibration import Calibration
-from empirical.pruning.channel_graph import ChannelGraph
+from empirical.pruning.calibration import Calibration, calibrated
+from empirical.pruning.choosing import Request, counts_of, verified
 from empirical.pruning.compensation import recovered_outside
-from empirical.pruning.criteria import comparable, criterion_of
+from empirical.pruning.criteria import criterion_of
 from empirical.pruning.criterion import Score
+from empirical.pruning.forecast_law import Answers
+from empirical.pruning.forecasting import foretold
+from empirical.pruning.holding_out import held_out
+from empirical.pruning.pruning_report import PrunedModel, PruningReport, Verified
 from empirical.pruning.recovering import apply, best_recovery
 from empirical.pruning.recovery import AUTO, RECOVERIES
-from empirical.pruning.removal import Kept, mask, remove
-from empirical.pruning.verification import check_same, misread
 from empirical.reading.networks import Adapter, closed
-from theory.shared.validation import count, instance, one_of, positive, within
+from theory.shared.validation import instance, one_of, positive
 
-ALLOCATIONS = ("uniform", "global", "sensitivity")
 PATHS = ("removed", "masked")
-
-
-@dataclass(frozen=True)
-class PruningReport:
-    """What was asked, what went, and what is left.
-
-    `recovered_outside`: group -> share of the removed units' variance, over all of them, that the
-    kept ones will supply on images other than the calibration's; empty unless the recovery merges.
-    """
-
-    criterion: str
-    allocation: str
-    recovery: str
-    path: str
-    requested: float | None
-    macs_before: int
-    macs_after: int
-    parameters_before: int
-    parameters_after: int
-    channels: Mapping[str, tuple[int, int]]
-    kept_whole: Mapping[str, str]
-    seconds: float
-    recovered_outside: Mapping[str, float]
-
-    @property
-    def macs_share(self) -> float:
-        """Share of the multiply-accumulates that is left."""
-        return self.macs_after / self.macs_before
-
-    @property
-    def deviation(self) -> float:
-        """(share left - share requested) / share requested; 0 where counts were given instead."""
-        return 0.0 if self.requested is None else self.macs_share / self.requested - 1.0
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per channel group: layer, channels before and after, recovered outside."""
-        rows = [
-            (name, before, after, self.recovered_outside.get(name, math.nan))
-            for name, (before, after) in self.channels.items()
-        ]
-        return pd.DataFrame(rows, columns=["layer", "before", "after", "recovered_outside"])
-
-    def __str__(self) -> str:
-        asked = "" if self.requested is None else f" of {self.requested:.2%} requested"
-        lines = [
-            f"criterion {self.criterion}, allocation {self.allocation}, recovery {self.recovery}",
-            f"multiply-accumulates {self.macs_before:,} -> {self.macs_after:,} "
-            f"({self.macs_share:.2%}{asked}, off by {self.deviation:+.2%})",
-            f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
-        ]
-        for name, (before, after) in self.channels.items():
-            share = self.recovered_outside.get(name)
-            foretold = "" if share is None else f", {share:.1%} of what went recovered elsewhere"
-            lines.append(f"  {name}: {before} -> {after}{foretold}")
-        lines += [f"  {name}: kept whole, {why}" for name, why in self.kept_whole.items()]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class PrunedModel:
-    """A pruned network, the report, and the units that stayed (group name -> indices)."""
-
-    model: nn.Module
-    report: PruningReport
-    kept: Kept
+TRIES = 5
+"""Shares that are verified, each halfway from the last to the whole network."""
 
 
 def prune(
     model: nn.Module,
     loader: Iterable[object] | Calibration,
     *,
-    macs: float = 0.5,
+    macs: float | None = None,
+    parameters: float | None = None,
+    accuracy_drop: float | None = None,
     criterion: str | Score = "replaceability",
     allocation: str = "uniform",
     recovery: str = AUTO,
@@ -109,21 +46,28 @@ def prune(
     skip: Sequence[str] = (),
     adapt: Adapter | None = None,
 ) -> PrunedModel:
-    """Return a smaller copy of `model` that keeps the share `macs` of multiply-accumulates.
+    """Return a smaller copy of `model` that keeps a share of its multiply-accumulates.
 
     Parameters
     ----------
     model : any `nn.Module` from images to logits; it is left as it is.
     loader : calibration batches of (images, labels), never those that accuracy is reported on;
         or a `Calibration` of this model, so that several calls share its measurements.
-    macs : share of the multiply-accumulates to keep. Met within 1 % where single channels are
-        fine enough; `report.deviation` states by how much it was missed.
+    macs : share of the multiply-accumulates to keep, 0.5 where no other share is given. Met
+        within 1 % where single channels are fine enough; `report.deviation` states by how much it
+        was missed.
+    parameters : share of the parameters to keep, instead.
+    accuracy_drop : points of accuracy that may be lost, instead: the least share of
+        multiply-accumulates whose `forecast` keeps within them is taken, and the network verified
+        on every fifth calibration image, held out from all else; where it loses more there, a
+        larger share is. `report.verified` says what was foretold and found.
     criterion : one of `criterion_names()`, or a function (known, group) -> (units,) scores, as
         `register_criterion` takes it; the channels that score lowest go. `known` is the
         `Calibration`: `known.model`, `known.axes[layer]`, `known.batches()` and the like; the
         group has `name`, `units`, and the layers that produce and read it (`producers`,
         `consumers`: each with its `module`'s name and the `index` (units, m) of its channels).
-    allocation : "uniform", "global" or "sensitivity".
+    allocation : "uniform"; "global", scores of all layers compete; "sensitivity", by the measured
+        loss when a layer alone is thinned out; "damage", the least predicted loss in all, in nats.
     recovery : "auto" (the report says which it took: "reconstruct" where the images suffice for
         every layer, else "compensate"), "none", "recalibrate" (batch norms), "merge" (peer
         compensation), "compensate" (both), "reconstruct" (every layer refitted to the dense
@@ -137,7 +81,8 @@ def prune(
     round_to : keep multiples of so many channels in every layer that is thinned out, as hardware
         likes them (8, 16); layers with fewer channels stay whole. `macs` is met as nearly as
         the multiples allow.
-    counts : group name -> units to keep, instead of `macs`; groups left out stay whole.
+    counts : layer -> channels (units of its group) to keep, instead of a share; layers left out
+        stay whole.
     seed : of criteria that draw at random.
     skip : layers to keep whole: names, stages ("layer1" is all of "layer1.…") or patterns
         ("layer?.*.conv2").
@@ -146,7 +91,8 @@ def prune(
     Raises
     ------
     ValueError
-        unknown criterion, allocation, recovery or layer; `macs` below what the floors allow;
+        unknown criterion, allocation, recovery or layer; a share below what the floors allow, or
+        more than one;
         `round_to` together with `counts`; a model that does not trace; scores that are not
         finite; a layer of `counts` that cannot be cut.
 
@@ -161,126 +107,88 @@ def prune(
     bias
     """
     started = time.perf_counter()
-    named = criterion_of(criterion).name
-    one_of("allocation", allocation, ALLOCATIONS)
+    criterion_of(criterion)
     one_of("recovery", recovery, (AUTO, *RECOVERIES))
     one_of("path", path, PATHS)
-    instance("macs", macs, (int, float), "Pass a share, as 0.5.")
-    count("seed", seed, least=0)
-    within("floor", positive("floor", floor, zero=True), "[0, 1]")
-    round_to = count("round_to", round_to)
-    if round_to > 1 and counts is not None:
-        raise ValueError(
-            f"round_to={round_to} chooses counts, and counts gives them. Pass one of the two."
-        )
-    if isinstance(loader, Calibration):
-        if adapt is not None:
-            raise ValueError("adapt must be given to the Calibration; prune got both.")
-        known = loader.keeping(skip) if skip else loader
+    resource, share = _requested(macs=macs, parameters=parameters, accuracy_drop=accuracy_drop)
+    within_drop = resource == "accuracy_drop"
+    of = "macs" if within_drop else resource
+    request = Request(share, criterion, allocation, of, floor, round_to, counts, seed)
+    known = calibrated(model, loader, skip=skip, adapt=adapt)
+    if within_drop:
+        made = _within(known, share, request, recovery, path)
     else:
-        known = Calibration(model, loader, skip=skip, adapt=adapt)
-    if known.given is not model and known.model is not model:
-        raise ValueError("loader is a Calibration of another model. Calibrate this one.")
+        made = _made(known, request, recovery, path)
+    report = replace(made.report, seconds=time.perf_counter() - started)
+    return replace(made, model=closed(made.model), report=report)
 
-    def wanted(known: Calibration) -> Kept:
-        return choose(
-            known, macs, criterion, allocation,
-            floor=floor, round_to=round_to, counts=counts, seed=seed,
-        )  # fmt: skip
 
-    known, kept = verified(known, wanted) if path == "removed" else (known, wanted(known))
+def _made(known: Calibration, request: Request, recovery: str, path: str) -> PrunedModel:
+    """Choose, verify that it can go, remove and recover."""
+    fits = path == "removed"
+    known, kept = verified(known, request.kept) if fits else (known, request.kept(known))
     if recovery == AUTO:
         recovery = best_recovery(known, kept, path)
     pruned = apply(known, kept, recovery, path)
-    sizes = {g.name: (g.units, len(kept[g.name])) for g in known.graph.groups}
-    left = known.graph.macs(np.array([after for _, after in sizes.values()]))
-    merges = "merge" in RECOVERIES[recovery]
-    foretold = recovered_outside(known.graph, kept, known.input_moments) if merges else {}
+    merges, left = "merge" in RECOVERIES[recovery], counts_of(known, kept)
+    budget, given = known.budget(request.resource), request.counts is not None
     report = PruningReport(
-        named, allocation if counts is None else "given", recovery, path,
-        macs if counts is None else None, known.graph.macs(), left, _parameters(known.model),
-        _parameters(pruned), sizes, known.graph.kept_whole, time.perf_counter() - started, foretold,
-    )  # fmt: skip
-    return PrunedModel(closed(pruned), report, kept)
+        criterion=criterion_of(request.criterion).name,
+        allocation="given" if given else request.allocation,
+        recovery=recovery,
+        path=path,
+        requested=None if given else request.share,
+        macs_before=known.graph.macs(),
+        macs_after=known.graph.macs(left),
+        parameters_before=_parameters(known.model),
+        parameters_after=_parameters(pruned),
+        channels={g.name: (g.units, len(kept[g.name])) for g in known.graph.groups},
+        kept_whole=known.graph.kept_whole,
+        seconds=0.0,
+        recovered_outside=(
+            recovered_outside(known.graph, kept, known.input_moments) if merges else {}
+        ),
+        resource=request.resource,
+        reached=alloc.amount(budget, left) / alloc.amount(budget),
+    )
+    return PrunedModel(pruned, report, kept)
 
 
-def choose(
-    known: Calibration,
-    macs: float,
-    criterion: str | Score,
-    allocation: str,
-    *,
-    floor: float = 0.05,
-    round_to: int = 1,
-    counts: Mapping[str, int] | None = None,
-    seed: int = 0,
-) -> Kept:
-    """Which units of each group stay: group name -> ascending indices."""
-    graph = known.graph
-    found = known.scores(criterion, seed=seed)
-    if counts is not None:
-        keep = _given(graph, counts)
-    else:
-        step = alloc.steps(graph, round_to)
-        least = alloc.floors(graph, floor, step)
-        target = alloc.target_macs(graph, macs, least)
-        if allocation == "uniform":
-            keep = alloc.uniform(graph, target, least, step)
-        elif allocation == "global":
-            keep = alloc.competing(graph, comparable(criterion, found), target, least, step)
-        else:
-            keep = alloc.by_sensitivity(graph, known.sensitivity, target, least, step)
-    return {
-        group.name: alloc.best_units(found[group.name], int(keep[g]))
-        for g, group in enumerate(graph.groups)
-    }
+def _within(
+    known: Calibration, points: float, request: Request, recovery: str, path: str
+) -> PrunedModel:
+    """The smallest network that is foretold, and then found, to lose at most so many points."""
+    fitted, held = held_out(known)
+    dense = Answers.of(fitted.model, held)
+    if dense.labels is None:
+        raise ValueError(
+            f"accuracy_drop={points:g} needs calibration labels that are class numbers. Pass such "
+            "a loader, or a share of macs."
+        )
+    told = foretold(fitted, held, request, recovery)
+    share = told.least_share(points / 100)
+    for _ in range(TRIES):
+        made = _made(fitted, replace(request, share=share), recovery, path)
+        found = Verified.of(dense, Answers.of(made.model, held), told.drop_at(share))
+        if found.drop <= points / 100:
+            return replace(made, report=replace(made.report, verified=found))
+        share = (1 + share) / 2
+    raise ValueError(
+        f"accuracy_drop={points:g} is lost at every share tried, last at {made.report.reached:.3f} "
+        f"of the multiply-accumulates: {100 * found.drop:.1f} points on {found.images} held-out "
+        "images. Allow more, or give more calibration images."
+    )
 
 
-def verified(known: Calibration, wanted: Callable[[Calibration], Kept]) -> tuple[Calibration, Kept]:
-    """What is `wanted` and can go; groups that cannot are kept whole, and the choice made anew."""
-    while True:
-        kept = wanted(known)
-        wrong = refusals(known, kept)
-        if not wrong:
-            return known, kept
-        known = known.keeping(refused=wrong)
-
-
-def refusals(known: Calibration, kept: Kept) -> dict[str, str]:
-    """Producers whose channels cannot go as `kept` says, with the reason; empty where all can.
-
-    The removed network is run beside the masked one on calibration images; only where they
-    disagree, or the removed one does not run, the groups at fault are sought.
-    """
-    images = known.batch
-    try:
-        removed = remove(known.model, known.graph, kept, known.example)
-        check_same(removed, mask(known.model, known.graph.groups, kept), images)
-    except ValueError as error:
-        found = misread(known.model, images, known.graph.groups, kept)
-        if not found:
-            raise ValueError(
-                f"{error} No single group is at fault; name layers in skip."
-            ) from error
-        return found
-    return {}
-
-
-def _given(graph: ChannelGraph, counts: Mapping[str, int]) -> alloc.Counts:
-    names = {group.name: group.units for group in graph.groups}
-    for name, wanted in counts.items():
-        if name in graph.kept_whole:
-            raise ValueError(
-                f"counts asks for {wanted!r} channels of {name!r}, which is kept whole: "
-                f"{graph.kept_whole[name]}. Leave it out."
-            )
-        one_of("counts", name, names)
-        if count(f"counts[{name!r}]", wanted, least=0) not in range(1, names[name] + 1):
-            raise ValueError(
-                f"counts[{name!r}] must be from 1 to {names[name]}, its number of channels; got "
-                f"{wanted!r}. A layer cannot be emptied."
-            )
-    return np.array([counts.get(name, units) for name, units in names.items()], dtype=np.int64)
+def _requested(**shares: float | None) -> tuple[str, float]:
+    """The one share that is given, by its name; half of the multiply-accumulates where none is."""
+    given = {name: share for name, share in shares.items() if share is not None}
+    for name, share in given.items():
+        instance(name, share, (int, float), "Pass a number, as 0.5.")
+        positive(name, share, zero=True)
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are both given. Pass one share.")
+    return next(iter(given.items()), ("macs", 0.5))
 
 
 def _parameters(model: nn.Module) -> int:

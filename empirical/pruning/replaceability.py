@@ -35,6 +35,7 @@ def removal_order(
     *,
     ridge: float = RIDGE,
     relative: bool = True,
+    given: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], Float]:
     """Greedy order of removal and the relative cost of each step.
 
@@ -45,6 +46,7 @@ def removal_order(
     ridge : share of the mean variance added to the diagonal.
     relative : costs as a share of Σ_i A_ii K_ii, averaged over consumers; else as they are,
         summed.
+    given : units in the order in which they are to go, (C,), instead of the cheapest first.
 
     Returns
     -------
@@ -67,11 +69,13 @@ def removal_order(
             continue
         precision = np.asarray(np.linalg.inv(cov + ridge * scale * np.eye(len(cov))), np.float64)
         readers.append(_Reader(precision, gram / power if relative else gram))
-    order, cost = _greedy(readers, len(covariances[0]))
+    order, cost = _greedy(readers, len(covariances[0]), given)
     return order, cost / max(1, len(readers)) if relative else cost
 
 
-def _greedy(readers: list[_Reader], units: int) -> tuple[NDArray[np.int64], Float]:
+def _greedy(
+    readers: list[_Reader], units: int, given: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], Float]:
     """Remove one unit after another; the readers hold what each consumer knows of those left."""
     left = np.arange(units)
     staying = np.ones(units, dtype=bool)  # of `left`
@@ -82,6 +86,8 @@ def _greedy(readers: list[_Reader], units: int) -> tuple[NDArray[np.int64], Floa
             cost[staying] += reader.weight_diagonal[staying] / reader.precision_diagonal[staying]
         cost = np.where(staying, cost, np.inf)
         gone = len(left) - 1 - int(np.argmin(cost[::-1]))
+        if given is not None:
+            gone = int(np.searchsorted(left, given[step]))
         order[step], costs[step] = left[gone], cost[gone]
         staying[gone] = False
         for reader in readers:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from empirical.models import create_model
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.compensation import merge
+from empirical.pruning.removal import remove
 
 SIZES = {"resnet18": 16, "vgg16": 32, "mobilenetv2": 32, "resnet50": 32, "convnext_tiny": 32}
 """Every architecture of the project, with the image size it is tested at."""
@@ -55,3 +60,22 @@ def plain(channels: tuple[int, ...] = (3, 8, 12), classes: int = 10, size: int =
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
     layers += [nn.Flatten(), nn.Linear(channels[-1] * size * size, classes)]
     return awakened(nn.Sequential(*layers))
+
+
+def linear_network() -> tuple[nn.Module, list[tuple[Tensor, ...]]]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Linear(9, 5)).double()
+    images = torch.randn(500, 3, 2, 2, dtype=torch.float64) @ torch.randn(2, 2).double()
+    return model, [(images, torch.randint(5, (500,)))]
+
+
+def fisher_of_change(model: nn.Module, known: Calibration, units: dict[str, np.ndarray]) -> float:
+    """½ E δzᵀ Γ δz of a linear network's logits, what stays of one group standing in; measured."""
+    smaller = copy.deepcopy(model)
+    merge(smaller, known.graph, units, known.input_moments, ridge=1e-9)
+    smaller = remove(smaller, known.graph, units, known.example)
+    (fisher,) = known.output_fisher.values()
+    with torch.no_grad():
+        change = torch.cat([smaller(x) - model(x) for x, _ in known.batches()]).numpy()
+    change = change - change.mean(0)
+    return float(0.5 * np.einsum("ni,ij,nj->", change, fisher, change) / (len(change) - 1))

@@ -42,6 +42,32 @@ def test_prune_writes_a_network_its_record_and_its_export(tmp_path):
         torch.testing.assert_close(kept.eval()(images), exported(images))
 
 
+PRUNED = ("prune", "--model", "small_convnet", "--images", "60", "--recovery", "merge")
+
+
+def test_prune_foretells_without_pruning(tmp_path):
+    output = invoke(*PRUNED, "--forecast", "--criterion", "l2", "--out", str(tmp_path))
+    names = ["forecast.csv", "forecast.png", "forecast_layers.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    table = pd.read_csv(tmp_path / "forecast.csv")
+    assert table["share"][0] == 1
+    assert table["kl"].is_monotonic_increasing
+    assert f"{table['accuracy'].iloc[-1]:.1%}" in output
+    layers = pd.read_csv(tmp_path / "forecast_layers.csv")
+    assert (layers.groupby("layer")["damage"].last() == 0).all()
+
+
+def test_prune_thins_out_the_layers_that_are_named(tmp_path):
+    named = ("--layer", "conv2", "--keep", "5", "--criterion", "l2")
+    invoke(*PRUNED, *named, "--out", str(tmp_path))
+    channels = pd.read_csv(tmp_path / "channels.csv").set_index("layer")
+    assert channels.loc["conv2", "after"] == 5
+    others = channels.drop(index="conv2")
+    assert (others["after"] == others["before"]).all()
+    with pytest.raises(ValueError, match="--layer and --keep must go together; got 1 and 0"):
+        CliRunner().invoke(twoaxis.app, [*PRUNED, "--layer", "conv2"], catch_exceptions=False)
+
+
 def test_prune_lists_its_criteria():
     rows = invoke("prune", "--criterion", "list").splitlines()
     assert [row.split()[0] for row in rows] == twoaxis.criterion_names()

@@ -14,6 +14,7 @@ from torch.nn import functional
 from empirical import measure, prune, register_criterion
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.channel_graph import Group
+from empirical.pruning.choosing import Request
 from empirical.pruning.criteria import (
     comparable,
     criterion_names,
@@ -25,7 +26,6 @@ from empirical.pruning.criteria_gradients import loss_gradients
 from empirical.pruning.criteria_information import COMBINATIONS, axis_scores
 from empirical.pruning.criteria_maps import average_rank, channel_independence
 from empirical.pruning.criterion import REGISTRY, Axis, Criterion, Knowledge, ranks
-from empirical.pruning.pruner import choose
 from empirical.reading.batches import batches as checked
 from tests.empirical.pruning_networks import batches, plain
 from theory import Moments, channel_axes
@@ -272,7 +272,7 @@ def test_a_function_is_a_criterion(known: Calibration) -> None:
     }  # fmt: skip
     assert known.scores(backwards) is known.scores(backwards)
     assert comparable(backwards, {"a": np.array([1.0, 3.0])})["a"] == pytest.approx([0.5, 1.5])
-    counts = choose(known, 0.5, backwards, "global")
+    counts = Request(0.5, backwards, "global").kept(known)
     assert known.graph.macs(np.array([len(k) for k in counts.values()])) == pytest.approx(
         0.5 * known.graph.macs(), rel=0.05
     )

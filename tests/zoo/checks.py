@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from empirical import AxisTable, Calibration, lesion, measure, prune, replace
-from empirical.pruning.pruner import choose
+from empirical.pruning.choosing import Request
 from empirical.pruning.removal import mask, remove
 from empirical.reading.hooks import evaluating
 from tests.empirical.planted import largest_change
@@ -113,7 +113,7 @@ def _prune(found: Row, known: Calibration) -> None:
                 key = f"{criterion}, {recovery}"
                 found.share[key] = small.report.macs_share
                 found.independent[key] = independent_macs(small.model, known.example) / dense
-    kept = choose(known, SHARE, "l2", "uniform")
+    kept = Request(SHARE, "l2", "uniform").kept(known)
     removed = remove(known.model, known.graph, kept, known.example)
     masked = mask(known.model, known.graph.groups, kept)
     found.removed_masked = difference(removed, masked, known.batch)

@@ -1,0 +1,125 @@
+"""What pruning took out, what is left, and what that was foretold to cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import nn
+
+from empirical.pruning.forecast_law import Answers
+from empirical.pruning.removal import Kept
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a network loses on held-out images: drop of accuracy, foretold and found.
+
+    `drop_se` is the standard error of the paired difference over `images`; shares, not points.
+    """
+
+    images: int
+    foretold: float
+    drop: float
+    drop_se: float
+    agreement: float
+
+    @classmethod
+    def of(cls, dense: Answers, pruned: Answers, foretold: float) -> Verified:
+        """Compare the answers of two networks on the same images."""
+        assert dense.labels is not None
+        before, after = (a.logits.argmax(1) for a in (dense, pruned))
+        lost = (before == dense.labels).double() - (after == dense.labels).double()
+        return cls(
+            len(lost),
+            foretold,
+            float(lost.mean()),
+            float(lost.std() / len(lost) ** 0.5),
+            float((before == after).double().mean()),
+        )
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """What was asked, what went, and what is left.
+
+    `recovered_outside`: group -> share of the removed units' variance, over all of them, that the
+    kept ones will supply on images other than the calibration's; empty unless the recovery merges.
+    `requested` is a share of `resource` ("macs", "parameters" or "latency"), `reached` the share
+    of it that the chosen counts keep (of time: by the table of layers' times). `verified` says
+    what is lost on held-out images, where `accuracy_drop` was asked for.
+    """
+
+    criterion: str
+    allocation: str
+    recovery: str
+    path: str
+    requested: float | None
+    macs_before: int
+    macs_after: int
+    parameters_before: int
+    parameters_after: int
+    channels: Mapping[str, tuple[int, int]]
+    kept_whole: Mapping[str, str]
+    seconds: float
+    recovered_outside: Mapping[str, float]
+    resource: str = "macs"
+    reached: float = math.nan
+    verified: Verified | None = None
+
+    @property
+    def macs_share(self) -> float:
+        """Share of the multiply-accumulates that is left."""
+        return self.macs_after / self.macs_before
+
+    @property
+    def deviation(self) -> float:
+        """(share reached - share requested) / share requested; 0 where counts were given."""
+        return 0.0 if self.requested is None else self.reached / self.requested - 1.0
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per channel group: layer, channels before and after, recovered outside."""
+        rows = [
+            (name, before, after, self.recovered_outside.get(name, math.nan))
+            for name, (before, after) in self.channels.items()
+        ]
+        return pd.DataFrame(rows, columns=["layer", "before", "after", "recovered_outside"])
+
+    def __str__(self) -> str:
+        asked = ""
+        if self.requested is not None:
+            asked = (
+                f"{self.resource}: {self.reached:.2%} of {self.requested:.2%} requested "
+                f"(off by {self.deviation:+.2%})"
+            )
+        lines = [
+            f"criterion {self.criterion}, allocation {self.allocation}, recovery {self.recovery}",
+            *([asked] if asked else []),
+            f"multiply-accumulates {self.macs_before:,} -> {self.macs_after:,} "
+            f"({self.macs_share:.2%})",
+            f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
+        ]
+        if self.verified is not None:
+            found = self.verified
+            lines.append(
+                f"on {found.images} held-out images {100 * found.drop:.1f} ± "
+                f"{100 * found.drop_se:.1f} points below dense ({100 * found.foretold:.1f} "
+                f"foretold), {found.agreement:.1%} of the predictions the same"
+            )
+        for name, (before, after) in self.channels.items():
+            share = self.recovered_outside.get(name)
+            foretold = "" if share is None else f", {share:.1%} of what went recovered elsewhere"
+            lines.append(f"  {name}: {before} -> {after}{foretold}")
+        lines += [f"  {name}: kept whole, {why}" for name, why in self.kept_whole.items()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PrunedModel:
+    """A pruned network, the report, and the units that stayed (group name -> indices)."""
+
+    model: nn.Module
+    report: PruningReport
+    kept: Kept
