@@ -21,7 +21,7 @@ from empirical.pruning.pruning_report import PrunedModel, PruningReport, Verifie
 from empirical.pruning.recovering import apply, best_recovery
 from empirical.pruning.recovery import AUTO, RECOVERIES
 from empirical.reading.networks import Adapter, closed
-from theory.shared.validation import instance, one_of, positive
+from theory.shared.validation import instance, one_of, positive, within
 
 PATHS = ("removed", "masked")
 TRIES = 5
@@ -185,7 +185,10 @@ def _requested(**shares: float | None) -> tuple[str, float]:
     given = {name: share for name, share in shares.items() if share is not None}
     for name, share in given.items():
         instance(name, share, (int, float), "Pass a number, as 0.5.")
-        positive(name, share, zero=True)
+        if name == "accuracy_drop":
+            positive(name, share, zero=True)
+        else:
+            within(name, share, "(0, 1]")
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} are both given. Pass one share.")
     return next(iter(given.items()), ("macs", 0.5))

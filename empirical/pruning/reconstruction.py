@@ -34,7 +34,8 @@ from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import Outputs
 from empirical.reading.recorder import Recorder
-from empirical.reading.sums import Sums
+from empirical.reading.sums import Sums, Totals
+from theory.shared.validation import Float
 
 RIDGE = 1e-2
 """Default pull towards the weights as they were, as a share of the inputs' mean variance."""
@@ -44,6 +45,9 @@ POSITIONS = 16
 
 CHUNK = 125
 """Images whose patches are held at once."""
+
+TINY = float(np.finfo(np.float32).tiny)
+"""Least pull, of a layer whose inputs do not vary."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +140,23 @@ def reconstruct(
 
         def fit(inputs: Tensor) -> None:
             places = sampler.places(name, map_size(module, inputs))
+            few = places.numel() < module.weight[0].numel()
             sums = Sums([("x", "x"), ("x", "y")], device=inputs.device)
+            kept: list[tuple[Tensor, Tensor]] = []
             for x, at, y in zip(*(v.split(CHUNK) for v in (inputs, places, dense)), strict=True):
                 rows = patches(module, x, at)
-                kept = y if wanted is None else y[..., torch.as_tensor(wanted, device=y.device)]
-                blocks = kept.reshape(*kept.shape[:2], rows.shape[2], -1)
-                sums.add({"x": rows, "y": blocks}, [len(rows)])
-            _solve(module, sums, ridge)
+                asked = y if wanted is None else y[..., torch.as_tensor(wanted, device=y.device)]
+                blocks = asked.reshape(*asked.shape[:2], rows.shape[2], -1)
+                if few:
+                    kept.append((rows, blocks))
+                else:
+                    sums.add({"x": rows, "y": blocks}, [len(rows)])
+            start = _by_block(module)
+            if few:
+                x, y = (torch.cat(parts).flatten(0, 1) for parts in zip(*kept, strict=True))
+                _write(module, *fit_few(_array(x), _array(y), start, ridge))
+            else:
+                _write(module, *fit_many(sums.total(), start, ridge))
 
         return fit
 
@@ -151,17 +165,49 @@ def reconstruct(
         pruned(images)
 
 
-@torch.no_grad()
-def _solve(module: Measurable, sums: Sums, ridge: float) -> None:
-    """Write the fitted weights and bias into the layer, a block for each of its groups."""
-    total = sums.total()
+def _array(samples: Tensor) -> Float:
+    return np.asarray(samples.double().cpu().numpy())
+
+
+def _by_block(module: Measurable) -> Float:
+    """The weight as (B, d, outputs of a block)."""
+    rows: Float = module.weight.detach().double().cpu().numpy()
+    d = rows[0].size
+    blocks = getattr(module, "groups", 1)
+    return rows.reshape(blocks, -1, d).swapaxes(1, 2)
+
+
+def fit_many(total: Totals, start: Float, ridge: float) -> tuple[Float, Float]:
+    """Weights (B, d, o) and bias (B, o) of the ridge regression that is pulled to `start`.
+
+    W = S + (G + λI)⁻¹(C − GS) from the covariances G of the inputs and C with the outputs, where λ
+    is `ridge` times the mean variance of an input.
+    """
     gram, cross = total.covariance("x", "x"), total.covariance("x", "y")
-    blocks, d, _ = gram.shape
-    start = module.weight.detach().double().cpu().numpy().reshape(blocks, -1, d).swapaxes(1, 2)
-    pull = ridge * np.maximum(np.trace(gram, axis1=1, axis2=2) / d, np.finfo(np.float32).tiny)
-    regular = gram + pull[:, None, None] * np.eye(d)
-    weight = start + np.linalg.solve(regular, cross - gram @ start)
-    bias = total.mean("y") - np.einsum("bd,bdo->bo", total.mean("x"), weight)
+    d = gram.shape[-1]
+    pull = ridge * np.maximum(np.trace(gram, axis1=1, axis2=2) / d, TINY)
+    weight = start + np.linalg.solve(gram + pull[:, None, None] * np.eye(d), cross - gram @ start)
+    return weight, total.mean("y") - np.einsum("bd,bdo->bo", total.mean("x"), weight)
+
+
+def fit_few(x: Float, y: Float, start: Float, ridge: float) -> tuple[Float, Float]:
+    """The same from fewer samples than inputs, x (n, B, d) and y (n, B, o), by n × n systems.
+
+    (G + λI)⁻¹Xᵀ = Xᵀ(XXᵀ/(n − 1) + λI)⁻¹: nothing of size d × d is made.
+    """
+    n, _, d = x.shape
+    inner, outer = x.mean(axis=0), y.mean(axis=0)
+    rows, wanted = (x - inner).swapaxes(0, 1), (y - outer).swapaxes(0, 1)
+    gram = rows @ rows.swapaxes(1, 2) / max(n - 1, 1)
+    pull = ridge * np.maximum(np.trace(gram, axis1=1, axis2=2) / d, TINY)
+    inverted = np.linalg.solve(gram + pull[:, None, None] * np.eye(n), wanted - rows @ start)
+    weight = start + rows.swapaxes(1, 2) @ inverted / max(n - 1, 1)
+    return weight, outer - np.einsum("bd,bdo->bo", inner, weight)
+
+
+@torch.no_grad()
+def _write(module: Measurable, weight: Float, bias: Float) -> None:
+    """Write fitted weights and bias into the layer, a block for each of its groups."""
     module.weight.copy_(torch.from_numpy(weight.swapaxes(1, 2).reshape(module.weight.shape)))
     if module.bias is None:
         module.bias = nn.Parameter(module.weight.new_empty(bias.size))

@@ -153,7 +153,7 @@ def test_scores_do_not_depend_on_the_mode_of_the_model() -> None:
         ({"recovery": "compensat"}, r"recovery must be one of.*Did you mean 'compensate'"),
         ({"path": "mask"}, r"path must be one of 'removed', 'masked'"),
         ({"macs": 0.001, "floor": 0.5}, r"macs=0\.001 is below what the floors allow"),
-        ({"macs": -1.0}, r"macs must be above 0 and at most 1.*got -1"),
+        ({"macs": -1.0}, r"macs must be in \(0, 1\]; got -1"),
         ({"floor": -0.1}, r"floor must be >= 0 and finite; got -0\.1"),
         ({"counts": {"conv9": 3}}, r"counts must be one of.*got 'conv9'"),
         ({"counts": {"0": 0}}, r"counts\['0'\] must be from 1 to 6.*cannot be emptied"),

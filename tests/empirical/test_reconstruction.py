@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from empirical import Calibration, prune
-from empirical.pruning.reconstruction import reconstruct, references
+from empirical.pruning.reconstruction import fit_few, fit_many, reconstruct, references
 from empirical.reading.batches import Batch
 from empirical.reading.batches import batches as checked_batches
+from empirical.reading.sums import Sums
 from tests.empirical.pruning_networks import batches, network, plain
 from tests.empirical.test_removal import Grouped
 
@@ -115,3 +116,40 @@ def test_layers_that_do_something_else_than_their_weights_times_patches_are_not_
     assert pruned.report.kept_whole.keys() >= {"2", "4"}
     with torch.no_grad():
         assert bool(pruned.model(batch[0]).isfinite().all())
+
+
+def test_fewer_samples_than_inputs_give_the_same_fit_without_a_matrix_of_the_inputs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(9, 1, 2, 30, generator=generator)  # samples, positions, blocks, inputs
+    y = torch.randn(9, 1, 2, 4, generator=generator)
+    start = np.random.default_rng(0).standard_normal((2, 30, 4))
+    sums = Sums([("x", "x"), ("x", "y")], device=torch.device("cpu"))
+    sums.add({"x": x, "y": y}, [9])
+    many = fit_many(sums.total(), start, 0.05)
+    few = fit_few(x[:, 0].double().numpy(), y[:, 0].double().numpy(), start, 0.05)
+    for one, other in zip(many, few, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_a_layer_of_many_inputs_is_refitted_in_little_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 30 * 30, 5)
+    ).eval()
+    images = torch.randn(12, 3, 32, 32)
+    known = references(model, checked(images))
+    add, widths = Sums.add, []
+
+    def noted(self: Sums, rows: dict[str, Tensor], sizes: list[int]) -> None:
+        widths.append(rows["x"].shape[-1])
+        add(self, rows, sizes)
+
+    monkeypatch.setattr(Sums, "add", noted)
+    with torch.no_grad():
+        before = model(images)
+        reconstruct(model, images, known, {})
+        after = model(images)
+    assert widths == [27]
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-4)  # nothing was missing
