@@ -8,15 +8,12 @@ import numpy as np
 import pandas as pd
 
 from empirical.lesions.table import LesionTable
-from empirical.measuring.damage_table import ALONE, WITH_PEERS, DamageTable
+from empirical.measuring.damage_table import ALONE, CLEAR, WITH_PEERS, DamageTable
 from theory.rank_coupling import spearman
 from theory.shared.validation import Float, count, one_of
 
 QUANTITY = {"mean": ALONE, "all": WITH_PEERS}
 """Kind of a lesion or replacement -> what the law foretells of it."""
-
-CLEAR = 1.96
-"""Standard errors above zero from which a damage is resolved."""
 
 RESAMPLES = 1000
 """Of a layer's channels, for the interval of their rank correlation."""
