@@ -215,7 +215,7 @@ class DamageTable:
             error = np.sqrt(np.maximum(variance[:, None] + variance - 2 * together, 0.0))
             open_ = np.abs(values[:, None] - values) < CLEAR * error
             np.fill_diagonal(open_, False)
-            rows = np.flatnonzero(open_.sum(axis=1) > share * (len(values) - 1))
+            rows = np.flatnonzero(open_.sum(axis=1) > share * (len(values) - 1)).tolist()
             found[layer] = [self.channels[layer][row] for row in rows]
         return found
 
