@@ -192,6 +192,7 @@ def summary(layers: pd.DataFrame) -> pd.DataFrame:
                 "resolved": part["resolved"].sum(),
                 "spearman": wide["spearman"].mean(),
                 "lowest": wide["spearman"].min(),
+                "attainable": wide["attainable"].mean(),
                 "log_pearson": wide["log_pearson"].mean(),
                 "ceiling": wide["ceiling"].mean(),
                 "ratio": wide["ratio"].mean(),

@@ -51,6 +51,18 @@ def spearman(a: ArrayLike, b: ArrayLike) -> Float:
     return result
 
 
+def split_half(one: Float, other: Float) -> Float:
+    """Reliability of the whole from two halves (..., C): 2r/(1 + r), at least -1.
+
+    r is the halves' rank correlation (Spearman 1910; Brown 1910).
+
+    >>> float(split_half(np.arange(4.0), np.arange(4.0)))
+    1.0
+    """
+    r = spearman(one, other)
+    return np.asarray(np.maximum(2 * r / (1 + np.maximum(r, -0.999)), -1.0))
+
+
 def delete_one_group(groups: Sequence[Moments]) -> list[Moments]:
     """For each group, the moments of all the others; O(groups) merges by prefixes and suffixes.
 

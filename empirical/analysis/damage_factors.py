@@ -22,8 +22,8 @@ import pandas as pd
 from empirical.analysis.lesions import reliabilities, usable_layers
 from empirical.analysis.missing import NoDataError
 from empirical.analysis.statistics import HALVES, effect, holm, interval_of, stratum_of
-from empirical.lesions.foretold import CLEAR, Agreement
-from empirical.measuring.damage_table import ALONE, RECOVERED
+from empirical.lesions.foretold import Agreement
+from empirical.measuring.damage_table import ALONE, CLEAR, RECOVERED
 from theory.shared.validation import Float, count
 
 SCORES = (

@@ -16,7 +16,7 @@ from scipy import stats
 
 from empirical.analysis.missing import NoDataError
 from empirical.analysis.predictors import compare_predictors
-from empirical.analysis.reliability import RELIABLE, split_half
+from empirical.analysis.reliability import RELIABLE
 from empirical.analysis.statistics import (
     HALVES,
     LEVEL,
@@ -25,6 +25,7 @@ from empirical.analysis.statistics import (
     holm,
     stratum_of,
 )
+from theory.rank_coupling import split_half
 from theory.shared.findings import Estimate
 from theory.shared.validation import count, one_of
 

@@ -20,6 +20,7 @@ from scipy.spatial.distance import squareform
 from empirical.analysis.statistics import HALVES
 from empirical.measuring.table import AxisTable
 from theory import QUANTITIES, jackknife_standard_error, spearman
+from theory.rank_coupling import split_half
 from theory.shared.findings import Estimate
 from theory.shared.validation import Float
 
@@ -28,16 +29,6 @@ RELIABLE = 0.6
 
 ALIKE = 0.5
 """Mean absolute correlation from which channels are of one family."""
-
-
-def split_half(one: Float, other: Float) -> Float:
-    """Reliability of the whole from two halves (..., C): 2r/(1 + r), at least -1.
-
-    >>> float(split_half(np.arange(4.0), np.arange(4.0)))
-    1.0
-    """
-    r = spearman(one, other)
-    return np.asarray(np.maximum(2 * r / (1 + np.maximum(r, -0.999)), -1.0))
 
 
 def corrected_coupling(

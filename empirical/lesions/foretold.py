@@ -8,15 +8,12 @@ import numpy as np
 import pandas as pd
 
 from empirical.lesions.table import LesionTable
-from empirical.measuring.damage_table import ALONE, WITH_PEERS, DamageTable
-from theory.rank_coupling import spearman
+from empirical.measuring.damage_table import ALONE, CLEAR, WITH_PEERS, DamageTable
+from theory.rank_coupling import spearman, split_half
 from theory.shared.validation import Float, count, one_of
 
 QUANTITY = {"mean": ALONE, "all": WITH_PEERS}
 """Kind of a lesion or replacement -> what the law foretells of it."""
-
-CLEAR = 1.96
-"""Standard errors above zero from which a damage is resolved."""
 
 RESAMPLES = 1000
 """Of a layer's channels, for the interval of their rank correlation."""
@@ -32,9 +29,10 @@ class Agreement:
         error `<name>_se`, over images
     layers : one row per layer and kind: `channels`, how many of them are `resolved` (damage above
         zero by 1.96 standard errors on either side), their rank correlation `spearman` with its
-        95 % interval over resampled channels, the correlation of their logarithms `log_pearson`
-        and the `ceiling` that the two sampling errors put on it, and `ratio`, summed measured over
-        summed foretold damage, with `ratio_se`
+        95 % interval over resampled channels and the `attainable` one, √(product of both sides'
+        split-half reliabilities), which sampling would leave of an exact law; the correlation of
+        their logarithms `log_pearson` and the `ceiling` that the two sampling errors put on it;
+        and `ratio`, summed measured over summed foretold damage, with `ratio_se`
     """
 
     channels: pd.DataFrame
@@ -64,9 +62,11 @@ def agreement(
     rng = np.random.default_rng(seed)
     average, error = measured.mean_and_error(name)
     rows, layers = [], []
+    halves = _halves(measured.damage[name])
     for layer, own in foretold.layers.items():
         place = {members: index for index, members in enumerate(foretold.channels[layer])}
         replicates, found, errors = own.replicates(), own.values(), own.standard_errors()
+        parts = own.halves()
         for kind, quantity in QUANTITY.items():
             chosen = np.flatnonzero(
                 (measured.layer == layer) & (measured.kind == kind) & (measured.point == point)
@@ -94,7 +94,7 @@ def agreement(
                     "layer": layer,
                     "kind": kind,
                     "channels": len(chosen),
-                    **_ranks(rows[-1], rng),
+                    **_ranks(rows[-1], (parts[quantity][:, at], halves[:, chosen]), rng),
                     **_ratio(
                         per_image,
                         replicates[quantity][:, at].sum(axis=1),
@@ -111,7 +111,16 @@ def agreement(
     return Agreement(pd.concat(rows, ignore_index=True), pd.DataFrame(layers))
 
 
-def _ranks(frame: pd.DataFrame, rng: np.random.Generator) -> dict[str, float]:
+def _halves(per_image: Float) -> Float:
+    """(2, R) means over the even and over the odd images of (R, N); NaN of a single image."""
+    if per_image.shape[1] < 2:
+        return np.full((2, len(per_image)), np.nan)
+    return np.stack([per_image[:, half::2].mean(axis=1) for half in (0, 1)])
+
+
+def _ranks(
+    frame: pd.DataFrame, halves: tuple[Float, Float], rng: np.random.Generator
+) -> dict[str, float]:
     clear = np.zeros(len(frame), dtype=bool)
     for side in ("foretold", "measured"):
         clear |= (frame[side] > CLEAR * frame[f"{side}_se"]).to_numpy()
@@ -120,11 +129,13 @@ def _ranks(frame: pd.DataFrame, rng: np.random.Generator) -> dict[str, float]:
     if len(a) >= 3:
         drawn = rng.integers(len(a), size=(RESAMPLES, len(a)))
         low, high = np.nanquantile(spearman(a[drawn], b[drawn]), [0.025, 0.975])
+    reliable = [np.maximum(split_half(*side[:, clear]), 0) for side in halves]
     return {
         "resolved": int(clear.sum()),
         "spearman": float(spearman(a, b)),
         "spearman_low": float(low),
         "spearman_high": float(high),
+        "attainable": float(np.sqrt(np.prod(reliable))),
         "log_pearson": _log_pearson(a, b),
         "ceiling": ceiling(frame[clear]),
     }

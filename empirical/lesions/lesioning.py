@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from empirical.lesions.choosing import Choice, chosen_channels
 from empirical.lesions.execution import Progress, execute
 from empirical.lesions.interventions import FromOtherImage, Intervention, Job, ToConstant
 from empirical.lesions.plan import METHODS, Plan, plan_runs
@@ -35,7 +36,7 @@ def lesion(
     loader: Iterable[object],
     *,
     layers: Sequence[str] | None = None,
-    channels: Mapping[str, Sets] | None = None,
+    channels: Choice = None,
     kinds: Sequence[str] = ("mean", "zero"),
     calibration: Any = None,
     loss: Loss = cross_entropy,
@@ -57,7 +58,10 @@ def lesion(
     loader : (images, labels) to evaluate on; read once, in any order
     layers : dotted names; None means every convolution and hidden linear layer
     channels : layer name -> channels, or sets of channels of equal size to lesion together, such as
-        {"conv2": [(0, 3), (1, 4)]}. None means each channel of each layer.
+        {"conv2": [(0, 3), (1, 4)]}. None means each channel of each layer. By the law of damage,
+        with a `calibration` that foretells it (`measure(..., damage=True)`) or a loader: a number,
+        so many channels of each layer, those that lose most; "uncertain", those whose place in
+        their layer the law leaves open
     kinds : of "mean", "zero", "resample"
     calibration : for "mean": the result of `measure`, layer name -> `Moments`, or a loader of
         calibration images, which then may not be among the evaluation images
@@ -92,8 +96,10 @@ def lesion(
     count("seed", seed, least=0)
     model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
-    said = "layers" if channels is None else "channels"
-    found = find_layers(model, example, names_of(layers, channels), argument=said)
+    sets_of = chosen_channels(model, channels, calibration, layers)
+    said = "layers" if sets_of is None else "channels"
+    names = names_of(layers if sets_of is channels else None, sets_of)
+    found = find_layers(model, example, names, argument=said)
     known = LayerMoments({})
     if "mean" in wanted:
         if calibration is None:
@@ -102,7 +108,7 @@ def lesion(
                 "measure(), or a loader of calibration images."
             )
         known = calibrate(model, calibration, found)
-    sets = {layer.name: channel_sets(layer, channels) for layer in found}
+    sets = {layer.name: channel_sets(layer, sets_of) for layer in found}
     jobs = [
         Job(layer, kind, point, _change(kind, layer, known, seed), sets[layer.name])
         for layer in found

@@ -7,7 +7,7 @@ trained network is not there, and only approximately linear: `ReplacementTable` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from empirical.lesions.choosing import Choice, chosen_channels
 from empirical.lesions.execution import Progress
 from empirical.lesions.interventions import FromPeers, Job, ToConstant
 from empirical.lesions.lesioning import (
@@ -28,9 +29,10 @@ from empirical.lesions.plan import METHODS, plan_runs
 from empirical.lesions.replacement_table import ReplacementTable
 from empirical.lesions.scores import Loss, cross_entropy
 from empirical.measuring.calibration import calibrate
+from empirical.measuring.damage_table import WITH_PEERS
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter
-from empirical.reading.sets import Sets, channel_sets
+from empirical.reading.sets import channel_sets
 from theory.peer_regression import PEERS, recovered_outside, regress_on_peers
 from theory.shared.validation import Float, count, one_of, positive
 
@@ -42,7 +44,7 @@ def replace(
     *,
     peers: str | Sequence[str] = ("all", "hull", "random"),
     layers: Sequence[str] | None = None,
-    channels: Mapping[str, Sets] | None = None,
+    channels: Choice = None,
     size: int | None = None,
     draws: int = 1,
     ridge: float = 1e-4,
@@ -67,7 +69,8 @@ def replace(
         images
     peers : one or more of "all", "hull" (compact hull), "overlap" (the most overlapping) and
         "random"
-    channels : layer name -> channels to replace, one at a time
+    channels : layer name -> channels to replace, one at a time; or a number or "uncertain", as for
+        `lesion`, by the damage that is foretold beside the peers
     size : of the sets "overlap" and "random"; None gives each channel the size of its hull
     draws : of "random": each channel is replaced by this many random sets
     ridge : on the diagonal of the correlation
@@ -104,17 +107,20 @@ def replace(
     count("memory", memory)
     model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
-    said = "layers" if channels is None else "channels"
-    found = find_layers(model, example, names_of(layers, channels), argument=said)
-    if one_of("point", point, ("pre_norm", "post_activation")) == "post_activation":
-        found = _with_activation(found, layers if channels is None else list(channels))
+    one_of("point", point, ("pre_norm", "post_activation"))
+    sets_of = chosen_channels(model, channels, calibration, layers, point=point, name=WITH_PEERS)
+    said = "layers" if sets_of is None else "channels"
+    names = names_of(layers if sets_of is channels else None, sets_of)
+    found = find_layers(model, example, names, argument=said)
+    if point == "post_activation":
+        found = _with_activation(found, names)
     _refuse_lonely(found)
     known = calibrate(model, calibration, found, point=point)
     jobs: list[Job] = []
     notes: list[tuple[Float, NDArray[np.intp], int]] = []
     rng = np.random.default_rng(seed)
     for layer in found:
-        chosen = channel_sets(layer, channels)
+        chosen = channel_sets(layer, sets_of)
         if chosen.shape[1] != 1:
             raise ValueError(
                 f"channels[{layer.name!r}] must be single channels; got sets of "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from theory.rank_coupling import jackknife_standard_error
-from theory.shared.validation import Float, count, indices, one_of
+from theory.shared.validation import Float, count, indices, one_of, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ALONE, WITH_PEERS, RECOVERED = "damage_alone", "damage_with_peers", "recovered"
 FORETOLD = (ALONE, WITH_PEERS, RECOVERED)
 """Held at its mean, replaced by its peers, and the share that these win back: 1 - their ratio."""
+
+CLEAR = 1.96
+"""Standard errors from which a difference is one, or a damage is resolved."""
 
 UNITS = {ALONE: "nats", WITH_PEERS: "nats", RECOVERED: "share"}
 
@@ -186,6 +189,34 @@ class DamageTable:
             values = np.nan_to_num(own.values()[name], nan=-np.inf)
             order = np.argsort(-values, kind="stable")[:number]
             found[layer] = [self.channels[layer][row] for row in np.sort(order)]
+        return found
+
+    def uncertain(
+        self, *, name: str = ALONE, share: float = 0.25
+    ) -> dict[str, list[tuple[int, ...]]]:
+        """The channels or sets of each layer whose place among the others is open.
+
+        Those that more than a `share` of the layer's others cannot be told from: the difference of
+        the two damages, on the same images, is below 1.96 of its standard errors.
+
+        Raises
+        ------
+        ValueError
+            a `name` that is none of `FORETOLD`; a share outside of 0 to 1
+        """
+        one_of("name", name, FORETOLD)
+        within("share", share, "[0, 1]")
+        found = {}
+        for layer, own in self.layers.items():
+            values, parts = own.values()[name], own.replicates()[name]
+            deviations = (parts - parts.mean(axis=0)) * np.sqrt((len(parts) - 1) / len(parts))
+            together = deviations.T @ deviations
+            variance = np.diag(together)
+            error = np.sqrt(np.maximum(variance[:, None] + variance - 2 * together, 0.0))
+            open_ = np.abs(values[:, None] - values) < CLEAR * error
+            np.fill_diagonal(open_, False)
+            rows = np.flatnonzero(open_.sum(axis=1) > share * (len(values) - 1)).tolist()
+            found[layer] = [self.channels[layer][row] for row in rows]
         return found
 
     def to_frame(self) -> pd.DataFrame:

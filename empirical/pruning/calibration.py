@@ -33,6 +33,7 @@ from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.distillation import DISTILLATION, Distillation
 from empirical.pruning.input_moments import InputMoments, input_moments
 from empirical.pruning.output_fisher import output_fisher
+from empirical.pruning.pulled import Key, Products, pulled_products
 from empirical.pruning.reconstruction import References, references
 from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
@@ -221,6 +222,13 @@ class Calibration:
         """How much the prediction minds changes of what each reading layer computes."""
         readers = {m.module: None for group in self.graph.groups for m in group.consumers}
         return output_fisher(self.model, list(readers), self.batches(), seed=self.seed)
+
+    @cached_property
+    def pulled_products(self) -> Mapping[Key, list[Products]]:
+        """What the units of each group do to the prediction at each layer that reads them."""
+        return pulled_products(
+            self.model, self.graph, self.input_moments, self.batches(), seed=self.seed
+        )
 
     @cached_property
     def images(self) -> Tensor:

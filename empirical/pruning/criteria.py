@@ -9,6 +9,7 @@ import numpy as np
 
 from empirical.pruning import (  # noqa: F401  (importing declares their criteria)
     criteria_compensated,
+    criteria_damage,
     criteria_gradients,
     criteria_information,
     criteria_maps,

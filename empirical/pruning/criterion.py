@@ -59,6 +59,10 @@ class Knowledge(Protocol):
         """Consumer -> Fisher information of its outputs, (outputs, outputs)."""
 
     @property
+    def pulled_products(self) -> Mapping[tuple[str, str], list[NDArray[np.float32]]]:
+        """(group, consumer) -> of each block, what the units do to the prediction, by image."""
+
+    @property
     def mean_gradients(self) -> Mapping[str, Tensor]:
         """Parameter -> gradient of the mean loss."""
 

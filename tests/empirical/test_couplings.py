@@ -15,11 +15,12 @@ from empirical.analysis.couplings import (
     separation_steps,
     training_couplings,
 )
-from empirical.analysis.reliability import corrected_coupling, split_half
+from empirical.analysis.reliability import corrected_coupling
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 from empirical.report.coupling import coupling_findings
 from theory import coupling
+from theory.rank_coupling import split_half
 
 
 @pytest.fixture(scope="module")

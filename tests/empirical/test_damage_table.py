@@ -8,6 +8,8 @@ import torch
 
 from empirical import AxisTable, damage, lesion, measure, merge_tables, replace
 from empirical.lesions.foretold import agreement
+from empirical.lesions.table import DAMAGES, LesionTable
+from empirical.measuring.damage_table import DamageTable, LayerDamage
 from tests.empirical.test_damage_law import GENERATOR, IMAGES, LABELS, LOADER, Net, net, squared
 from tests.tolerances import NAIVE
 from theory.rank_coupling import spearman
@@ -83,6 +85,7 @@ def test_foretold_ranks_what_lesions_and_replacements_measure() -> None:
     assert wide["spearman"] > 0.9
     assert wide["spearman_low"] <= wide["spearman"] <= wide["spearman_high"]
     assert abs(wide["ratio"] - 1) < 5 * wide["ratio_se"]
+    assert 0.9 < wide["attainable"] <= 1
     with pytest.raises(ValueError, match="measured must hold lesions of kind 'mean' or 'all'"):
         agreement(lesion(model, LOADER, layers=["a"], kinds=["zero"]), table)
 
@@ -167,3 +170,30 @@ def test_one_draw_on_many_images_ranks_channels_as_many_draws_do() -> None:
     one, many = damage(net(), LOADER), damage(net(), LOADER, draws=30, seed=1)
     a, b = (table["wide"].values()["damage_alone"] for table in (one, many))
     assert spearman(a, b) > 0.9
+
+
+def test_what_sampling_leaves_of_an_exact_law_is_what_its_halves_say() -> None:
+    """Truth ranked through errors of both sides: the rank correlation meets `attainable`."""
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(30):
+        truth = np.exp(rng.standard_normal(40))
+        sides = [truth * np.exp(0.9 * rng.standard_normal((20, 40))) for _ in range(2)]
+        table = DamageTable(
+            {"a": LayerDamage(np.ones(20), sides[0], sides[0])},
+            {"a": [(c,) for c in range(40)]},
+            {"point": "pre_norm"},
+        )
+        shape = (len(DAMAGES), 40, 20)
+        measured = LesionTable(
+            *(np.repeat(text, 40) for text in ("a", "mean", "pre_norm")),
+            tuple((c,) for c in range(40)),
+            dict(zip(DAMAGES, np.broadcast_to(sides[1].T, shape).astype(np.float32), strict=True)),
+            {},
+            {},
+        )
+        layer = agreement(measured, table).layers.iloc[0]
+        found.append([layer["spearman"], layer["attainable"]])
+    correlation, attainable = np.mean(found, axis=0)
+    assert attainable < 0.97
+    assert correlation == pytest.approx(attainable, abs=0.01)

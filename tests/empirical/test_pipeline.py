@@ -15,7 +15,8 @@ import twoaxis
 from empirical.devices import chosen_device, halving_batches
 from empirical.measuring.table import AxisTable
 from empirical.pruning import comparison
-from empirical.runs.chapters import read_accuracy, read_tables, run_couplings
+from empirical.report.intervention import TITLE
+from empirical.runs.chapters import read_accuracy, read_tables, run_couplings, run_sections
 from empirical.runs.config import read_config
 from empirical.runs.pipeline import run
 from empirical.runs.steps import RunStages
@@ -103,9 +104,14 @@ def test_changed_measurement_settings_measure_again_but_do_not_train(finished, m
     monkeypatch.setattr(
         "empirical.training.loop.TrainingLoop._step", lambda _: pytest.fail("trained")
     )
-    settings = {**SMALL, "measure": {**SMALL["measure"], "positions": 5}}
+    settings = {**SMALL, "measure": {**SMALL["measure"], "positions": 5, "damage": True}}
     stages = stages_of(settings, finished.out)
-    assert read_tables(stages)[0, 0].settings["positions"] == 5
+    tables, accuracy = read_tables(stages), read_accuracy(stages)
+    assert tables[0, 0].settings["positions"] == 5
+    sections = run_sections(stages, tables, run_couplings(stages, tables), accuracy)
+    chapter = next(section for section in sections if section.title == TITLE)
+    assert set(chapter.tables["intervention_couplings"]["seed"]) == {0, 1}
+    assert "Peers win back" in str(chapter.findings[-1])
     # As the other tests expect it.
     stages_of(SMALL, finished.out)
 

@@ -11,10 +11,10 @@ from empirical.analysis.reliability import (
     channel_scores,
     corrected_coupling,
     families,
-    split_half,
 )
 from empirical.measuring.measurement import measure
 from theory import spearman
+from theory.rank_coupling import split_half
 
 
 def halves(truth: np.ndarray, error: float, rng: np.random.Generator) -> np.ndarray:
