@@ -137,7 +137,7 @@ def _demo(
     seeds: Annotated[int, typer.Option(min=1, help="How many networks to train.")] = 10,
     small: Annotated[bool, typer.Option(help="A minimal version, to see that it works.")] = False,
 ) -> None:
-    """Small networks trained, measured, lesioned and pruned, with a report; about two minutes."""
+    """Train, measure, lesion and prune small networks."""
     from empirical.commands.demo import run_demo
 
     def simulation() -> Separation:

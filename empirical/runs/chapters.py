@@ -19,6 +19,7 @@ from empirical.report import (
     lesion,
     lesion_analysis,
     robustness,
+    structure,
     training,
 )
 from empirical.report.page import Section, chapter
@@ -63,6 +64,7 @@ def run_sections(
             coupling.TITLE, lambda: coupling.coupling_section(tables, couplings, subject(stages))
         ),
         chapter(grouping.TITLE, lambda: grouping.grouping_section(trained)),
+        chapter(structure.TITLE, lambda: structure.structure_section(trained)),
         chapter(robustness.TITLE, lambda: robustness.robustness_section(*varied)),
     ]
     if stages.config.measure.damage:

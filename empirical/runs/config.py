@@ -71,6 +71,8 @@ class ModelConfig(Section):
     """A network's name, package.module:callable or file.py:callable."""
     width: Annotated[float, Field(gt=0)] = 1.0
     """Multiplies the number of channels of every layer."""
+    init_from: str = ""
+    """A checkpoint whose weights, all but the classifier's, training starts from; "" for none."""
 
 
 def _target(name: str) -> str:

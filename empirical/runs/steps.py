@@ -143,6 +143,7 @@ class RunStages(RunPaths):
             folder=self.folder(seed) / "train",
             spec=self.spec,
             steps=self.steps,
+            initial=self.config.model.init_from or None,
             device=self.device,
             on_progress=on_progress,
         )

@@ -179,7 +179,13 @@ def load_model(
     return model.eval(), info
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str], *, key: str | None = None) -> None:
+def load_weights(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    keep: str | None = None,
+) -> None:
     """Load weights into `model`: a checkpoint of ours, any safetensors, or a torch state dict.
 
     A ``.pt`` or ``.pth`` file is read with ``weights_only=True``: tensors, never code. It may be a
@@ -195,6 +201,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, key: str | N
     key
         Which entry of a torch file holds the state dict. None takes the usual one, such as
         "state_dict", "model_state_dict", "model" or "net", or the only one.
+    keep
+        Weights whose names begin so stay those of `model`, whatever the file has for them.
 
     Raises
     ------
@@ -218,7 +226,12 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, key: str | N
                 tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise _corrupt(file, error) from error
-    _load_into(model, fitted(tensors, model.state_dict()), file)
+    own = model.state_dict()
+    found = fitted(tensors, own)
+    if keep is not None:
+        found = {name: value for name, value in found.items() if not name.startswith(keep)}
+        found |= {name: value for name, value in own.items() if name.startswith(keep)}
+    _load_into(model, found, file)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:

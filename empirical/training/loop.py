@@ -22,6 +22,7 @@ from empirical.models import ModelSpec
 from empirical.seeding import seed_generators
 from empirical.training import distributed
 from empirical.training.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
+from empirical.training.pretrained import load_backbone
 from empirical.training.recipes import Recipe
 from empirical.training.schedules import SCHEDULES
 from empirical.training.state import StoredState, TrainingState
@@ -66,12 +67,16 @@ class TrainingLoop:
         spec: ModelSpec | None,
         device: torch.device,
         folder: str | Path | None,
+        initial: Path | None = None,
     ) -> None:
         if recipe.batch_size > len(image_set):
             raise ValueError(
                 f"batch_size must be <= the number of training images ({len(image_set)}); got "
                 f"{recipe.batch_size}."
             )
+        if initial is not None:
+            load_backbone(model, initial)
+        self.initial = None if initial is None else content_hash(initial)
         self.image_set, self.recipe, self.seed, self.spec = image_set, recipe, seed, spec
         self.device, self.folder = device, None if folder is None else Path(folder)
         self.steps_per_epoch = len(image_set) // recipe.batch_size
@@ -101,6 +106,7 @@ class TrainingLoop:
             "data": self.image_set.fingerprint,
             "steps": sorted(self.kept_steps),
             "processes": distributed.world_size(),
+            "initial": self.initial,
         }
 
     @cached_property
@@ -144,7 +150,7 @@ class TrainingLoop:
             self.recipe.warmup,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         seed_generators(self.device, _dropout_seed(self.seed, step, distributed.rank()))
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)

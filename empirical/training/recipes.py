@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from empirical.training.pretrained import classifier_of
 from empirical.training.schedules import SCHEDULES
 from theory.shared.validation import count, one_of, positive, truth, within
 
@@ -43,6 +44,8 @@ class Recipe:
     """At the peak of the schedule."""
     optimizer: str = "sgd"
     """sgd or adamw."""
+    backbone_rate: float = 1.0
+    """Share of the learning rate for all but the classifier; 0.1 suits pretrained weights."""
     momentum: float = 0.9
     """Nesterov's, of SGD; AdamW has its usual (0.9, 0.999)."""
     weight_decay: float = 5e-4
@@ -68,6 +71,7 @@ class Recipe:
         positive("epochs", self.epochs)
         count("batch_size", self.batch_size, least=2)
         positive("learning_rate", self.learning_rate)
+        within("backbone_rate", self.backbone_rate, "(0, 1]")
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         positive("weight_decay", self.weight_decay, zero=True)
         one_of("schedule", self.schedule, SCHEDULES)
@@ -87,13 +91,24 @@ class Recipe:
         return replace(self, **changes)
 
     def optimizer_for(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Return a new optimizer over the parameters of `model`."""
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        """Return a new optimizer over the parameters of `model`.
+
+        Each of its groups has the ``share`` of the learning rate that its parameters learn at.
+        """
+        head = f"{classifier_of(model)}." if self.backbone_rate != 1 else ""
+        parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                kind = (parameter.ndim > 1, name.startswith(head))
+                parts.setdefault(kind, []).append(parameter)
         groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {
+                "params": parameters,
+                "weight_decay": self.weight_decay if weights else 0.0,
+                "share": 1.0 if in_head else self.backbone_rate,
+            }
+            for (weights, in_head), parameters in sorted(parts.items(), reverse=True)
         ]
-        groups = [group for group in groups if group["params"]]
         if self.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=self.learning_rate)
         return torch.optim.SGD(

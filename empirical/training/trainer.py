@@ -47,6 +47,7 @@ def train(
     folder: str | Path | None = None,
     spec: ModelSpec | None = None,
     steps: Sequence[int] | None = None,
+    initial: str | Path | None = None,
     device: str | torch.device = "cpu",
     on_checkpoint: Callable[[int, nn.Module], None] | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
@@ -76,6 +77,9 @@ def train(
     steps
         After which steps weights are kept; by default ``checkpoint_steps(total)``: 0, ten steps
         evenly spaced in the logarithm, and the last.
+    initial
+        A checkpoint of the same network, perhaps with other classes: all of its weights but the
+        classifier's are taken over before the first step. None trains `model` as it is.
     on_checkpoint
         Called with (step, model in evaluation mode) at every one of `steps`; not for those that a
         resumed training already has behind it.
@@ -105,6 +109,7 @@ def train(
     called("on_progress", on_progress)
     if folder is not None:
         path_of("folder", folder)
+    start = None if initial is None else path_of("initial", initial)
     if spec is not None:
         instance("spec", spec, ModelSpec, "Pass ModelSpec(name, classes, image_size, channels).")
     instance("recipe", recipe, Recipe, "Pass Recipe(epochs=...).")
@@ -115,7 +120,7 @@ def train(
             "Pass Adapter(output=...)."
         )
     network = opened(model, adapt)
-    run = TrainingLoop(network, image_set, recipe, seed, spec, chosen_device(device), folder)
+    run = TrainingLoop(network, image_set, recipe, seed, spec, chosen_device(device), folder, start)
     wanted = checkpoint_steps(run.total_steps) if steps is None else steps
     run.kept_steps = _checked_steps(wanted, run.total_steps)
     run.on_checkpoint, run.on_progress = on_checkpoint, on_progress

@@ -1,0 +1,194 @@
+"""The table of docs/results.md: claim x network x data set, from the committed tables alone.
+
+    python scripts/claims.py          # print it
+    python scripts/claims.py --write  # put it into docs/results.md
+
+Nothing is computed from images here; what has not been run has no row.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from empirical.data.tables import read_table
+from theory.shared.files import write_text
+from theory.shared.findings import Estimate, verdict, weakest
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
+NAMES = {"resnet18": "ResNet-18 w ¼", "vgg16": "VGG-16 w ¼", "mobilenetv2": "MobileNetV2 w ¼"}
+SMALL, PHOTOGRAPHS = "three convolutions", "photographs"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `source` is the folder or file of docs/results that it is from."""
+
+    claim: str
+    network: str
+    data: str
+    networks: int
+    word: str
+    effect: str
+    source: str
+
+
+def rows() -> list[Row]:
+    """Every line, by claim."""
+    found = [*_demo(), *_couplings(), *_gradients(), *_lesions(), *_pruning(), *_rankings()]
+    return sorted(found, key=lambda row: row.claim)
+
+
+def _table(name: str) -> pd.DataFrame:
+    return read_table(DOCS / "results" / name)
+
+
+def _demo() -> list[Row]:
+    """The chapters of `twoaxis demo`, whose findings keep verdict and numbers by name."""
+    source = "demo_photographs/findings.csv"
+    table = _table(source)
+
+    def values(section: str, number: int) -> dict[str, str]:
+        own = table[table["section"].str.startswith(section) & (table["finding"] == number)]
+        return dict(zip(own["name"], own["value"].astype(str), strict=True))
+
+    def estimate(of: dict[str, str], name: str) -> Estimate:
+        return Estimate(*(float(of[f"{name}_{part}"]) for part in ("mean", "low", "high")))
+
+    aligned, hull = "Are the two axes", "What does losing"
+    first, strong, early = (values(aligned, number) for number in (1, 4, 5))
+    better, axis = values(hull, 3), values("Half of the network", 3)
+    recovered = {name: estimate(values(hull, 2), name) for name in ("all", "hull", "random")}
+    start, end = estimate(first, "start"), estimate(first, "end")
+    seeds = int(first["seeds"])
+    few = int(axis["seeds"])
+
+    def row(claim: str, networks: int, word: str, effect: str) -> Row:
+        return Row(claim, SMALL, PHOTOGRAPHS, networks, word, effect, source)
+
+    shares = ", ".join(f"{name} {share.mean:.0%}" for name, share in recovered.items())
+    return [
+        row("C1 coupled, then apart", seeds, strong["word"], f"{start:+.2f} to {end:+.2f}"),
+        row(
+            "C3 early", seeds, early["word"],
+            f"fall in the first tenth less half of it {estimate(early, 'early'):+.2f}",
+        ),
+        row(
+            "C4 chosen peers replace", few, better["word"],
+            f"hull less random {estimate(better, 'gain'):+.0%} of the damage ({shares})",
+        ),
+        row(
+            "C5 local before target", few, axis["word"],
+            f"{estimate(axis, 'difference'):+.1%} accuracy, refitted",
+        ),
+    ]  # fmt: skip
+
+
+def _couplings() -> list[Row]:
+    """C1 as measured and C3 on ResNet-18, from means over three networks."""
+    source = "resnet18_cifar10/coupling_means.csv"
+    table = _table(source)
+    pair = table[table["first"].eq("input_capture") & table["second"].eq("task_information")]
+    pair = pair.sort_values("step")
+    start, end = (
+        Estimate(r["coupling"], r["low"], r["high"]) for _, r in pair.iloc[[0, -1]].iterrows()
+    )
+    beyond = Estimate(start.mean - 0.3, start.low - 0.3, start.high - 0.3)
+    worst = max(abs(end.low), abs(end.high))
+    # without the networks' own changes: ends of both intervals, which is the stricter comparison
+    half = Estimate(start.mean / 2 - abs(end.mean), start.low / 2 - worst, start.high / 2)
+    word = weakest(verdict(start, beyond), verdict(half))
+    claim = "C1 coupled, then apart"
+    effect = f"{start:+.2f} to {end:+.2f}, as measured"
+    return [Row(claim, NAMES["resnet18"], "CIFAR-10", 3, word, effect, source)]
+
+
+def _gradients() -> list[Row]:
+    """C8: mean |cosine| of hidden layers in .05 to .18, against the first layer's."""
+    source = "resnet18_cifar10/gradient_cosine_means.csv"
+    table = _table(source)
+    last = table[table["step"] == table["step"].max()].set_index("layer")
+    hidden = last.drop(index="conv1")["mean_absolute_cosine"]
+    inside = int(hidden.between(0.05, 0.18).sum())
+    first = last.loc["conv1"]
+    cosine = Estimate(first["mean_absolute_cosine"], first["low"], first["high"])
+    effect = (
+        f"hidden layers {hidden.mean():.2f}, {inside} of {len(hidden)} in .05 to .18; first layer "
+        f"{cosine:.2f}"
+    )
+    word = "no interval over layers"
+    return [Row("C8 gradients apart", NAMES["resnet18"], "CIFAR-10", 3, word, effect, source)]
+
+
+def _lesions() -> list[Row]:
+    """C4 on one ResNet-18: a partial correlation whose level is not kept says nothing."""
+    source = "lesions_resnet18_cifar10/findings.csv"
+    table = _table(source)
+    own = table[table["finding"] == 1].set_index("name")["value"].astype(float)
+    effect = (
+        f"partial rank correlation of E with damage {own['partial']:+.2f}, by a test that does not "
+        "keep its level"
+    )
+    network = NAMES["resnet18"]
+    return [Row("C4 E beyond", network, "CIFAR-10", 1, "not resolved", effect, source)]
+
+
+def _pruning() -> list[Row]:
+    """C5: mean over six settings; one network's seeds are the same noise in all of them."""
+    source = "pruning_cifar10/pruning_axes.csv"
+    found = []
+    for network, group in _table(source).groupby("network", sort=False):
+        mean = Estimate(*(float(group[name].mean()) for name in ("difference", "low", "high")))
+        effect = f"{mean:+.1%} accuracy, mean of {len(group)} settings"
+        claim, name = "C5 local before target", NAMES[str(network)]
+        found.append(Row(claim, name, "CIFAR-10", 3, verdict(mean), effect, source))
+    return found
+
+
+def _rankings() -> list[Row]:
+    """C7: how far the criteria's rankings carry over between architectures, by recovery."""
+    source = "pruning_cifar10/pruning_rank_stability.csv"
+    table = _table(source)
+    parts = [
+        f"{recovery} {group['spearman'].min():+.2f} to {group['spearman'].max():+.2f}"
+        for recovery, group in table.groupby("recovery", sort=False)
+    ]
+    leads = table[["best_of_one", "best_of_other"]].nunique().max()
+    effect = f"rankings agree by {', '.join(parts)}; up to {leads} criteria lead"
+    names = ", ".join(NAMES.values())
+    return [Row("C7 no universal ranking", names, "CIFAR-10", 9, "no interval", effect, source)]
+
+
+def markdown() -> str:
+    """The table, a line a row."""
+    head = "| claim | network | data | networks | verdict | effect, 95 % | table |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
+    for row in rows():
+        link = f"[{row.source.partition('/')[0]}](results/{row.source})"
+        cells = (row.claim, row.network, row.data, row.networks, row.word, row.effect, link)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def page(text: str) -> str:
+    """`text` with the table between its two marks renewed."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{markdown()}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    """Print the table, or renew it in docs/results.md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="into docs/results.md")
+    if parser.parse_args().write:
+        file = DOCS / "results.md"
+        write_text(file, page(file.read_text(encoding="utf-8")))
+    print(markdown())
+
+
+if __name__ == "__main__":
+    main()
