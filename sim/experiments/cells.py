@@ -21,6 +21,8 @@ THRESHOLD = 0.2
 """A coupling below this, in absolute value, counts as separated; a change of less has no time."""
 RELATIVE_RATE = 0.25
 """Learning rate over the stable limit."""
+FORETOLD = 128
+"""Layers drawn from the law for a prediction."""
 RECORDS = 20
 """Log-spaced records of a setting."""
 
@@ -49,7 +51,13 @@ def phase_cell(setting: Setting) -> Result:
     mean, half = interval(run.coupling(target=target))
     foretold, foretold_half = interval(
         predicted_couplings(
-            task.population, network, run.time, target=target, rate=rate, seed=first
+            task.population,
+            network,
+            run.time,
+            target=target,
+            networks=FORETOLD,
+            rate=rate,
+            seed=first,
         )
     )
     excess = run.loss - task.population.floor

@@ -289,7 +289,11 @@ def phase(
         values[one_of("fixed", name, PARAMETERS)] = float(value)
     number = count("points", points, least=2)
     rows, columns = PARAMETERS[y].grid(number), PARAMETERS[x].grid(number)
-    common: dict[str, Any] = {"seeds": count("seeds", seeds, least=2), "steps": steps, "dimension": dimension}
+    common: dict[str, Any] = {
+        "seeds": count("seeds", seeds, least=2),
+        "steps": steps,
+        "dimension": dimension,
+    }
     common |= {"target": target}
     settings = [
         values | common | {x: a, y: b, "first_seed": seeds * cell}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ import sympy
 from theory.formulas.closed_form import ClosedForm, symbol_name
 from theory.verify import _deviation, _sampling_deviation
 
+BROKEN = (
+    ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError,
+    StopIteration, np.linalg.LinAlgError,
+)  # fmt: skip
+"""What an expression or a derivation may raise once its formula makes no sense."""
 SAME = 1e-9
 """Relative deviation below which a mutant is the formula itself, written otherwise."""
 
@@ -56,9 +62,10 @@ def _edits(expr: Any) -> list[tuple[str, Any]]:
         ("power", sympy.Pow, lambda e: e.base ** (e.exp + 1)),
         ("number", sympy.Rational, lambda e: e + 1),
     ):
-        node = next((n for n in nodes if isinstance(n, chosen) and n not in (-1, 1)), None)
+        node = next((n for n in nodes if isinstance(n, chosen) and n not in (-1, 0, 1)), None)
         if node is not None:
-            found.append((kind, expr.xreplace({node: edit(node)})))
+            with suppress(*BROKEN):
+                found.append((kind, expr.xreplace({node: edit(node)})))
     return found
 
 
@@ -78,7 +85,7 @@ def fate(form: ClosedForm, wrong: ClosedForm, *, oracle: bool = True) -> Fate | 
     try:
         with np.errstate(all="ignore"):
             right, other = form.numeric(**values), wrong.numeric(**values)
-    except Exception:
+    except BROKEN:
         return None
     if np.shape(right) != np.shape(other) or _deviation(other, right, SAME) <= 1:
         return None
@@ -86,7 +93,7 @@ def fate(form: ClosedForm, wrong: ClosedForm, *, oracle: bool = True) -> Fate | 
         steps = form.derive(wrong.expr).steps
         general = any(step.general and step.holds is not True for step in steps)
         derivation = any(step.holds is not True for step in steps)
-    except Exception:  # a derivation that cannot even be carried out proves nothing
+    except BROKEN:  # a derivation that cannot even be carried out proves nothing
         general = derivation = True
     refused = False
     if oracle and not general:
