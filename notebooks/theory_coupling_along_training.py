@@ -48,13 +48,12 @@ for (label, modes), (line, color) in zip(labels.items(), looks, strict=True):
     separation[label] = theory.separation_time(flow)
     left.semilogx(times, curves[label], linestyle=line, color=color, label=label)
     if np.isfinite(separation[label]):
-        crossing = flow.coupling(separation[label])
-        left.plot(separation[label], crossing, "o", color=color, linestyle="none")
+        left.axvline(separation[label], color=color, linestyle=line, linewidth=0.8)
 left.set(
     xlabel="time (steps × learning rate)",
     ylabel="κ(Σ, Σm(t))",
     ylim=(0, 1),
-    title="fresh random channels; dots: separation time",
+    title="fresh random channels; vertical: separation time",
 )
 left.legend(title="label in")
 

@@ -33,19 +33,20 @@ from theory import Moments, channel_axes, differentiation, estimate_peers, initi
 from theory.shared.files import write_table
 
 NETWORKS, SEEDS = ("resnet18", "vgg16"), (0, 1, 2)
-IMAGES, POSITIONS, GROUPS = 2000, 16, 10
+IMAGES, POSITIONS = 2000, 16
+WIDEST = 1152
+"""Most inputs of a layer of which groups of images are kept apart, as the estimate needs."""
 
 
-def layer_sums(model: nn.Module, images: ImageSet) -> dict[str, tuple[Sums, Sums]]:
+def layer_sums(model: nn.Module, images: ImageSet) -> dict[str, tuple[Sums, ...]]:
     """One pass: sums of the patches, and of the outputs by group of images, of every layer."""
     stream = list(batches(image_loader(images), torch.device("cpu"), classes=None))
     layers = {x.name: x.module for x in find_layers(model, stream[0].images)}
-    sums = {
-        name: (Sums([("x", "x")], groups=1), Sums([("y", "y")], groups=GROUPS)) for name in layers
-    }
+    groups = 10 if max(x.weight[0].numel() for x in layers.values()) <= WIDEST else 1
+    sums = {name: tuple(Sums([(v, v)], groups=groups) for v in ("x", "y")) for name in layers}
     recorder = Recorder(
         [(PatchesAndOutputs(name, layer), [*sums[name]]) for name, layer in layers.items()],
-        Sampler(POSITIONS, groups=GROUPS, seed=0, device=torch.device("cpu")),
+        Sampler(POSITIONS, groups=groups, seed=0, device=torch.device("cpu")),
     )
     with evaluating(model), recorder.reading(model):
         for batch in stream:
@@ -70,11 +71,12 @@ def found(parts: list[Moments]) -> dict[str, float]:
     """What the layer's outputs say, as they are and estimated from groups."""
     whole = sum(parts[1:], parts[0])
     axes = channel_axes(whole, hull=False)
-    peers = estimate_peers(parts, samples_per_image=POSITIONS)
+    peers = estimate_peers(parts, samples_per_image=POSITIONS).predictability
+    estimated = float(np.nanmean(peers)) if np.isfinite(peers).any() else float("nan")
     own = differentiation(axes.signal_power, axes.peer_predictability)
     return {
         "E": float(np.nanmean(axes.peer_predictability)),
-        "E_estimated": float(np.nanmean(peers.predictability)),
+        "E_estimated": estimated,
         "overlap": float(np.nanmean(axes.peer_overlap)),
         "spread": own.spread,
         "spearman": own.rank_correlation,

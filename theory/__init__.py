@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         null_information_variance,
         null_maximum_information,
     )
+    from theory.settling import settled_record, settling_time
     from theory.shrinkage import ledoit_wolf_intensity, oas_intensity, shrink
     from theory.trained_readout import TrainedReadoutPath, balanced_mode, trained_readout_flow
     from theory.verify import Verdict, verify_catalogue, verify_form
@@ -136,6 +137,8 @@ __all__ = [
     "regress_on_peers",
     "separation_time",
     "set_lesion_damage",
+    "settled_record",
+    "settling_time",
     "shrink",
     "spearman",
     "trained_readout_flow",

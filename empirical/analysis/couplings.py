@@ -15,7 +15,7 @@ from empirical.analysis.reliability import (
 from empirical.analysis.seeds import CORRELATION, over_seeds
 from empirical.measuring.damage_table import FORETOLD
 from empirical.measuring.table import AxisTable
-from theory import QUANTITIES, coupling
+from theory import QUANTITIES, coupling, differentiation, settled_record
 from theory.shared.findings import Estimate
 from theory.shared.validation import one_of
 
@@ -76,7 +76,9 @@ def layer_couplings(
     Columns layer, depth (0 to 1), first, second, kind, channels, coupling, null_low,
     null_high, p_value, first_reliability, second_reliability (split halves), corrected (for
     attenuation), low, high (its 95 % over images). Where a reliability is below `RELIABLE`, or
-    unknown for lack of halves, the last three are NaN: the coupling is not resolved.
+    unknown for lack of halves, these three are NaN: the coupling is not resolved. And of the layer,
+    the same in all its rows: residual_spread and predictability_with_power, the spread of J(1 - E)
+    across its channels and Spearman(E, J) (`theory.differentiation`).
     """
     names = sorted({name for pair in pairs for name in pair.names})
     for name in names:
@@ -86,6 +88,7 @@ def layer_couplings(
     reliable = layer_reliability(table, names)
     for where, name in zip(depth, table.layers, strict=True):
         values = table.values(name)
+        own_layer = differentiation(values["signal_power"], values["peer_predictability"])
         for pair in pairs:
             ranked = (values[quantity] for quantity in pair.names)
             found = coupling(*ranked, permutations=permutations, seed=seed)
@@ -106,6 +109,8 @@ def layer_couplings(
                     "corrected": corrected.mean,
                     "low": corrected.low,
                     "high": corrected.high,
+                    "residual_spread": own_layer.spread,
+                    "predictability_with_power": own_layer.rank_correlation,
                 }
             )
     return pd.DataFrame(rows)
@@ -158,17 +163,13 @@ def mean_couplings(couplings: pd.DataFrame) -> pd.DataFrame:
 def separation_steps(means: pd.DataFrame, pair: Pair) -> tuple[int, int] | None:
     """Records between which the coupling comes to stay nearer its end than its start.
 
-    The first record from which it does, and the one before. None where start and end do not differ
-    by more than the null of random pairing.
+    The first record from which it does (`theory.settled_record`), and the one before. None where
+    start and end do not differ by more than the null of random pairing.
     """
     chosen = of_pair(means, pair).sort_values("step")
     values, steps = chosen["coupling"].to_numpy(), chosen["step"].to_numpy()
-    if not abs(values[0] - values[-1]) > chosen["null_high"].iloc[0]:
-        return None
-    nearer_end = np.abs(values - values[-1]) <= np.abs(values - values[0])
-    stays = np.logical_and.accumulate(nearer_end[::-1])[::-1]
-    first = int(np.argmax(stays))
-    return int(steps[first - 1]), int(steps[first])
+    first = settled_record(values, apart=float(chosen["null_high"].iloc[0]))
+    return None if first is None else (int(steps[first - 1]), int(steps[first]))
 
 
 def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:

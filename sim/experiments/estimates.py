@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from theory.shared import findings
 from theory.shared.validation import Float
 
 
@@ -44,3 +45,28 @@ def estimate(values: ArrayLike) -> Estimate:
     """
     mean, half = interval(values)
     return Estimate(float(mean), float(mean - half), float(mean + half))
+
+
+def median_interval(values: ArrayLike) -> findings.Estimate:
+    """Median with its 95 % interval by order statistics; no interval below six values.
+
+    >>> f"{median_interval(range(11)):g}"
+    '5 [1, 9]'
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64).ravel())
+    n = ordered.size
+    low = int(stats.binom.ppf(0.025, n, 0.5)) - 1
+    if n < 6 or low < 0:
+        return findings.Estimate(float(np.median(ordered)), float("nan"), float("nan"))
+    ends = ordered[low], ordered[n - 1 - low]
+    return findings.Estimate(float(np.median(ordered)), float(ends[0]), float(ends[1]))
+
+
+def share_of(hits: int, total: int) -> findings.Estimate:
+    """A share with its 95 % interval by Wilson's score.
+
+    >>> f"{share_of(8, 10):.2f}"
+    '0.80 [0.49, 0.94]'
+    """
+    found = stats.binomtest(hits, total).proportion_ci(method="wilson")
+    return findings.Estimate(hits / total, float(found.low), float(found.high))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from sim.experiments.cells import THRESHOLD, phase_cell
+from sim.experiments.estimates import median_interval, share_of
 from sim.records import TARGETS
 from sim.sweep import run_sweep
-from theory.shared.findings import Finding
+from theory.shared.findings import Estimate, Finding
 from theory.shared.style import label, sheet, styled
 from theory.shared.validation import Float, count, one_of
 
@@ -70,8 +72,12 @@ class Phase:
     target : of the task axis, "output" or "label".
     start, end : Spearman coupling of I_X and I_T at the first and last step.
     end_half : half width of the 95 % interval of `end`.
-    predicted_start, predicted_end : the same from the settings alone.
-    time : first training time from which |coupling| stays below 0.2; NaN where it never does.
+    predicted_start, predicted_end : the same from the settings alone, by the exact law.
+    predicted_half : half width of the 95 % interval of `predicted_end`, over its own draws.
+    static : corr(D, q) of the label over random channels, which knows nothing of training; NaN
+        for several outputs.
+    time : training time from which the coupling stays nearer its end than its start
+        (`theory.settling_time`); NaN where they are less than 0.2 apart.
     predicted_time : the same of the predicted curve.
     loss : share of the initial excess loss that is left.
     """
@@ -86,6 +92,8 @@ class Phase:
     end_half: Float
     predicted_start: Float
     predicted_end: Float
+    predicted_half: Float
+    static: Float
     time: Float
     predicted_time: Float
     loss: Float
@@ -100,12 +108,6 @@ class Phase:
         cells = int(np.isfinite(self.end).sum())
         coupled = int((self.end >= THRESHOLD).sum())
         inverted = int((self.end <= -THRESHOLD).sum())
-        known = np.isfinite(self.end)
-        agree = int((self.separated == (np.abs(self.predicted_end) < THRESHOLD))[known].sum())
-        error = np.abs(self.end - self.predicted_end)[known]
-        both = np.isfinite(self.time) & np.isfinite(self.predicted_time)
-        both &= (self.time > 0) & (self.predicted_time > 0)
-        ratio = np.median(self.time[both] / self.predicted_time[both]) if both.any() else np.nan
         return [
             Finding(
                 "Of {cells} settings over {x} and {y}, training ends with the axes separated "
@@ -121,24 +123,8 @@ class Phase:
                     "inverted": inverted,
                 },
             ),
-            Finding(
-                "Theory, from the settings alone, names separated or not separated as found in "
-                "{agree} of {cells}; its end coupling is off by {median:.3f} in the median and by "
-                "{worst:.3f} at worst.",
-                {
-                    "agree": agree,
-                    "cells": cells,
-                    "median": float(np.median(error)),
-                    "worst": float(error.max()),
-                },
-            ),
-            Finding(
-                "Where both give a separation time, the simulated one is {ratio:.2f} times the "
-                "predicted one in the median ({both} settings).",
-                {"ratio": float(ratio), "both": int(both.sum())},
-            )
-            if both.any()
-            else Finding("No setting has a separation time in both theory and simulation."),
+            *self._agreement(),
+            self._times(),
             Finding(
                 "At the end {unfinished} of {cells} settings still have more than 5 % of their "
                 "initial excess loss: there the coupling is that of a network still learning.",
@@ -146,10 +132,62 @@ class Phase:
             ),
         ]
 
+    def _agreement(self) -> list[Finding]:
+        """How often the law, the static rule and the majority name the outcome, where coupled."""
+        known = np.isfinite(self.end)
+        error = (self.predicted_end - self.end)[known]
+        middle = median_interval(error)
+        found = [
+            Finding(
+                "The law's end coupling less the simulated one: median {middle:+.3f}, off by "
+                "{size:.3f} in the median and {worst:.3f} at worst; sampling alone gives "
+                "{noise:.3f} in the median.",
+                {
+                    "middle": middle,
+                    "size": float(np.median(np.abs(error))),
+                    "worst": float(np.abs(error).max()),
+                    "noise": float(
+                        np.median(0.34 * np.hypot(self.end_half, self.predicted_half)[known])
+                    ),
+                },
+            )
+        ]
+        start = known & (self.start >= THRESHOLD)
+        total = int(start.sum())
+        if not total:
+            return [*found, Finding("No setting starts coupled.")]
+        truth = self.separated[start]
+        right = {
+            "law": truth == (np.abs(self.predicted_end[start]) < THRESHOLD),
+            "static": truth == (np.abs(self.static[start]) < THRESHOLD),
+            "majority": truth == (truth.mean() > 0.5),
+        }
+        shares = {name: share_of(int(hit.sum()), total) for name, hit in right.items()}
+        text = (
+            "Of the {total} settings that start coupled, the law names separated or not as found "
+            "in {law:.3f}, the static rule (corr(D, q) of the label) in {static:.3f}, the majority "
+            "in {majority:.3f}."
+        )
+        return [*found, Finding(text, {"total": total, **shares})]
+
+    def _times(self) -> Finding:
+        both = np.isfinite(self.time) & np.isfinite(self.predicted_time)
+        if not both.any():
+            return Finding("No setting has a separation time in both theory and simulation.")
+        ratio = median_interval(np.log(self.time[both] / self.predicted_time[both]))
+        return Finding(
+            "Where both give a separation time, the simulated one is {ratio:.2f} times the "
+            "predicted one in the median ({both} settings).",
+            {
+                "ratio": Estimate(*(float(np.exp(v)) for v in (ratio.mean, ratio.low, ratio.high))),
+                "both": int(both.sum()),
+            },
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row per setting."""
         columns = ["start", "end", "end_half", "predicted_start", "predicted_end"]
-        columns += ["time", "predicted_time", "loss"]
+        columns += ["predicted_half", "static", "time", "predicted_time", "loss"]
         grid = np.meshgrid(self.x_values, self.y_values)
         data: dict[str, Any] = {self.x: grid[0].ravel(), self.y: grid[1].ravel()}
         return pd.DataFrame(data | {name: getattr(self, name).ravel() for name in columns})
@@ -223,7 +261,8 @@ def phase(
 ) -> Phase:
     """Train an ensemble at every setting of a grid, with theory's prediction for each.
 
-    Two-layer linear networks, population gradient, readout fixed, random initialization.
+    Two-layer linear networks, population gradient, readout fixed, random initialization; the
+    networks of every setting are its own.
 
     Parameters
     ----------
@@ -250,8 +289,16 @@ def phase(
         values[one_of("fixed", name, PARAMETERS)] = float(value)
     number = count("points", points, least=2)
     rows, columns = PARAMETERS[y].grid(number), PARAMETERS[x].grid(number)
-    common = {"seeds": count("seeds", seeds, least=2), "steps": steps, "dimension": dimension}
-    settings = [values | common | {x: a, y: b, "target": target} for b in rows for a in columns]
+    common: dict[str, Any] = {
+        "seeds": count("seeds", seeds, least=2),
+        "steps": steps,
+        "dimension": dimension,
+    }
+    common |= {"target": target}
+    settings = [
+        values | common | {x: a, y: b, "first_seed": seeds * cell}
+        for cell, (b, a) in enumerate(product(rows, columns))
+    ]
     results = run_sweep(phase_cell, settings, out=out, scheduler=scheduler, progress=progress)
     cells: dict[str, Float] = {
         name: np.array([result[name] for result in results]).reshape(len(rows), len(columns))

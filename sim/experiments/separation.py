@@ -149,7 +149,7 @@ def separate(
         population = task.population
         predicted = (
             predicted_rank_coupling(population, network, 0.0),
-            predicted_rank_coupling(population, network, np.inf, starts=4, draws=16_000),
+            predicted_rank_coupling(population, network, np.inf),
         )
         law = expected_law(population, network, np.inf, np.random.default_rng(0))
         run = kept_run(

@@ -137,6 +137,28 @@ TABLE = {
     "flow.residual": Good(FLOW.residual, {"t": 1.0}, {"t": SIZES}),
     "flow.moments": Good(FLOW.moments, {"t": 1.0}, {"t": SIZES, "target": ("lable", None)}),
     "flow.coupling": Good(FLOW.coupling, {"t": 1.0}, {"t": SIZES, "target": ("outputs", 3)}),
+    "flow.rank_coupling": Good(
+        FLOW.rank_coupling, {"t": 1.0}, {"t": SIZES, "target": ("lable", None)}
+    ),
+    "settled_record": Good(
+        theory.settled_record,
+        {"values": [1.0, 0.5, 0.0]},
+        {
+            "values": (None, "text", [1.0], [[1.0, 0.0]]),
+            "apart": SIZES,
+            "fraction": (None, "text", NAN, 0, 1, -1),
+        },
+    ),
+    "settling_time": Good(
+        theory.settling_time,
+        {"times": [0.0, 1.0, 2.0], "values": [1.0, 0.5, 0.0]},
+        {
+            "times": (None, "text", [0.0, 1.0], [0.0, 2.0, 1.0], [-1.0, 0.0, 1.0], [0.0, NAN, 1.0]),
+            "values": (None, "text", [1.0]),
+            "apart": SIZES,
+            "fraction": (None, "text", NAN, 0, 1, -1),
+        },
+    ),
     "flow.layer_coupling": Good(
         FLOW.layer_coupling, {"t": 1.0, "scale": 1.0}, {"scale": RATES, "target": ("lable",)}
     ),

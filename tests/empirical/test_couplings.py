@@ -19,7 +19,7 @@ from empirical.analysis.reliability import corrected_coupling
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 from empirical.report.coupling import coupling_findings
-from theory import coupling
+from theory import coupling, spearman
 from theory.rank_coupling import split_half
 
 
@@ -197,6 +197,18 @@ def test_the_fall_is_early_where_half_of_it_comes_in_the_first_tenth():
 def test_separation_is_dated_and_only_where_there_is_one():
     assert separation_steps(mean_couplings(planted(0.7, 0.1)), BETWEEN) == (2, 4)
     assert separation_steps(mean_couplings(planted(0.1, 0.1)), BETWEEN) is None
+
+
+def test_every_row_says_how_differentiated_its_layer_is(table):
+    frame = layer_couplings(table, permutations=9)
+    for name in table.layers:
+        own = table[name]
+        rest = own.signal_power * (1 - own.peer_predictability)
+        rows = frame[frame["layer"] == name]
+        assert rows["residual_spread"].nunique() == 1
+        assert rows["residual_spread"].iloc[0] == pytest.approx(rest.std() / rest.mean())
+        expected = spearman(own.peer_predictability, own.signal_power)
+        assert rows["predictability_with_power"].iloc[0] == pytest.approx(float(expected))
 
 
 def means(values, width=0.2):

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from sim.cli import app
 from sim.experiments import initial, lesion, phase, separate
-from sim.experiments.cells import settling_time
+from sim.experiments.cells import phase_cell
 from sim.experiments.estimates import estimate
+from sim.experiments.phases import Phase
 from sim.experiments.separation import REGIMES
 
 RUN = CliRunner()
@@ -85,13 +86,43 @@ def test_phase_agrees_with_its_prediction_and_marks_what_does_not_separate():
     assert "still coupled" in str(found.findings()[0])
 
 
-def test_settling_time_is_when_the_coupling_stays_low():
-    time = np.arange(4.0)
-    assert settling_time(time, np.array([0.1, 0.1, 0.1, 0.1])) == 0
-    assert settling_time(time, np.array([0.5, 0.1, 0.1, 0.1])) == 1
-    assert np.isclose(settling_time(time, np.array([0.5, -0.3, 0.1, 0.1])), np.sqrt(2))
-    assert np.isnan(settling_time(time, np.array([0.1, 0.1, 0.1, 0.5])))
-    assert np.isnan(settling_time(time, np.array([0.1, 0.1, 0.1, np.nan])))
+def test_every_setting_has_networks_of_its_own(monkeypatch):
+    """No two settings share a seed, in training or in the law's draws."""
+    asked = []
+
+    def kept(function, settings, **options):
+        asked.extend(settings)
+        return [phase_cell(settings[0])] * len(settings)
+
+    monkeypatch.setattr("sim.experiments.phases.run_sweep", kept)
+    phase(points=2, seeds=3, steps=20, dimension=4, fixed={"width": 8})
+    spans = sorted((s["first_seed"], s["first_seed"] + s["seeds"]) for s in asked)
+    assert spans == [(0, 3), (3, 6), (6, 9), (9, 12)]
+
+
+def test_law_rule_and_majority_are_scored_where_axes_start_coupled():
+    """Four settings, three coupled at the start: the law names 3, the static rule 2, most 2."""
+    numbers = {
+        "start": [[0.5, 0.5], [0.5, 0.1]],
+        "end": [[0.1, 0.5], [0.1, 0.1]],
+        "predicted_end": [[0.1, 0.4], [0.0, 0.5]],
+        "static": [[0.5, 0.5], [0.1, 0.5]],
+        "time": [[2.0, np.nan], [8.0, np.nan]],
+        "predicted_time": [[1.0, 1.0], [4.0, np.nan]],
+    }
+    cells = {name: np.array(values) for name, values in numbers.items()}
+    rest = ("end_half", "predicted_start", "predicted_half", "loss")
+    cells |= {name: np.full((2, 2), 0.01) for name in rest}
+    found = Phase("exponent", "alignment", np.arange(2.0), np.arange(2.0), "output", **cells)
+    values = [finding.values for finding in found.findings()]
+    shares = values[2]
+    assert shares["total"] == 3
+    assert shares["law"].mean == pytest.approx(1)
+    assert shares["static"].mean == pytest.approx(2 / 3)
+    assert shares["majority"].mean == pytest.approx(2 / 3)
+    assert values[3]["ratio"].mean == pytest.approx(2)
+    assert values[3]["both"] == 2
+    assert values[1]["middle"].mean == pytest.approx(-0.05)
 
 
 def test_lesions_obey_the_identities_at_and_away_from_the_optimum():

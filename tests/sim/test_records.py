@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim import Mixture, Network, Regression, power_law, simulate
-from sim.law import expected_law, predicted_rank_coupling
+from sim.law import end_to_end, expected_law, predicted_couplings
 from sim.records import gradient_cosine, layer_axes, layer_moments
 from tests.sim.naive import numerical_gradient
 from tests.tolerances import NAIVE, STANDARD_ERRORS
@@ -135,35 +135,52 @@ def test_deep_layers_are_measured_through_the_layers_below():
     assert np.isnan(runs[0].drift).all()
 
 
-def test_filters_follow_their_law():
-    """Covariance of trained filters over many networks against `expected_law`."""
-    spectrum = power_law(5, 1.0)
-    task = Regression(spectrum, alignment=0.0)
-    network = Network(width=200, scale=0.3, train_readout=False)
-    run = simulate(task, network, steps=4000, seeds=60, records=[0, 4000], quantities=False)
-    law = expected_law(task.population, network, np.inf, np.random.default_rng(0))
-    assert law.richness > 0.5  # the learned part matters
-    per_network = np.einsum("sci,scj->sij", run.filters[:, -1], run.filters[:, -1]) / 200
-    expected = law.noise * np.eye(5) + law.drive
-    error = per_network.std(axis=0) / np.sqrt(60)
-    # (AAᵀ)⁻¹ is replaced by the inverse of its mean, a relative error of 2 / width.
-    slack = 2 / 200 * np.abs(expected).max()
-    assert (np.abs(per_network.mean(axis=0) - expected) < STANDARD_ERRORS * error + slack).all()
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_filters_follow_their_law(outputs):
+    """Each channel's mean and variance given readout and output, over filters it does not see."""
+    task = Regression(power_law(5, 1.0), outputs=outputs, alignment=0.0)
+    network = Network(width=6, scale=0.7, train_readout=False)
+    law = expected_law(task.population, network, 0.8, np.random.default_rng(0))
+    filters = np.stack([law.draw(np.random.default_rng(k)) for k in range(1500)])
+    error = filters.std(axis=0) / np.sqrt(1500)
+    assert (np.abs(filters.mean(0) - law.centers) < 4.5 * error).all()
+    spread = filters.var(axis=0)
+    allowed = 4.5 * np.sqrt(2 / 1500) * law.variances[:, None]
+    assert (np.abs(spread - law.variances[:, None]) < allowed).all()
+    np.testing.assert_allclose(law.readout @ filters[0], law.output, atol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_end_to_end_weights_are_those_of_training(outputs, rate):
+    """Descent step by step with its rate, and with a rate near 0 the flow; also past λη = 1."""
+    rng = np.random.default_rng(3)
+    task = Regression(np.array([9.0, 1.0, 0.2]), outputs=outputs)
+    readout, start = rng.standard_normal((outputs, 4)), rng.standard_normal((outputs, 3))
+    population, step, steps = task.population, rate or 1e-5, 40 if rate else 20_000
+    expected, gram = start.copy(), readout @ readout.T
+    for _ in range(steps):
+        expected -= step * gram @ (expected - population.teacher) * population.spectrum
+    time = np.array([step * steps])
+    found = end_to_end(population, start, readout, time, rate)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-9 if rate else 1e-3)
 
 
 @pytest.mark.parametrize(("scale", "alignment"), [(1.0, 0.0), (1.0, 2.0), (0.2, 0.0)])
-def test_predicted_rank_coupling_is_that_of_simulations(scale, alignment):
+@pytest.mark.parametrize("coupling", [None, 0.9])
+def test_predicted_couplings_are_those_of_simulations(scale, alignment, coupling):
+    """The law is exact: over networks that share no weights, means differ by chance alone."""
     task = Regression(power_law(16, 2.0), alignment=alignment)
-    network = Network(width=150, scale=scale, train_readout=False)
-    run = simulate(task, network, steps=20_000, seeds=24, records=6, quantities=False)
-    for record in (0, -1):
-        values = run.coupling()[:, record]
-        predicted = predicted_rank_coupling(
-            task.population, network, run.time[record], starts=64 if record == 0 else 8
-        )
-        # Over seeds and, for the prediction, over its own draws of M(0).
-        error = values.std(ddof=1) * np.sqrt(1 / 24 + 1 / 64)
-        assert abs(values.mean() - predicted) < STANDARD_ERRORS * error
+    network = Network(width=24, scale=scale, coupling=coupling, train_readout=False)
+    run = simulate(
+        task, network, steps=3000, seeds=100, records=8, learning_rate=0.05, quantities=False
+    )
+    values = run.coupling()
+    foretold = predicted_couplings(
+        task.population, network, run.time, networks=400, rate=0.05, seed=1
+    )
+    error = np.sqrt(values.var(0, ddof=1) / 100 + foretold.var(0, ddof=1) / 400)
+    assert (np.abs(values.mean(0) - foretold.mean(0)) < STANDARD_ERRORS * error).all()
 
 
 def test_the_law_refuses_what_it_does_not_describe():

@@ -16,7 +16,7 @@ from tests.sim import sweep_job
 
 CELL = {
     "exponent": 1.0, "alignment": 0.0, "width": 12, "scale": 1.0, "noise": 0.0, "outputs": 1,
-    "seeds": 3, "steps": 40, "dimension": 6, "target": "output",
+    "seeds": 3, "first_seed": 5, "steps": 40, "dimension": 6, "target": "output",
 }  # fmt: skip
 CELLS = [CELL | {"exponent": e, "alignment": a} for e in (0.5, 1.5) for a in (0.0, 1.0, 2.0)]
 

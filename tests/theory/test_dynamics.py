@@ -7,6 +7,7 @@ import pytest
 from scipy import integrate
 
 from theory import (
+    FixedReadoutFlow,
     Moments,
     balanced_mode,
     channel_axes,
@@ -14,6 +15,7 @@ from theory import (
     initial_coupling,
     output_coupling,
     separation_time,
+    spearman,
     trained_readout_flow,
 )
 from theory.formulas import _points
@@ -111,19 +113,39 @@ def test_layer_coupling_agrees_with_a_wide_layer(target: str) -> None:
     assert predicted == pytest.approx(np.corrcoef(power, squared)[0, 1], abs=0.02)
 
 
-def test_separation_time_is_the_first_crossing() -> None:
-    sigma = np.diag([4.0, 1.0, 0.25])
-    flow = fixed_readout_flow(sigma, [0.1, 0.5, 1.0], [1.0], [[1.0, 0.2, 0.1]])
-    t = separation_time(flow, 0.3)
-    begin, end = flow.coupling(0.0), flow.coupling(1e4)
-    level = end + 0.7 * (begin - end)
-    assert flow.coupling(t) == pytest.approx(level, abs=1e-9)
-    assert all(flow.coupling(s) > level for s in np.linspace(0, 0.999 * t, 200))
+def wide_flow(alignment: float, start: int = 0) -> FixedReadoutFlow:
+    """200 channels on 12 inputs, output on one of them; the label's variance is as λ^alignment."""
+    rng = np.random.default_rng(3)
+    values = np.arange(1.0, 13) ** -2
+    beta = np.sqrt(values**alignment / values)
+    cross = np.diag(values) @ (beta / np.sqrt(np.sum(values * beta**2)))
+    readout, weights = rng.standard_normal(200) / 14, rng.standard_normal((200, 12))
+    weights += np.outer(readout, 3.0 * np.eye(12)[start] - readout @ weights) / (readout @ readout)
+    return fixed_readout_flow(np.diag(values), cross, readout, weights)
+
+
+@pytest.mark.parametrize("target", ["label", "output"])
+def test_rank_coupling_is_that_of_the_flows_axes(target: str) -> None:
+    flow = wide_flow(0.0)
+    axes = channel_axes(flow.moments(2.0, target), hull=False)
+    expected = spearman(axes.input_capture, axes.task_information)
+    assert flow.rank_coupling(2.0, target) == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_separation_time_is_half_the_fall_for_good() -> None:
+    flow = wide_flow(0.0)
+    t = separation_time(flow)
+    begin, end = flow.rank_coupling(0.0), flow.rank_coupling(1e6)
+    assert end < begin - 0.2
+    later = [flow.rank_coupling(float(s)) for s in np.geomspace(1.1 * t, 1e4 * t, 80)]
+    assert max(later) <= (begin + end) / 2 + 0.02
+    assert separation_time(flow, 0.2) <= t <= separation_time(flow, 0.8)
 
 
 def test_no_separation_is_nan() -> None:
-    flow = fixed_readout_flow(np.diag([4.0, 1.0]), [1.0, 0.0], [1.0], [[0.1, 1.0]])
-    assert np.isnan(separation_time(flow))
+    assert np.isnan(separation_time(wide_flow(2.0, start=11)))
+    alone = fixed_readout_flow(np.diag([4.0, 1.0]), [1.0, 0.0], [1.0], [[0.1, 1.0]])
+    assert np.isnan(separation_time(alone))
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

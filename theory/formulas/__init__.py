@@ -18,6 +18,8 @@ SUBJECTS = (
     "coupling",
     "coupling_cases",
     "dynamics",
+    "chain",
+    "filters",
     "normalized",
     "lesions",
     "estimation",

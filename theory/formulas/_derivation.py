@@ -146,6 +146,8 @@ def _extract(term: Any) -> tuple[Any, Any]:
 
 
 def _flat(term: Any) -> list[Any]:
+    if isinstance(term, sympy.MatPow) and isinstance(term.base, sympy.MatMul):
+        return _flat(term.base) * int(term.exp)
     if isinstance(term, sympy.MatMul):
         return [f for arg in term.args for f in _flat(arg)]
     if isinstance(term, sympy.Transpose) and isinstance(term.arg, sympy.MatMul):

@@ -49,9 +49,10 @@ def walk(expr: Any, values: Mapping[str, Any], how: Arithmetic) -> Any:
             array = values[str(e.base.label)]
             return array[index[0]] if len(index) == 1 else array[index[0], index[1]]
         if isinstance(e, sympy.Sum | sympy.Product):
-            variable, low, high = e.limits[0]
+            variable, low, high = e.limits[-1]  # the outermost one comes last
+            inner = e.func(e.function, *e.limits[:-1]) if e.limits[1:] else e.function
             span = range(int(rec(low, local)), int(rec(high, local)) + 1)
-            terms = [rec(e.function, {**local, variable: sympy.Integer(i)}) for i in span]
+            terms = [rec(inner, {**local, variable: sympy.Integer(i)}) for i in span]
             total = how.number(sympy.Integer(0 if isinstance(e, sympy.Sum) else 1))
             for term in terms:
                 total = total + term if isinstance(e, sympy.Sum) else total * term
@@ -131,6 +132,7 @@ _MPMATH: dict[Any, Any] = {
     sympy.betainc_regularized: lambda a, b, x, y: mpmath.betainc(a, b, x, y, regularized=True),
     sympy.polygamma: lambda m, x: mpmath.psi(int(m), x),
     sympy.Heaviside: lambda x, at_zero=0: mpmath.mpf(1 if x > 0 else 0),
+    sympy.KroneckerDelta: lambda i, j: mpmath.mpf(1 if i == j else 0),
 }
 
 
@@ -176,6 +178,7 @@ _NUMPY: dict[Any, Any] = {
     ),
     sympy.polygamma: lambda m, x: scipy.special.polygamma(int(m), x),
     sympy.Heaviside: lambda x, at_zero=0: float(x > 0),
+    sympy.KroneckerDelta: lambda i, j: float(i == j),
     sympy.Pow: lambda base, power: base**power,
 }
 

@@ -41,7 +41,7 @@ def cases(steps: Derivation, expr: Any, function: Any, **numbers: Any) -> None:
         }
         plain = explicit(function, **at)
         slopes = sympy.Matrix([plain.diff(x) for x in at["w"]])
-        steps.case(f"entry by entry, d = {size}", slopes - explicit(expr, **at))
+        steps.confirm(f"entry by entry, d = {size}", slopes - explicit(expr, **at))
 
 
 def derive_capture(expr: Any) -> Proof:
@@ -81,7 +81,7 @@ def derive_weight_product(expr: Any) -> Proof:
             "w": vector_of("w", size),
             "c": vector_of("c", size),
         }
-        steps.case(f"d = {size}", (at["w"].T * explicit(RESIDUALIZED, **at))[0])
+        steps.confirm(f"d = {size}", (at["w"].T * explicit(RESIDUALIZED, **at))[0])
     return steps.proof()
 
 
@@ -96,7 +96,7 @@ def derive_precision_product(expr: Any) -> Proof:
         }
         capture = at["Sigma"] * at["w"]
         residual = explicit(RESIDUALIZED, **at)
-        steps.case(f"d = {size}", (capture.T * at["Sigma"].inv() * residual)[0])
+        steps.confirm(f"d = {size}", (capture.T * at["Sigma"].inv() * residual)[0])
     return steps.proof()
 
 
@@ -109,7 +109,7 @@ def derive_cosine(expr: Any) -> Proof:
         expr**2 / sympy.sign(b) ** 2 - inner**2 / lengths,
     )
     at = {"Sigma": sympy.eye(2), "w": vector_of("w", 2), "c": vector_of("c", 2)}
-    steps.case("zero where Σ = I, d = 2", explicit(inner, **at))
+    steps.confirm("zero where Σ = I, d = 2", explicit(inner, **at))
     return steps.proof()
 
 

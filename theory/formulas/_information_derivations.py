@@ -40,7 +40,7 @@ def derive_power(expr: Any) -> Proof:
     return (
         Derivation()
         .general("second derivative of E e^(u wᵀX) at 0", generating.diff(u, 2).subs(u, 0) - expr)
-        .case("E (wᵀX)² term by term, d = 3", mean - explicit(expr, Sigma=cov, w=v))
+        .confirm("E (wᵀX)² term by term, d = 3", mean - explicit(expr, Sigma=cov, w=v))
         .proof()
     )
 
@@ -53,7 +53,7 @@ def derive_rayleigh(expr: Any) -> Proof:
     return (
         Derivation()
         .general("power per squared norm", expr * scalar(w.T * w) - power)
-        .case("unchanged when w is rescaled, d = 2", scaled - plain)
+        .confirm("unchanged when w is rescaled, d = 2", scaled - plain)
         .proof()
     )
 
@@ -94,7 +94,7 @@ def derive_predictability(expr: Any) -> Proof:
     for size in (2, 3):
         m = unit_diagonal(size)
         u, rest = m[1:, 0], m[1:, 1:]
-        steps.case(
+        steps.confirm(
             f"R² of the regression on the peers, C = {size}",
             explicit(expr.subs(i, 1), R=m) - (u.T * rest.inv() * u)[0],
         )
@@ -113,7 +113,7 @@ def derive_ridge(expr: Any) -> Proof:
         m = unit_diagonal(size)
         u, rest = m[1:, 0], m[1:, 1:]
         direct = (u.T * (rest + ridge * sympy.eye(size - 1)).inv() * u)[0]
-        steps.case(
+        steps.confirm(
             f"the ridge regression itself, C = {size}", explicit(expr.subs(i, 1), R=m) - direct
         )
     return steps.proof()

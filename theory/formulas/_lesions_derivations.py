@@ -59,7 +59,7 @@ def by_cases(expr: Any, edit: Any, *, optimal: bool) -> Derivation:
         rise = error(cov, cross, edit(cov, readout)) - error(cov, cross, readout)
         form = explicit(expr.subs(i, 1), K=cov, k=cross, a=readout)
         where = "at a = K⁻¹k" if optimal else "at any a"
-        steps.case(f"removed outright {where}, C = {size}", rise - form)
+        steps.confirm(f"removed outright {where}, C = {size}", rise - form)
     return steps
 
 
@@ -172,7 +172,7 @@ def derive_set_replacement(expr: Any) -> Proof:
     cov, readout = symmetric_of("s", 3), vector_of("a", 2)
     block = cov.inv()[:2, :2].inv()
     form = explicit(expr, K_SS=cov[:2, :2], K_SR=cov[:2, 2:], K_RR=cov[2:, 2:], a_S=readout)
-    steps.case("a_Sᵀ ((K⁻¹)_SS)⁻¹ a_S, two of three", (readout.T * block * readout)[0] - form)
+    steps.confirm("a_Sᵀ ((K⁻¹)_SS)⁻¹ a_S, two of three", (readout.T * block * readout)[0] - form)
     return steps.proof()
 
 

@@ -99,7 +99,7 @@ def _derive_output(expr: Any) -> Proof:
         full, vector = symmetric_of("s", size), vector_of("m", size)
         cov = full if size == 2 else sympy.diag(*full.diagonal())
         direct = explicit(KAPPA, Sigma=cov, c=cov * vector)
-        steps.case(
+        steps.confirm(
             f"κ with c = Σm, d = {size}", direct**2 - explicit(expr, Sigma=cov, m=vector) ** 2
         )
     inner, norm = scalar(m.T * Sigma * Sigma * Sigma * m), scalar(m.T * Sigma * Sigma * m)
