@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from empirical.measuring.damage_table import DamageTable, LayerDamage
+from empirical.measuring.description import describe
 from theory import QUANTITIES, TARGET_AXIS, ChannelAxes, Moments, jackknife_standard_error
 from theory.hull import PeerHull
 from theory.shared import files
@@ -122,6 +123,13 @@ class AxisTable:
             name: jackknife_standard_error(values)
             for name, values in self.without_groups(layer).items()
         }
+
+    def describe(self) -> pd.DataFrame:
+        """One row per layer: channels, medians of the main quantities, and who is special.
+
+        With foretold damages, the medians of those. `affected` lists kinds and how many.
+        """
+        return describe(self.axes, self.damage)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per channel: `layer`, `channel`, the quantities, and `<quantity>_se`.

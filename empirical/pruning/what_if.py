@@ -1,0 +1,100 @@
+"""What would go and what it would cost, for any number of units of each group, before pruning.
+
+Each group's units stand in the order in which `task_replaceability` lets them go, with the nats by
+which the prediction moves until then: numbers that add up over groups to second order, peers
+standing in for what went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from empirical.pruning.allocation import floors
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.channel_graph import ChannelGraph
+from theory.shared.validation import Float, instance, within
+
+CRITERION = "task_replaceability"
+
+FLOOR = 0.05
+"""Share of its units that every group keeps, as in `prune`."""
+
+
+@dataclass(frozen=True, eq=False)
+class RemovalPlan:
+    """Order and price of removal in every group.
+
+    Attributes
+    ----------
+    graph : the groups, and what multiply-accumulates depend on
+    order : group -> (units,) which unit goes first, second, ...
+    loss : group -> (units,) nats by which the prediction has moved once that unit is gone
+    least : group -> units that stay in any case
+    """
+
+    graph: ChannelGraph
+    order: Mapping[str, NDArray[np.int64]]
+    loss: Mapping[str, Float]
+    least: Mapping[str, int]
+    note: str = (
+        "Channels go in the order in which the prediction misses them least, their peers standing "
+        "in. The loss is foretold to second order from calibration images (task replaceability), "
+        "in nats of the prediction; nothing was removed."
+    )
+
+    def outcome(self, gone: Mapping[str, int]) -> tuple[int, float]:
+        """Multiply-accumulates that are left, and nats lost, with so many units of groups gone."""
+        kept = [group.units - gone.get(group.name, 0) for group in self.graph.groups]
+        lost = sum(float(self.loss[name][number - 1]) for name, number in gone.items() if number)
+        return self.graph.macs(np.array(kept, dtype=np.int64)), lost
+
+    def cheapest(self, number: int) -> dict[str, int]:
+        """Units of each group among the `number` that cost least anywhere.
+
+        Of equal ones that of the later group goes first.
+        """
+        names = [group.name for group in self.graph.groups]
+        able = [group.units - self.least[group.name] for group in self.graph.groups]
+        losses = np.concatenate([self.loss[n][:a] for n, a in zip(names, able, strict=True)])
+        owners = np.repeat(np.arange(len(names)), able)
+        first = owners[np.lexsort((-owners, losses))[:number]]
+        found = np.bincount(first, minlength=len(names))
+        return dict(zip(names, found.tolist(), strict=True))
+
+    def at_share(self, share: float) -> dict[str, int]:
+        """Units that go so that at most this share of the multiply-accumulates is left.
+
+        As many as can, where the floors do not allow so few.
+        """
+        within("share", share, "[0, 1]")
+        most = sum(group.units - self.least[group.name] for group in self.graph.groups)
+        low, high = 0, most
+        while low < high:
+            middle = (low + high) // 2
+            left = self.outcome(self.cheapest(middle))[0]
+            low, high = (low, middle) if left <= share * self.graph.macs() else (middle + 1, high)
+        return self.cheapest(low)
+
+
+def removal_plan(known: Calibration) -> RemovalPlan:
+    """Order and price of removal in every group of a calibrated network; nothing is removed.
+
+    Raises
+    ------
+    ValueError
+        a model that does not trace, or of which no channel can go
+    """
+    instance("known", known, Calibration, "Pass Calibration(model, loader).")
+    found = known.scores(CRITERION)
+    order = {name: np.argsort(scores, kind="stable") for name, scores in found.items()}
+    least = floors(known.graph, FLOOR)
+    return RemovalPlan(
+        known.graph,
+        order,
+        {name: scores[order[name]] for name, scores in found.items()},
+        {group.name: int(number) for group, number in zip(known.graph.groups, least, strict=True)},
+    )
