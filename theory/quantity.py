@@ -49,6 +49,8 @@ class Quantity:
         >>> quantities()["peer_predictability"].range, quantities()["hull_size"].range
         ('0 to 1', '0 to 10')
         """
+        if np.isinf(self.low):
+            return f"{self.high:g} or less"
         return f"{self.low:g} or more" if np.isinf(self.high) else f"{self.low:g} to {self.high:g}"
 
 

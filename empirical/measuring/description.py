@@ -43,6 +43,89 @@ def describe(axes: Mapping[str, ChannelAxes], damage: Mapping[str, LayerDamage])
     return pd.DataFrame(rows)
 
 
+SHORT = {
+    "input_capture": "I_X",
+    "peer_predictability": "E",
+    "hull_size": "hull",
+    "task_information": "I_T",
+    "conditional_task_information": "I_T|peers",
+    ALONE: "alone",
+    RECOVERED: "recovered",
+}
+"""Names that fit a line of 80 columns."""
+
+LEGEND = (
+    "Medians over channels. I_X input capture, E share that peers predict, hull peers that take",
+    "for it, I_T task information, I_T|peers beyond all peers, alone the damage held at its mean,",
+    "recovered what peers win back of it. Information and damage in nats.",
+)
+
+NAME = 24
+"""Characters of a layer's name; of a longer one the middle is left out."""
+
+
+def in_words(
+    axes: Mapping[str, ChannelAxes],
+    damage: Mapping[str, LayerDamage],
+    settings: Mapping[str, Any],
+    skipped: Mapping[str, str],
+) -> str:
+    """A table in lines of about 80 columns: what was measured, a line per layer, what was not."""
+    frame = describe(axes, damage)
+    told = [name for name in SHORT if name in frame and frame[name].notna().any()]
+    total, images = int(frame["channels"].sum()), settings.get("n_images", 0)
+    lines = [
+        f"AxisTable: {total:,} channels of {len(frame)} layers, {images:,} images, target "
+        f"{str(settings.get('target', 'none')).replace('_', ' ')}",
+        f"{'layer':<{NAME}} {'C':>5} " + " ".join(f"{SHORT[name]:>9}" for name in told),
+    ]
+    for row in frame.to_dict("records"):
+        numbers = " ".join(f"{_short(row[name]):>9}" for name in told)
+        lines.append(f"{shortened(str(row['layer'])):<{NAME}} {row['channels']:>5} {numbers}")
+        if row["affected"]:
+            lines.append(f"{'':<{NAME}} {row['affected'].replace('_', ' ')}")
+    lines += [f"{shortened(name):<{NAME}} left out: {why}" for name, why in skipped.items()]
+    return "\n".join(line.rstrip() for line in (*lines, *LEGEND))
+
+
+def shortened(name: str, most: int = NAME) -> str:
+    """The name, or both ends of it around an ellipsis.
+
+    >>> shortened("features.denseblock4.denselayer16.conv2")
+    'features.den…er16.conv2'
+    """
+    if len(name) <= most:
+        return name
+    half = (most - 1) // 2
+    return f"{name[: most - 1 - half]}…{name[len(name) - half :]}"
+
+
+def _short(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3g}"
+
+
+def layers_table(
+    axes: Mapping[str, ChannelAxes], damage: Mapping[str, LayerDamage], skipped: Mapping[str, str]
+) -> pd.DataFrame:
+    """`describe` with a column `skipped`: why a layer was left out, which has a row as well."""
+    import pandas as pd
+
+    left = pd.DataFrame({"layer": list(skipped), "skipped": list(skipped.values())})
+    return pd.concat([describe(axes, damage), left], ignore_index=True).fillna({"skipped": ""})
+
+
+def kinds_of_channels(axes: Mapping[str, ChannelAxes]) -> list[str]:
+    """What is special about each channel of all layers, "" of most, as "collinear, copies"."""
+    found = []
+    for own in axes.values():
+        kinds: list[list[str]] = [[] for _ in range(own.signal_power.size)]
+        for kind, members in own.affected.items():
+            for channel in members:
+                kinds[channel].append(kind)
+        found += [", ".join(own_kinds) for own_kinds in kinds]
+    return found
+
+
 def median(values: Float) -> float:
     """The median of those that are known; NaN where none is."""
     known = values[np.isfinite(values)]

@@ -33,7 +33,7 @@ def map_payload(table: AxisTable, plan: Mapping[str, Any] | None = None) -> Payl
     Parameters
     ----------
     table : from `measure`; with foretold damages the page opens on them
-    plan : what `what_if_plan` returns, for the sliders; None leaves them out
+    plan : what `plan_payload` returns, for the sliders; None leaves them out
 
     Raises
     ------
@@ -196,7 +196,7 @@ def packed(array: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
 
 
-def map_file(payload: Payload, table: AxisTable, plan_note: str = "") -> Payload:
+def map_file(payload: Payload, table: AxisTable) -> Payload:
     """What a report keeps of a map: the payload, and what a reader without script sees."""
     frame = table.describe()
     return {
@@ -208,7 +208,6 @@ def map_file(payload: Payload, table: AxisTable, plan_note: str = "") -> Payload
                 [_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)
             ],
         },
-        "plan_note": plan_note,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ TITLE = "Every channel on the map"
 
 BESIDE = "conditional_task_information"
 
-SHARES = (0.9, 0.7)
-"""Of the multiply-accumulates, at which the summary says what goes and what it costs."""
+Plan = Mapping[str, Any]
+"""What `plan_payload` returns."""
 
 
 def write_map(
@@ -54,7 +54,7 @@ def write_map(
     TypeError
         no table
     """
-    section = map_section(table, plan=plan)
+    section = map_section(table, plan=None if plan is None else plan_payload(plan))
     content = {
         "title": "What was found",
         "note": section.note,
@@ -71,26 +71,26 @@ def write_map(
 
 
 def map_section(
-    table: AxisTable, *, plan: RemovalPlan | None = None, stem: str = "channels", about: str = ""
+    table: AxisTable, *, plan: Plan | None = None, stem: str = "channels", about: str = ""
 ) -> Section:
     """The chapter: five sentences, then the map.
 
     Parameters
     ----------
-    table, plan : as for `write_map`
+    table : as for `write_map`
+    plan : from `plan_payload`
     stem : of the map's file
     about : which network on which images
     """
-    payload = map_payload(table, None if plan is None else plan_payload(plan))
     return Section(
         TITLE,
         note=about,
         findings=map_findings(table, plan),
-        maps={stem: map_file(payload, table, "" if plan is None else plan.note)},
+        maps={stem: map_file(map_payload(table, plan), table)},
     )
 
 
-def map_findings(table: AxisTable, plan: RemovalPlan | None = None) -> list[Finding]:
+def map_findings(table: AxisTable, plan: Plan | None = None) -> list[Finding]:
     """What was measured, what was found, what may go at what price, and what is not resolved."""
     return [_measured(table), _peers(table), _target(table), _price(table, plan), _doubts(table)]
 
@@ -151,24 +151,21 @@ def _target(table: AxisTable) -> Finding:
     )
 
 
-def _price(table: AxisTable, plan: RemovalPlan | None) -> Finding:
+def _price(table: AxisTable, plan: Plan | None) -> Finding:
     if plan is not None:
-        values: dict[str, Any] = {}
-        parts = []
-        for share in SHARES:
-            gone = plan.at_share(share)
-            macs, loss = plan.outcome(gone)
-            key = f"at{round(100 * share)}"
-            values |= {
-                f"{key}_units": int(sum(gone.values())),
-                f"{key}_macs": macs / plan.graph.macs(),
-                f"{key}_loss": loss,
-            }
-            parts.append(
-                f"{{{key}_units:,}} channels leave {{{key}_macs:.0%}} of the "
-                f"multiply-accumulates and are foretold to cost {{{key}_loss:.2g}} nats"
-            )
-        return Finding("What may go, the cheapest first: " + "; ".join(parts) + ".", values)
+        text = (
+            "{%sunits:,} channels leave {%smacs:.0%%} of the multiply-accumulates and are foretold "
+            "to cost {%sloss:.2g} nats"
+        )
+        keys = [f"price{number}_" for number in range(len(plan["prices"]))]
+        return Finding(
+            "What may go, the cheapest first: " + "; ".join(text % (k, k, k) for k in keys) + ".",
+            {
+                key + name: value
+                for key, price in zip(keys, plan["prices"], strict=True)
+                for name, value in price.items()
+            },
+        )
     if table.damage:
         alone, _, doubt = judged(table, DAMAGES[ALONE])
         back = judged(table, DAMAGES[RECOVERED])[0]

@@ -11,6 +11,9 @@ from empirical.pruning.what_if import RemovalPlan
 from empirical.report.channel_map import packed
 from theory.shared.validation import Float
 
+SHARES = (0.9, 0.7)
+"""Of the multiply-accumulates, at which a summary says what goes and what it costs."""
+
 
 def plan_payload(plan: RemovalPlan) -> dict[str, Any]:
     """Groups with order, loss and floors, and what multiply-accumulates depend on.
@@ -39,7 +42,16 @@ def plan_payload(plan: RemovalPlan) -> dict[str, Any]:
             ],
         },
         "whole": dict(graph.kept_whole),
+        "note": plan.note,
+        "prices": [_price(plan, share) for share in SHARES],
     }
+
+
+def _price(plan: RemovalPlan, share: float) -> dict[str, float]:
+    """What goes, what is left and what it costs, at a share of the multiply-accumulates."""
+    gone = plan.at_share(share)
+    macs, loss = plan.outcome(gone)
+    return {"units": sum(gone.values()), "macs": macs / plan.graph.macs(), "loss": loss}
 
 
 def _terms(row: Float) -> list[list[float]]:

@@ -3,7 +3,9 @@
 import base64
 import json
 import re
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from empirical.analysis.standing import CLEAR
 from empirical.measuring.damage_table import ALONE, DAMAGES, RECOVERED
 from empirical.report.channel_map import doubtful, map_payload, shown_quantities
 from empirical.report.map_page import map_findings, map_section, write_map
-from empirical.report.page import render, write_report
+from empirical.report.page import SCRIPTS, STYLES, render, write_report
 from empirical.report.plan import plan_payload
 from tests.empirical.map_tables import large, measured
 from theory import quantities
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(case, tmp_path):
 def test_without_script_the_page_still_says_its_points_and_shows_them(case, tmp_path):
     _, _, table, plan = case
     page = write_map(tmp_path / "map.html", table, plan=plan).read_text()
-    for finding in map_findings(table, plan):
+    for finding in map_findings(table, plan_payload(plan)):
         assert str(finding) in page
     picture = re.search(r'<path d="([^"]+)"', page)[1]
     drawn = int(re.search(r": (\d+) of 20 channels", page)[1])
@@ -108,14 +112,14 @@ def test_without_script_the_page_still_says_its_points_and_shows_them(case, tmp_
 
 def test_the_summary_says_five_things_from_the_numbers(case):
     _, _, table, plan = case
-    found = [str(finding) for finding in map_findings(table, plan)]
+    found = [str(finding) for finding in map_findings(table, plan_payload(plan))]
     assert len(found) == 5
     assert "20 channels of 2 layers on 300 images" in found[0]
     assert "dead 1, copies 2" in found[4]
     outcome = plan.outcome(plan.at_share(0.7))
-    numbers = map_findings(table, plan)[3].values
-    assert numbers["at70_loss"] == outcome[1]
-    assert numbers["at70_macs"] == outcome[0] / plan.graph.macs() <= 0.7
+    numbers = map_findings(table, plan_payload(plan))[3].values
+    assert numbers["price1_loss"] == outcome[1]
+    assert numbers["price1_macs"] == outcome[0] / plan.graph.macs() <= 0.7
 
 
 def test_without_errors_or_damages_nothing_is_said_of_them(case):
@@ -131,7 +135,7 @@ def test_without_errors_or_damages_nothing_is_said_of_them(case):
 
 def test_a_report_holds_the_map_and_renders_it_again(case, tmp_path):
     _, _, table, plan = case
-    page = write_report(tmp_path, "T", "L", [map_section(table, plan=plan)])
+    page = write_report(tmp_path, "T", "L", [map_section(table, plan=plan_payload(plan))])
     before = page.read_text()
     assert content(before)["plan"]["groups"]
     assert (tmp_path / "maps" / "channels.json").is_file()
@@ -193,3 +197,13 @@ def test_the_cheapest_are_taken_wherever_they_are(case):
         before = loss
     share = plan.at_share(0.5)
     assert plan.outcome(share)[0] <= 0.5 * plan.graph.macs()
+
+
+def test_the_package_holds_every_file_that_the_page_is_made_from():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["empirical.report"]
+    folder = ROOT / "empirical" / "report"
+    packaged = {path for pattern in patterns for path in folder.glob(pattern)}
+    needed = {path for path in folder.rglob("*") if path.suffix in (".jinja", ".js", ".css")}
+    assert needed == packaged
+    assert {*STYLES, *SCRIPTS} == {path.name for path in needed if path.suffix != ".jinja"}
