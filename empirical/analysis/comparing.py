@@ -26,6 +26,9 @@ MATCHES = ("index", "moments")
 LEVEL = 0.05
 """Expected share of false ones among the channels that are said to have moved."""
 
+ROUNDING = 1e-5
+"""Share of a value within which single precision may change it."""
+
 LOCAL, TARGET = "peer_predictability", "task_information"
 
 Indices = NDArray[np.intp]
@@ -203,7 +206,9 @@ def compare(
         after[layer] = {n: v[second] for n, v in b[layer].as_dict().items()}
         change[layer] = {n: after[layer][n] - before[layer][n] for n in QUANTITIES}
         errors[layer] = _errors(a, b, layer, first, second)
-        moved[layer] = {n: _moved(change[layer][n], e) for n, e in errors[layer].items()}
+        moved[layer] = {
+            n: _moved(before[layer][n], after[layer][n], e) for n, e in errors[layer].items()
+        }
     alone = tuple(dict.fromkeys(n for n in (*a.layers, *b.layers) if n not in matched))
     return Comparison(matched, before, after, change, errors, moved, alone)
 
@@ -293,13 +298,18 @@ def _errors(
     return {n: np.hypot(apart[0][n][first], apart[1][n][second]) for n in QUANTITIES}
 
 
-def _moved(change: Float, error: Float) -> NDArray[np.bool_]:
-    """Which differ from 0 at the false discovery rate `LEVEL`; a change without error is exact."""
-    found = (error == 0) & (np.abs(change) > 0)
+def _moved(before: Float, after: Float, error: Float) -> NDArray[np.bool_]:
+    """Which differ by more than rounding and than errors, at the false discovery rate `LEVEL`.
+
+    A change without error is exact.
+    """
+    change = after - before
+    larger = np.abs(change) > ROUNDING * np.maximum(np.abs(before), np.abs(after))
+    found = larger & (error == 0)
     tested = np.isfinite(change) & (error > 0)
     if tested.any():
         p = 2 * norm.sf(np.abs(change[tested]) / error[tested])
-        found[tested] = false_discovery_control(p) < LEVEL
+        found[tested] = (false_discovery_control(p) < LEVEL) & larger[tested]
     return np.asarray(found)
 
 

@@ -110,8 +110,9 @@ def layers_table(
     """`describe` with a column `skipped`: why a layer was left out, which has a row as well."""
     import pandas as pd
 
-    left = pd.DataFrame({"layer": list(skipped), "skipped": list(skipped.values())})
-    return pd.concat([describe(axes, damage), left], ignore_index=True).fillna({"skipped": ""})
+    rows = describe(axes, damage).assign(skipped="").to_dict("records")
+    rows += [{"layer": name, "skipped": why} for name, why in skipped.items()]
+    return pd.DataFrame(rows)
 
 
 def kinds_of_channels(axes: Mapping[str, ChannelAxes]) -> list[str]:

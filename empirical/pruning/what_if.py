@@ -89,6 +89,11 @@ def removal_plan(known: Calibration) -> RemovalPlan:
         a model that does not trace, or of which no channel can go
     """
     instance("known", known, Calibration, "Pass Calibration(model, loader).")
+    if not known.graph.groups:
+        raise ValueError(
+            "model has no channel that can go; kept whole: "
+            f"{', '.join(known.graph.kept_whole) or 'every layer'}. Shorten skip, if it is that."
+        )
     found = known.scores(CRITERION)
     order = {name: np.argsort(scores, kind="stable") for name, scores in found.items()}
     least = floors(known.graph, FLOOR)

@@ -93,7 +93,9 @@ class RunStages(RunPaths):
             steps_per_epoch=per_epoch if config.measure.epochs else None,
         )
         # Now, since a source that is edited during a run of hours is not the code of that run.
-        for function in (measure_checkpoint, measure_variations, lesion_channels, prune_network):
+        for function in (
+            measure_checkpoint, measure_variations, lesion_channels, prune_network, plan_removal
+        ):  # fmt: skip
             fingerprint(*self._code(function))
 
     def all_seeds(self) -> None:
