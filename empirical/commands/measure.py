@@ -46,6 +46,10 @@ def measure(
         Path | None,
         typer.Option(help="Also write this HTML file: a map of all channels, to explore."),
     ] = None,
+    forecast: Annotated[
+        bool,
+        typer.Option(help="For the page: prune on trial at two shares, to foretell divergence."),
+    ] = False,
     shard: Annotated[str | None, SHARD] = None,
 ) -> None:
     """Measure both axes of every channel of one network.
@@ -64,6 +68,8 @@ def measure(
     from theory.shared.validation import one_of
 
     target_function(target)
+    if forecast and page is None:
+        raise ValueError("--forecast goes with --page; got it alone. Name the page to write.")
     if shard is not None and page is not None:
         raise ValueError(
             f"--page needs all images, and --shard {shard} a share of them. Merge the shares first."
@@ -116,18 +122,23 @@ def measure(
         from empirical.report.map_page import write_map
 
         title = f"{opened.name} on {opened.train.name}"
-        write_map(page, table, plan=_plan(opened, chosen), title=title)
+        write_map(page, table, plan=_plan(opened, chosen, forecast), title=title)
         console.print(f"Page: {page.resolve()}", soft_wrap=True)
 
 
-def _plan(opened: OpenNetwork, images: ImageSet) -> RemovalPlan | None:
-    """What would go at what price; None, with the reason said, where the network does not trace."""
+def _plan(opened: OpenNetwork, images: ImageSet, measured: bool) -> RemovalPlan | None:
+    """What would go at what price; None, with the reason said, where the network does not trace.
+
+    With `measured` a forecast turns damages into divergences.
+    """
     from empirical.pruning.calibration import Calibration
+    from empirical.pruning.forecasting import forecast
     from empirical.pruning.what_if import removal_plan
 
     known = Calibration(opened.network, opened.loader(images), device=opened.device)
     try:
-        return removal_plan(known)
+        law = forecast(opened.network, known) if measured else None
+        return removal_plan(known, forecast=law)
     except ValueError as reason:
         typer.echo(f"Nothing is foretold of removing channels together: {reason}")
         return None

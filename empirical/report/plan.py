@@ -43,6 +43,7 @@ def plan_payload(plan: RemovalPlan) -> dict[str, Any]:
         },
         "whole": dict(graph.kept_whole),
         "note": plan.note,
+        "law": None if plan.law is None else plan.law.tolist(),
         "prices": [_price(plan, share) for share in SHARES],
     }
 

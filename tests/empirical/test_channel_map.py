@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empirical import prune
+from empirical import Calibration, forecast, prune, removal_plan
 from empirical.analysis.standing import CLEAR
 from empirical.measuring.damage_table import ALONE, DAMAGES, RECOVERED
+from empirical.pruning.holding_out import held_out
 from empirical.report.channel_map import doubtful, map_payload, shown_quantities
 from empirical.report.map_page import map_findings, map_section, write_map
 from empirical.report.page import SCRIPTS, STYLES, render, write_report
@@ -180,6 +181,34 @@ def test_what_the_plan_lets_go_is_what_prune_removes(case):
         units = {"0": 8, "2": 12}[name]
         assert set(plan.order[name][: gone[name]]) == set(range(units)) - set(kept)
     assert loss == pytest.approx(plan.loss["0"][2] + plan.loss["2"][4])
+
+
+def test_the_plans_losses_are_the_damages_of_the_forecast(case):
+    model, data, _, plan = case
+    layers = forecast(model, data, measured=(), shares=(0.7,)).layers.set_index(["layer", "kept"])
+    fitted, _ = held_out(Calibration(model, data))  # a forecast holds some images out
+    own = removal_plan(fitted)
+    for name, units in {"0": 8, "2": 12}.items():
+        for gone in range(1, units):
+            expected = layers.loc[(name, units - gone), "damage"]
+            assert own.outcome({name: gone})[1] == pytest.approx(expected, rel=1e-9)
+    assert plan.note
+
+
+def test_a_forecast_turns_damages_into_what_it_foretold(case):
+    model, data, _, plan = case
+    assert plan.measured(0.1) is None
+    found = forecast(model, data, recovery="compensate", shares=(0.8, 0.6), measured=(0.7,))
+    own = removal_plan(Calibration(model, data), forecast=found)
+    for row in found.table[found.table["damage"] > 0].itertuples():
+        told = own.measured(row.damage)
+        assert told["kl"] == pytest.approx(row.kl)
+        assert told["kl_high"] == pytest.approx(row.kl_high)
+        assert told["agreement"] == pytest.approx(row.agreement)
+    least = found.table.loc[found.table["damage"] > 0, "damage"].min()
+    assert own.measured(least / 2)["kl"] == pytest.approx(own.measured(least)["kl"] / 2)
+    assert own.measured(0.0) == {"kl": 0.0, "kl_low": 0.0, "kl_high": 0.0, "agreement": 1.0}
+    assert own.measured(1e9) is None
 
 
 def test_the_cheapest_are_taken_wherever_they_are(case):

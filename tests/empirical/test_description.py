@@ -11,6 +11,8 @@ from empirical import measure
 from empirical.measuring.description import kinds_of_channels, layers_table
 from tests.empirical.map_tables import measured
 
+SHARED = "--page map.html --shard 1/2"
+
 
 @pytest.fixture(scope="module")
 def table():
@@ -56,7 +58,7 @@ def test_each_channel_says_what_is_special_about_it(table):
 
 def test_the_command_writes_tables_and_the_page(tmp_path):
     page = tmp_path / "map.html"
-    words = f"measure --model small_convnet --images 100 --out {tmp_path} --page {page}"
+    words = f"measure --model small_convnet --images 200 --out {tmp_path} --page {page} --forecast"
     done = CliRunner().invoke(twoaxis.app, words.split(), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     frame = pd.read_csv(tmp_path / "axes.csv")
@@ -65,3 +67,7 @@ def test_the_command_writes_tables_and_the_page(tmp_path):
     assert pd.read_csv(tmp_path / "layers.csv")["channels"].notna().any()
     assert "Special in conv1: collinear 16" in done.output
     assert "What may go, the cheapest first" in page.read_text()
+    assert '"law": [[' in page.read_text()
+    for more, message in (("--forecast", "--forecast goes with --page"), (SHARED, "needs all")):
+        with pytest.raises(ValueError, match=message):
+            CliRunner().invoke(twoaxis.app, ["measure", *more.split()], catch_exceptions=False)

@@ -1,6 +1,7 @@
 """The map of channels in a browser: pointer, brush, table, search, sliders, keys, print."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -200,6 +201,20 @@ def test_the_slider_foretells_what_the_plan_says(page, case):
     start = {"0": 0, "2": 8}
     going = {start[name] + int(u) for name, k in gone.items() for u in plan.order[name][:k]}
     assert set(page.run(f"[...{MAP}.goes].flatMap((g, i) => g ? [i] : [])")) == going
+
+
+def test_with_a_forecast_the_slider_foretells_divergence_and_agreement(browser, case, tmp_path):
+    plan = replace(
+        case[3],
+        law=np.array([[1e-5, 2e-5, 1e-5, 3e-5, 0.999], [1.0, 3.0, 2.0, 4.0, 0.2]]),
+    )
+    browser.open(write_map(tmp_path / "map.html", case[2], plan=plan))
+    for number in (1, 9, 15):
+        enter(browser, ".cm-all", str(number))
+        expected = plan.measured(plan.outcome(plan.cheapest(number))[1])
+        found = browser.run(f"{MAP}.whatIf.outcome.law")
+        np.testing.assert_allclose(found, list(expected.values()), rtol=1e-5)
+        assert "is foretold to diverge by" in text(browser, "outcome")
 
 
 def test_a_layers_own_slider_moves_that_layer_alone(page, case):

@@ -63,6 +63,20 @@ class WhatIf {
       (sum, layer) => sum + layer.cost * kept(layer.inputs) * kept(layer.outputs), 0));
   }
 
+  // What a forecast gives for a damage: [divergence, its ends, agreement]; null where it gives nothing.
+  measured(damage) {
+    const { law } = this.plan;
+    if (!law || damage > law[law.length - 1][0]) return null;
+    const scale = Math.min(1, damage / law[0][0]);
+    const at = Math.log(Math.max(damage, law[0][0]));
+    const next = Math.max(1, law.findIndex((row) => Math.log(row[0]) >= at));
+    const [a, b] = law.length > 1 ? [law[next - 1], law[next]] : [law[0], law[0]];
+    const width = Math.log(b[0]) - Math.log(a[0]);
+    const share = width > 0 ? (at - Math.log(a[0])) / width : 0;
+    const [kl, low, high, same] = [1, 2, 3, 4].map((k) => a[k] + share * (b[k] - a[k]));
+    return [scale * kl, scale * low, scale * high, 1 - scale * (1 - same)];
+  }
+
   loss(g) { return this.gone[g] ? this.groups[g].loss[this.gone[g] - 1] : 0; }
 
   tell() {
@@ -77,10 +91,14 @@ class WhatIf {
       row.loss.textContent = shown(this.loss(g), "nats");
     });
     const macs = this.macs(this.gone);
-    this.outcome = { units, loss, macs, share: macs / this.total };
+    const law = units ? this.measured(loss) : null;
+    this.outcome = { units, loss, macs, share: macs / this.total, law };
     this.root.querySelector(".cm-outcome").textContent = `${grouped(units)} channels go; `
       + `${grouped(macs)} multiply-accumulates are left (${(100 * macs / this.total).toFixed(1)} %); `
-      + `the prediction is foretold to lose ${shown(loss, "nats")} nats.`;
+      + (law
+        ? `the prediction is foretold to diverge by ${shown(law[0], "nats")} nats [${shown(law[1], "nats")}, `
+          + `${shown(law[2], "nats")}] and to agree on ${shown(law[3], "share")} of images.`
+        : `the prediction is foretold to lose ${shown(loss, "nats")} nats, to second order.`);
     this.all.setAttribute("aria-valuetext", this.root.querySelector(".cm-outcome").textContent);
     this.on(this.going());
   }
