@@ -89,7 +89,7 @@ def _packages() -> list[ModuleType]:
 def _command_line() -> typer.Typer:
     """Every command; what they compute with is imported when one runs."""
     _packages()
-    from empirical.commands import explain, lesion, measure, merge, prune, report, run
+    from empirical.commands import compare, explain, lesion, measure, merge, prune, report, run
     from sim.cli import app as simulations
     from theory.cli import app as theory_commands
 
@@ -106,8 +106,8 @@ def _command_line() -> typer.Typer:
     line.command("demo")(_demo)
     line.add_typer(theory_commands, name="theory")
     line.add_typer(simulations, name="sim")
-    rooms = (run.run, measure.measure, explain.explain, lesion.lesion, merge.merge, prune.prune)
-    for command in (*rooms, report.report):
+    rooms = (run, measure, explain, compare, lesion, merge, prune, report)
+    for command in (getattr(room, room.__name__.rpartition(".")[2]) for room in rooms):
         line.command()(command)
     return line
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
+    from empirical.analysis.comparing import Comparison, compare
     from empirical.data.images import ImageSet, image_loader
     from empirical.data.loading import load_data
     from empirical.data.splits import split_data
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from empirical.measuring.gradients import gradient_cosines
     from empirical.measuring.heads import HeadTable, measure_heads
     from empirical.measuring.measurement import measure
+    from empirical.measuring.recorded import from_activations
     from empirical.measuring.table import AxisTable
     from empirical.models import ModelSpec, create_model
     from empirical.pruning.calibration import Calibration
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
     from empirical.pruning.pruned_file import load_pruned, save_pruned
     from empirical.pruning.pruner import prune
     from empirical.pruning.pruning_report import PrunedModel, PruningReport
+    from empirical.pruning.what_if import RemovalPlan, removal_plan
     from empirical.reading.hooks import capture, edit
     from empirical.reading.layers import Layer, find_layers
     from empirical.reading.networks import Adapter
     from empirical.report.card import ChannelCard, explain
+    from empirical.report.map_page import write_map
     from empirical.runs.pipeline import run
     from empirical.training.checkpoints import load_model, load_weights
     from empirical.training.evaluation import evaluate
@@ -49,6 +53,7 @@ __all__ = [
     "AxisTable",
     "Calibration",
     "ChannelCard",
+    "Comparison",
     "DamageTable",
     "Distillation",
     "Factorial",
@@ -63,8 +68,10 @@ __all__ = [
     "PrunedModel",
     "PruningReport",
     "Recipe",
+    "RemovalPlan",
     "ReplacementTable",
     "capture",
+    "compare",
     "create_model",
     "criterion_names",
     "damage",
@@ -75,6 +82,7 @@ __all__ = [
     "export_program",
     "find_layers",
     "forecast",
+    "from_activations",
     "gradient_cosines",
     "image_loader",
     "latencies",
@@ -91,12 +99,14 @@ __all__ = [
     "prune",
     "prune_heads",
     "register_criterion",
+    "removal_plan",
     "replace",
     "run",
     "run_factorial",
     "save_pruned",
     "split_data",
     "train",
+    "write_map",
 ]
 
 __getattr__, __dir__ = on_first_use(__name__)

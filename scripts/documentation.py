@@ -36,6 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {place: (ROOT / source).read_text("utf-8") for source, place in MOVED.items()}
     pages |= {f"api/{package}.md": package_page(package) for package in PACKAGES}
     pages |= {"api/twoaxis.md": front_door_page(), "api/commands.md": commands_page()}
+    pages["api/columns.md"] = columns_page()
     for place, text in pages.items():
         files.append(File.generated(config, place, content=text))
     for name in ("CITATION.cff", "LICENSE"):
@@ -120,6 +121,25 @@ def commands_page() -> str:
         if rows:
             sections.append("| | default | |\n|---|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(sections)
+
+
+def columns_page() -> str:
+    """Return the page of every column of a table, from what the quantities say of themselves."""
+    damages = importlib.import_module("empirical.measuring.damage_table").DAMAGES
+    found = importlib.import_module("theory").quantities() | damages
+    rows = [
+        f"| `{name}` | {q.axis} | {q.unit} | {q.range} | {q.direction} | "
+        f"{html.escape(q.sentence).replace('|', chr(92) + '|')} |"
+        for name, q in found.items()
+    ]
+    head = (
+        "# Columns\n\nOne number per channel each, in `AxisTable.to_frame()` and `axes.csv`. "
+        "Beside each stands its standard error, `<name>_se`, of the jackknife over groups of "
+        "images; with a permutation null also `<name>_null` and `<name>_p`. In `axes.csv`, "
+        "`affected` says what is special about a channel.\n\n"
+        "| column | axis | unit | range | larger means | what it is |\n|---|---|---|---|---|---|\n"
+    )
+    return head + "\n".join(rows) + "\n"
 
 
 def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,14 @@ import pytest
 import empirical
 import sim
 import theory
-from scripts.documentation import MOVED, commands_page, long_form, package_page, site_link
+from scripts.documentation import (
+    MOVED,
+    columns_page,
+    commands_page,
+    long_form,
+    package_page,
+    site_link,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +71,15 @@ def test_the_commands_page_names_every_option_and_escapes_its_help():
     assert re.search(r"^## twoaxis theory verify$", page, re.MULTILINE)
     assert "| `--small` | `False` |" in page
     assert "train/&lt;class&gt;/*" in page
+
+
+def test_the_columns_page_has_every_column_with_its_unit_and_direction():
+    page, frame = columns_page(), set(theory.QUANTITIES) | {"damage_alone", "recovered"}
+    for name in frame:
+        assert f"| `{name}` |" in page
+    assert "| `recovered` | prediction | share | 1 or less | more replaceable |" in page
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 7 for row in rows)
 
 
 def test_every_page_is_in_the_navigation():

@@ -16,7 +16,7 @@ import numpy as np
 from theory.hull import PeerHull
 from theory.shared.validation import Float
 
-Axis = Literal["local", "target"]
+Axis = Literal["local", "target", "prediction"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Quantity:
     ----------
     name : the field of `ChannelAxes`, and the column of a table.
     axis : "local", what the channel has to do with its input and peers; "target", what it says
-        about the target.
+        about the target; "prediction", what the network's prediction loses without it.
     unit : "nats", "share", "channels", "power" (squared units of the activation), or a ratio.
     low, high : range of a population's value; an estimate with its bias corrected may leave it.
     direction : what a channel with a larger value is, as far as keeping it goes.
@@ -49,6 +49,8 @@ class Quantity:
         >>> quantities()["peer_predictability"].range, quantities()["hull_size"].range
         ('0 to 1', '0 to 10')
         """
+        if np.isinf(self.low):
+            return f"{self.high:g} or less"
         return f"{self.low:g} or more" if np.isinf(self.high) else f"{self.low:g} to {self.high:g}"
 
 

@@ -11,6 +11,7 @@ import typer
 from empirical.commands.options import spread
 from empirical.commands.shards import SHARD, Shard
 from empirical.commands.source import NetworkSource
+from empirical.commands.tables import write_channels
 from empirical.commands.terminal import Progress, print_findings, progress_bar
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def lesion(
 ) -> None:
     """Lesion and replace every channel; say what explains the damage."""
     from empirical.report.page import write_report
-    from theory.shared.files import check_writable, write_table
+    from theory.shared.files import check_writable
 
     options.check()
     share = None if options.shard is None else Shard.read(options.shard)
@@ -107,7 +108,7 @@ def lesion(
             experiment.lesioned().save(path)
             typer.echo(f"Share {options.shard} of the images: {path.resolve()}")
             return
-        write_table(out / "axes.csv", table.to_frame())
+        write_channels(out, table)
         sections, accuracy = experiment.sections()
         write_report(
             out,

@@ -10,21 +10,25 @@ import typer
 from empirical.commands.options import TARGET, spread
 from empirical.commands.shards import SHARD, Shard
 from empirical.commands.source import NetworkSource
+from empirical.commands.tables import write_channels
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from rich.table import Table
 
+    from empirical.commands.source import OpenNetwork
+    from empirical.data.images import ImageSet
     from empirical.measuring.table import AxisTable
+    from empirical.pruning.what_if import RemovalPlan
 
 
 @spread
 def measure(
     source: NetworkSource,
-    out: Annotated[Path, typer.Option(help="Folder to write axes.csv and axes.npz to.")] = Path(
-        "runs/measure"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder to write axes.csv, layers.csv and axes.npz to.")
+    ] = Path("runs/measure"),
     images: Annotated[int, typer.Option(min=2, help="Number of training images to use.")] = 5000,
     target: Annotated[str, TARGET] = "logit_margin",
     layer: Annotated[
@@ -38,11 +42,20 @@ def measure(
     damage: Annotated[
         bool, typer.Option(help="Also foretell what the prediction loses by each channel.")
     ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Also write this HTML file: a map of all channels, to explore."),
+    ] = None,
+    forecast: Annotated[
+        bool,
+        typer.Option(help="For the page: prune on trial at two shares, to foretell divergence."),
+    ] = False,
     shard: Annotated[str | None, SHARD] = None,
 ) -> None:
     """Measure both axes of every channel of one network.
 
-    `twoaxis theory quantities` says what each column of axes.csv means.
+    `twoaxis theory quantities` says what each column of axes.csv means. The page foretells as well
+    what the prediction loses without channels, alone and many at once.
     """
     from rich.console import Console
 
@@ -51,10 +64,16 @@ def measure(
     from empirical.measuring.measurement import measure
     from empirical.measuring.targets import target_function
     from theory.axes import ESTIMATES
-    from theory.shared.files import check_writable, write_table
+    from theory.shared.files import check_writable
     from theory.shared.validation import one_of
 
     target_function(target)
+    if forecast and page is None:
+        raise ValueError("--forecast goes with --page; got it alone. Name the page to write.")
+    if shard is not None and page is not None:
+        raise ValueError(
+            f"--page needs all images, and --shard {shard} a share of them. Merge the shares first."
+        )
     share = None if shard is None else Shard.read(shard)
     if share is not None and target == "logit_pc1":
         raise ValueError(
@@ -77,7 +96,7 @@ def measure(
             layers=layer or None,
             positions=positions,
             estimate=estimate,
-            damage=damage,
+            damage=damage or page is not None,
             seed=source.seed,
             first_image=rows[0],
             device=opened.device,
@@ -89,11 +108,40 @@ def measure(
         table.save(path, moments="groups")
         typer.echo(f"Share {shard} of the images: {path.resolve()}")
         return
-    write_table(out / "axes.csv", table.to_frame())
+    write_channels(out, table)
     table.save(out / "axes.npz")
     console = Console()
     console.print(summary_table(table))
-    console.print(f"Tables: {out.resolve()}/axes.csv, axes.npz", soft_wrap=True)
+    for name, kinds in table.affected.items():
+        listed = ", ".join(f"{kind.replace('_', ' ')} {len(c)}" for kind, c in kinds.items())
+        console.print(f"Special in {name}: {listed}", soft_wrap=True)
+    for name, why in table.skipped.items():
+        console.print(f"Left out: {name}, {why}", soft_wrap=True)
+    console.print(f"Tables: {out.resolve()}/axes.csv, layers.csv, axes.npz", soft_wrap=True)
+    if page is not None:
+        from empirical.report.map_page import write_map
+
+        title = f"{opened.name} on {opened.train.name}"
+        write_map(page, table, plan=_plan(opened, chosen, forecast), title=title)
+        console.print(f"Page: {page.resolve()}", soft_wrap=True)
+
+
+def _plan(opened: OpenNetwork, images: ImageSet, measured: bool) -> RemovalPlan | None:
+    """What would go at what price; None, with the reason said, where the network does not trace.
+
+    With `measured` a forecast turns damages into divergences.
+    """
+    from empirical.pruning.calibration import Calibration
+    from empirical.pruning.forecasting import forecast
+    from empirical.pruning.what_if import removal_plan
+
+    known = Calibration(opened.network, opened.loader(images), device=opened.device)
+    try:
+        law = forecast(opened.network, known) if measured else None
+        return removal_plan(known, forecast=law)
+    except ValueError as reason:
+        typer.echo(f"Nothing is foretold of removing channels together: {reason}")
+        return None
 
 
 def summary_table(table: AxisTable) -> Table:

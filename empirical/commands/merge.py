@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from empirical.commands.tables import write_channels
+
 
 def merge(
     folder: Annotated[Path, typer.Argument(help="Folder that `--shard K/N` wrote to.")],
@@ -22,7 +24,7 @@ def merge(
         if what == "axes":
             table = merge_tables([AxisTable.load(path) for path in paths])
             table.save(folder / "axes.npz")
-            write_table(folder / "axes.csv", table.to_frame())
+            write_channels(folder, table)
         else:
             lesions = merge_lesions([LesionTable.load(path) for path in paths])
             lesions.save(folder / "lesions.npz")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from theory.quantity import Quantity
 from theory.rank_coupling import jackknife_standard_error
 from theory.shared.validation import Float, count, indices, one_of, within
 
@@ -21,7 +22,39 @@ FORETOLD = (ALONE, WITH_PEERS, RECOVERED)
 CLEAR = 1.96
 """Standard errors from which a difference is one, or a damage is resolved."""
 
-UNITS = {ALONE: "nats", WITH_PEERS: "nats", RECOVERED: "share"}
+DAMAGES: dict[str, Quantity] = {
+    ALONE: Quantity(
+        ALONE,
+        "prediction",
+        "nats",
+        0.0,
+        np.inf,
+        "more missed",
+        "What the prediction loses where the channel is held at its mean, foretold by the law of "
+        "damage: half the mean square of what its deviation does to the prediction.",
+    ),
+    WITH_PEERS: Quantity(
+        WITH_PEERS,
+        "prediction",
+        "nats",
+        0.0,
+        np.inf,
+        "more missed, peers standing in",
+        "What the prediction loses where the channel is replaced by its regression on all other "
+        "channels of its layer, foretold likewise.",
+    ),
+    RECOVERED: Quantity(
+        RECOVERED,
+        "prediction",
+        "share",
+        -np.inf,
+        1.0,
+        "more replaceable",
+        "Share of the damage alone that its peers win back, 1 - with peers / alone; below 0 where "
+        "they do harm.",
+    ),
+}
+"""What each of `FORETOLD` is; in units of the loss, where one was given."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from empirical.measuring.damage_table import DamageTable, LayerDamage
+from empirical.measuring.description import describe, in_words
 from theory import QUANTITIES, TARGET_AXIS, ChannelAxes, Moments, jackknife_standard_error
 from theory.hull import PeerHull
 from theory.shared import files
@@ -27,7 +28,7 @@ FORMAT = "twoaxis.AxisTable/2"
 """One array per layer and quantity, by name; in format 1 they were one array, by position."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AxisTable:
     """Both axes of every measured layer. Information in nats.
 
@@ -122,6 +123,23 @@ class AxisTable:
             name: jackknife_standard_error(values)
             for name, values in self.without_groups(layer).items()
         }
+
+    def describe(self) -> pd.DataFrame:
+        """One row per layer: channels, medians of the main quantities, and who is special.
+
+        With foretold damages, the medians of those. `affected` lists kinds and how many.
+        """
+        return describe(self.axes, self.damage)
+
+    def __str__(self) -> str:
+        return in_words(self.axes, self.damage, self.settings, self.skipped)
+
+    def __repr__(self) -> str:
+        channels = sum(axes.signal_power.size for axes in self.axes.values())
+        return f"<AxisTable of {channels} channels of {len(self.axes)} layers>"
+
+    def _repr_html_(self) -> str:
+        return str(self.describe().to_html(index=False, na_rep="–", float_format="{:.3g}".format))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per channel: `layer`, `channel`, the quantities, and `<quantity>_se`.

@@ -8,6 +8,7 @@ the model, its copies and its saved form.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, TypeGuard
@@ -106,6 +107,15 @@ class ChannelGraph:
         """
         kept = np.column_stack([counts, np.ones(len(counts))]).astype(np.float64)
         return kept @ self._inputs.T, kept @ self._outputs.T
+
+    def terms(self) -> Iterator[tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
+        """Of each layer of `layers`: cost, inputs and outputs, whose product it multiplies.
+
+        Inputs and outputs are (groups + 1,) channels per unit of each group, and a part that no
+        removal changes.
+        """
+        for cost, inputs, outputs in zip(self._cost, self._inputs, self._outputs, strict=True):
+            yield float(cost), inputs, outputs
 
     @property
     def sizes(self) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -24,7 +25,16 @@ from empirical.analysis.missing import NoDataError
 from empirical.data.tables import read_table
 from theory.shared.files import write_bytes, write_json, write_table, write_text
 from theory.shared.findings import Finding
+from theory.shared.foreign import parse_json
 from theory.shared.style import styled
+
+ENDINGS = {"figures": ".png", "tables": ".csv", "maps": ".json"}
+"""Folder of a report -> how the files end that the page is made from."""
+
+STYLES = ("page.css", "channel_map.css")
+SCRIPTS = tuple(
+    f"map_{part}.js" for part in ("data", "plot", "strips", "card", "table", "what_if", "main")
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Section:
     tables : file stem -> table; all are written, as CSV.
     shown : stems of the tables that the page shows (small ones), each with its caption.
     note : what was done, in a few sentences.
+    maps : file stem -> map of channels, as `map_file` packs it.
     """
 
     title: str
@@ -47,6 +58,7 @@ class Section:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def chapter(title: str, make: Callable[[], Section]) -> Section:
@@ -73,6 +85,7 @@ class _Chapter(BaseModel):
     figures: dict[str, str]
     tables: list[str]
     shown: dict[str, str]
+    maps: list[str] = []
 
 
 class _Index(BaseModel):
@@ -98,7 +111,7 @@ def write_report(
 
     Parameters
     ----------
-    out : folder; `figures/`, `tables/`, `report.json` and `report.html` are written into it.
+    out : folder, where `figures/`, `tables/`, `maps/`, `report.json` and `report.html` are written.
     title : of the page.
     lead : what the reader sees first.
     sections : in order.
@@ -106,7 +119,7 @@ def write_report(
     """
     folder = Path(out)
     _refuse_repeats(sections)
-    for name in ("figures", "tables"):
+    for name in ENDINGS:
         _refuse_outside(folder, folder / name)
     written = [folder / "tables" / "findings.csv"]
     write_table(written[0], findings_table(sections))
@@ -118,6 +131,9 @@ def write_report(
         for stem, table in section.tables.items():
             written.append(folder / "tables" / f"{stem}.csv")
             write_table(written[-1], table)
+        for stem, found in section.maps.items():
+            written.append(folder / "maps" / f"{stem}.json")
+            write_json(written[-1], dict(found))
     index = {
         "title": title,
         "lead": lead,
@@ -129,12 +145,14 @@ def write_report(
                 "figures": {stem: caption for stem, (_, caption) in section.figures.items()},
                 "tables": list(section.tables),
                 "shown": dict(section.shown),
+                "maps": list(section.maps),
             }
             for section in sections
         ],
     }
     write_json(folder / "report.json", index)
-    for file in {*folder.glob("figures/*"), *folder.glob("tables/*")}.difference(written):
+    there = {file for name in ENDINGS for file in folder.glob(f"{name}/*")}
+    for file in there.difference(written):
         if file.is_symlink() or file.is_file():
             file.unlink()
     return render(folder)
@@ -148,7 +166,7 @@ def render(out: str | os.PathLike[str]) -> Path:
     Raises
     ------
     FileNotFoundError
-        the folder holds no report, or lacks a figure or a table of it.
+        the folder holds no report, or lacks a figure, a table or a map of it.
     ValueError
         the index is malformed, or names a file outside the folder.
     """
@@ -177,12 +195,46 @@ def render(out: str | os.PathLike[str]) -> Path:
             {"stem": stem, "caption": caption, "table": _html_table(_part(folder, "tables", stem))}
             for stem, caption in section["shown"].items()
         ]
-    template = resources.files("empirical.report").joinpath("page.html.jinja")
-    source = template.read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+        section["maps"] = [
+            parse_json(file.read_bytes(), f"{file} (start again what wrote the report)")
+            for file in (_part(folder, "maps", stem) for stem in section["maps"])
+        ]
     page = folder / "report.html"
-    write_text(page, environment.from_string(source).render(**index))
+    write_text(page, page_html(**index))
     return page
+
+
+def page_html(
+    title: str, lead: str, sections: Sequence[Mapping[str, Any]], *, files: bool = True
+) -> str:
+    """The page, with everything that it needs inside.
+
+    Parameters
+    ----------
+    title, lead : above everything.
+    sections : with their figures, tables and maps as the template takes them.
+    files : whether tables lie beside the page.
+    """
+    assets = resources.files("empirical.report").joinpath("assets")
+    maps = any(section["maps"] for section in sections)
+
+    def joined(names: Sequence[str]) -> str:
+        return "".join(assets.joinpath(name).read_text(encoding="utf-8") for name in names)
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("empirical", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html.jinja").render(
+        title=title,
+        lead=lead,
+        sections=sections,
+        files=files,
+        maps=maps,
+        style=joined(STYLES if maps else STYLES[:1]),
+        script=joined(SCRIPTS) if maps else "",
+    )
 
 
 @styled()
@@ -206,7 +258,7 @@ def findings_table(sections: Sequence[Section]) -> pd.DataFrame:
 
 
 def _refuse_repeats(sections: Sequence[Section]) -> None:
-    for kind in ("figures", "tables"):
+    for kind in ENDINGS:
         stems = [stem for section in sections for stem in getattr(section, kind)]
         repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
         if repeated:
@@ -216,8 +268,8 @@ def _refuse_repeats(sections: Sequence[Section]) -> None:
 
 
 def _part(folder: Path, kind: str, stem: str) -> Path:
-    """Return the file of a figure or table that the index names, which lies in the folder."""
-    file = folder / kind / f"{stem}{'.png' if kind == 'figures' else '.csv'}"
+    """Return the file that the index names, which lies in the folder."""
+    file = folder / kind / f"{stem}{ENDINGS[kind]}"
     if Path(stem).name != stem or "\\" in stem or "\0" in stem:
         raise ValueError(f"{folder / 'report.json'} names {stem!r}, which is no name of a file.")
     _refuse_outside(folder, file)

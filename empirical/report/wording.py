@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from empirical.analysis.standing import CLEAR, Place
-from empirical.measuring.damage_table import UNITS
+from empirical.measuring.damage_table import DAMAGES
 from theory import quantities
 from theory.shared.findings import Estimate
 
@@ -29,7 +29,7 @@ def unit(name: str) -> str:
     >>> unit("signal_power"), unit("damage_alone"), unit("recovered")
     ('power', 'nats', 'share')
     """
-    return UNITS[name] if name in UNITS else quantities()[name].unit
+    return (quantities() | DAMAGES)[name].unit
 
 
 def quantities_table() -> pd.DataFrame:

@@ -18,6 +18,7 @@ from empirical.report import (
     intervention,
     lesion,
     lesion_analysis,
+    map_page,
     robustness,
     structure,
     training,
@@ -56,7 +57,13 @@ def run_sections(
     last = stages.steps[-1]
     trained = {seed: tables[seed, last] for seed in stages.config.seeds}
     varied = _over_seeds(stages, "variations.csv"), _over_seeds(stages, "sample_counts.csv")
+    mapped = []
+    if stages.config.measure.map:
+        table, plan = stages.channel_map()
+        about = f"Seed {stages.config.seeds[0]}, step {last}: {subject(stages)}."
+        mapped.append(map_page.map_section(table, plan=plan, about=about))
     sections = [
+        *mapped,
         training.training_section(
             accuracy, _histories(stages), stages.split, stages.spec, stages.config.training
         ),

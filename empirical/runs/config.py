@@ -120,6 +120,8 @@ class MeasureConfig(Section):
     """Images in a batch; the result does not depend on it."""
     permutations: Count = 1000
     """Of the null of the couplings."""
+    map: bool = True
+    """Whether the report maps every channel of the first network at its last step."""
 
     @model_validator(mode="after")
     def _check_sampling(self) -> Self:
@@ -129,7 +131,9 @@ class MeasureConfig(Section):
 
     def options(self) -> dict[str, Any]:
         """Return the keywords for `empirical.measure`."""
-        return self.model_dump(exclude={"checkpoints", "epochs", "batch_size", "permutations"})
+        return self.model_dump(
+            exclude={"checkpoints", "epochs", "batch_size", "permutations", "map"}
+        )
 
 
 class LesionConfig(Section):

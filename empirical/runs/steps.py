@@ -17,6 +17,7 @@ import torch
 from empirical.data.images import ImageSet
 from empirical.data.loading import load_data
 from empirical.data.splits import DataSplit, split_data
+from empirical.measuring.table import AxisTable
 from empirical.models import ModelSpec
 from empirical.models.probe import check_logits
 from empirical.pruning.comparison import Factorial
@@ -27,6 +28,7 @@ from empirical.runs.lesion_stage import (
     read_lesions,
     replace_channels,
 )
+from empirical.runs.map_stage import plan_removal, read_map
 from empirical.runs.measuring_stage import (
     compare_gradients,
     evaluate_checkpoint,
@@ -91,7 +93,9 @@ class RunStages(RunPaths):
             steps_per_epoch=per_epoch if config.measure.epochs else None,
         )
         # Now, since a source that is edited during a run of hours is not the code of that run.
-        for function in (measure_checkpoint, measure_variations, lesion_channels, prune_network):
+        for function in (
+            measure_checkpoint, measure_variations, lesion_channels, prune_network, plan_removal
+        ):  # fmt: skip
             fingerprint(*self._code(function))
 
     def all_seeds(self) -> None:
@@ -203,6 +207,25 @@ class RunStages(RunPaths):
         """Return a checkpoint with the images to read: those of calibration by default."""
         read = self.split.calibration if images is None else images
         return Trained(checkpoint, read, self.spec, self.device, self.config.measure.batch_size)
+
+    def channel_map(self) -> tuple[AxisTable, dict[str, Any] | None]:
+        """Measure the first network's last step with hulls and damages, and plan removal."""
+        seed = self.config.seeds[0]
+        checkpoint, folder = self.checkpoint(seed, self.steps[-1]), self.folder(seed) / "map"
+        measured = self.config.measure.options()
+        damage = measured["sampling"] == "positions"
+        options = {**measured, "seed": seed, "hull": True, "damage": damage}
+        if distributed.rank() == 0:
+            self.progress(f"seed {seed}: map of channels", 1.0)
+            network = self._trained(checkpoint)
+            table, plan = folder / "axes.npz", folder / "plan.json"
+            inputs = self._measured(checkpoint, options)
+            self._ensure((table,), inputs, partial(measure_checkpoint, table, network, options))
+            given = {"seed": seed}
+            inputs = self._measured(checkpoint, given)
+            self._ensure((plan,), inputs, partial(plan_removal, plan, network, given))
+        distributed.barrier()
+        return read_map(folder)
 
     def lesions(self) -> list[LesionResult]:
         """Lesion and replace every channel of the trained networks."""

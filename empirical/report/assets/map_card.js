@@ -1,0 +1,77 @@
+// The card of one channel, and the short words beside the pointer.
+
+function element(parent, kind, text, name) {
+  const node = document.createElement(kind);
+  if (text !== undefined) node.textContent = text;
+  if (name) node.className = name;
+  parent.append(node);
+  return node;
+}
+
+const bracketed = (ends, unit) => (ends ? ` [${shown(ends[0], unit)}, ${shown(ends[1], unit)}]` : "");
+
+// A value with its interval, or that it is not told from the bottom of its range.
+function spoken(channels, column, i) {
+  const value = column.values[i];
+  if (!Number.isFinite(value)) return "no value";
+  const text = `${shown(value, column.unit)}${column.unit === "nats" ? " nats" : ""}`;
+  const ends = bracketed(channels.interval(column, i), column.unit);
+  return `${text}${ends}${column.doubt[i] ? ", not resolved" : ""}`;
+}
+
+// One sentence for the pointer and for those who listen.
+function summary(channels, i, sides) {
+  const parts = sides.map((column) => `${column.label} ${spoken(channels, column, i)}`);
+  return `${channels.name(i)}: ${parts.join("; ")}`;
+}
+
+function fillCard(card, channels, i, { goes, pick }) {
+  card.replaceChildren();
+  if (i < 0) {
+    element(card, "p", "Point at a channel, or walk with the arrow keys. A click or Enter holds it here.", "cm-soft");
+    return;
+  }
+  element(card, "h3", channels.name(i));
+  const kinds = channels.special_kinds(i);
+  for (const kind of kinds) element(card, "p", `${kind.name}: ${kind.why}.`, "cm-kind");
+  if (goes) element(card, "p", "It goes, at the present setting below.", "cm-kind");
+  const damage = ["damage_alone", "damage_with_peers", "recovered"].map((name) => channels.byName.get(name));
+  if (damage[0]) element(card, "p", cost(channels, i, damage));
+  const peers = channels.peers(i);
+  if (peers.length) {
+    element(card, "h4", "Peers that predict it");
+    const list = element(card, "ol", undefined, "cm-peers");
+    for (const peer of peers) {
+      const item = element(list, "li");
+      const button = element(item, "button", channels.name(peer.index));
+      button.type = "button";
+      button.addEventListener("click", () => pick(peer.index));
+      element(item, "span", ` × ${Number(peer.weight.toPrecision(3))}, adds ${shown(peer.gain, "share")}`);
+    }
+  } else if (channels.hull && !kinds.some((kind) => kind.name === "dead")) {
+    element(card, "p", "No peer predicts anything of it.");
+  }
+  const table = element(card, "table");
+  const body = element(table, "tbody");
+  for (const column of channels.columns) {
+    const row = element(body, "tr", undefined, column.doubt[i] ? "cm-doubt" : "");
+    const head = element(row, "th", column.label);
+    head.scope = "row";
+    head.title = column.what;
+    element(row, "td", cellText(column, i));
+    const ends = channels.interval(column, i);
+    element(row, "td", ends ? bracketed(ends, column.unit).trim() : "");
+    const rank = channels.rank(column, i);
+    element(row, "td", rank ? `${rank.rank} of ${rank.of}` : "");
+  }
+  element(card, "p", "Value, 95 % interval, rank in its layer from the largest. In brackets: not told from the bottom of its range.", "cm-soft");
+}
+
+function cost(channels, i, [alone, peers, recovered]) {
+  if (!Number.isFinite(alone.values[i])) return "What is lost without it is not known.";
+  if (alone.doubt[i]) return `What is lost without it is not resolved: ${spoken(channels, alone, i)}.`;
+  const back = Number.isFinite(recovered.values[i]) && !recovered.doubt[i]
+    ? `; they win back ${shown(recovered.values[i], "share")}` : "";
+  return `Held at its mean, the prediction loses ${spoken(channels, alone, i)}; `
+    + `replaced by its peers, ${spoken(channels, peers, i)}${back}.`;
+}

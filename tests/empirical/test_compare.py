@@ -1,0 +1,141 @@
+"""Two measurements side by side: counterparts, changes with their errors, and who moved."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import twoaxis
+from empirical import compare, measure, prune
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 10, 3), nn.ReLU(), nn.Conv2d(10, 8, 1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(8 * 16, 4),
+    )  # fmt: skip
+
+
+def images(seed=1, number=300):
+    generator = torch.Generator().manual_seed(seed)
+    return [(torch.randn(number, 3, 6, 6, generator=generator), torch.arange(number) % 4)]
+
+
+def permuted(model, order):
+    """The same network with the first layer's channels in another order."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other[0].weight.copy_(model[0].weight[order])
+        other[0].bias.copy_(model[0].bias[order])
+        other[2].weight.copy_(model[2].weight[:, order])
+    return other
+
+
+@pytest.fixture(scope="module")
+def tables():
+    with torch.random.fork_rng():
+        model, order = network(), torch.randperm(10)
+        return measure(model, images()), measure(permuted(model, order), images()), order.numpy()
+
+
+def test_a_permuted_copy_is_found_and_nothing_has_moved(tables):
+    one, other, order = tables
+    found = compare(one, other, match="moments")
+    first, second = found.matched["0"]
+    np.testing.assert_array_equal(order[second], first)
+    np.testing.assert_array_equal(*found.matched["2"])
+    for layer in ("0", "2"):
+        for name, change in found.change[layer].items():
+            np.testing.assert_allclose(change, 0, atol=1e-6, err_msg=name)
+    assert "8 of them under the same index" not in str(found.findings()[0])
+
+
+def test_by_index_a_permuted_copy_has_moved(tables):
+    one, other, order = tables
+    found = compare(one, other)
+    powers = one["0"].signal_power
+    np.testing.assert_allclose(
+        found.change["0"]["signal_power"], powers[order] - powers, rtol=1e-5, atol=1e-7
+    )
+    assert found.moved["0"]["signal_power"].sum() >= 8
+    assert not found.moved["2"]["signal_power"].any()
+
+
+def test_of_the_same_images_the_errors_are_those_of_paired_differences(tables):
+    one = tables[0]
+    other = measure(network(3), images())
+    found = compare(one, other)
+    difference = other.replicates["0"]["signal_power"] - one.replicates["0"]["signal_power"]
+    g = len(difference)
+    expected = np.sqrt((g - 1) / g * ((difference - difference.mean(0)) ** 2).sum(0))
+    np.testing.assert_allclose(found.errors["0"]["signal_power"], expected)
+    apart = compare(one, measure(network(3), images(seed=5)))
+    se = [t.standard_errors("0")["signal_power"] for t in (one, measure(network(3), images(5)))]
+    np.testing.assert_allclose(apart.errors["0"]["signal_power"], np.hypot(*se))
+
+
+def test_other_images_alone_move_no_channel():
+    model, found = network(), []
+    for seed in range(4):
+        pair = compare(measure(model, images(10 + seed)), measure(model, images(20 + seed)))
+        found += [moved for layer in pair.moved.values() for moved in layer.values()]
+    moved = np.concatenate(found)
+    assert moved.mean() < 0.05
+
+
+def test_a_channel_that_was_silenced_for_the_task_and_copied_turns_replaceable():
+    torch.manual_seed(0)
+    before, data = network(), images(number=600)
+    after = copy.deepcopy(before)
+    with torch.no_grad():  # channel 0 becomes nearly a copy of 1, and nobody reads either
+        noise = 0.05 * torch.randn_like(after[0].weight[1])
+        after[0].weight[0] = after[0].weight[1] + noise
+        after[2].weight[:, :2] = 0
+    found = compare(measure(before, data), measure(after, data))
+    rose = found.moved["0"]["peer_predictability"] & (found.change["0"]["peer_predictability"] > 0)
+    assert rose[:2].all()
+    fell = found.moved["0"]["task_information"] & (found.change["0"]["task_information"] < 0)
+    assert set(found.turned("0")) == set(np.flatnonzero(rose & fell))
+
+
+def test_a_pruned_network_is_set_beside_the_dense_one(tables):
+    model, data = network(), images()
+    pruned = prune(model, data, macs=0.6, recovery="none")
+    found = compare(measure(model, data), measure(pruned.model, data), match=pruned.kept)
+    for layer, kept in pruned.kept.items():
+        np.testing.assert_array_equal(found.matched[layer][0], kept)
+    np.testing.assert_allclose(found.change["0"]["signal_power"], 0, atol=1e-6)
+    with pytest.raises(ValueError, match="match='index' needs layers of equal size; '0' has 10"):
+        compare(measure(model, data), measure(pruned.model, data))
+
+
+def test_bad_arguments_are_named(tables, tmp_path):
+    one, other, _ = tables
+    with pytest.raises(ValueError, match="match must be one of"):
+        compare(one, other, match="names")
+    with pytest.raises(TypeError, match="b must be"):
+        compare(one, 3)
+    one.save(tmp_path / "bare.npz", moments="none")
+    with pytest.raises(ValueError, match="a must hold moments to match by them"):
+        compare(type(one).load(tmp_path / "bare.npz"), other, match="moments")
+    with pytest.raises(ValueError, match="must name a channel of a for each of the 10"):
+        compare(one, other, match={"0": [1, 2]})
+
+
+def test_the_command_prints_and_writes_the_changes(tables, tmp_path):
+    one, other, _ = tables
+    one.save(tmp_path / "a.npz")
+    other.save(tmp_path / "b.npz")
+    words = ["compare", *(str(tmp_path / f"{n}.npz") for n in "ab"), "--match", "moments"]
+    done = CliRunner().invoke(twoaxis.app, [*words, "--out", str(tmp_path / "changes.csv")])
+    assert done.exit_code == 0, done.output
+    assert "18 channels of 2 layers have a counterpart" in done.output
+    frame = pd.read_csv(tmp_path / "changes.csv")
+    np.testing.assert_array_equal(
+        frame["counterpart"], compare(one, other, match="moments").to_frame()["counterpart"]
+    )
