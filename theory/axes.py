@@ -35,6 +35,7 @@ def channel_axes(
     groups: Sequence[Moments] | PeerEstimates | None = None,
     samples_per_image: float = 1.0,
     estimate: str | None = None,
+    details: bool = True,
 ) -> ChannelAxes:
     """Turn the moments of a layer into every quantity of the two axes.
 
@@ -63,6 +64,8 @@ def channel_axes(
         few samples also where those of an image are alike. None takes "in_out" where there are
         groups, several samples per image and no ridge, "corrected" with one sample per image or
         with `bias_correction`, and "plug_in" otherwise. Where samples are too few for any, NaN.
+    details : False leaves out `affected` and the members of hulls, for replicates of which only
+        the numbers are read.
 
     Raises
     ------
@@ -82,6 +85,7 @@ def channel_axes(
     """
     truth("hull", hull)
     truth("bias_correction", bias_correction)
+    truth("details", details)
     _check(moments, ridge, peers, top, bias_correction)
     population = moments.n is None
     how = _how(estimate, groups, samples_per_image, ridge, bias_correction, population)
@@ -92,21 +96,25 @@ def channel_axes(
             "moments have no live channel: every variance is 0. Check that the layer is reached."
         )
     noise_power = reference_noise(layer.power[layer.live], noise)
-    inverse = precision(layer.correlation, layer.loadings, ridge)
     estimates = _estimates(groups, samples_per_image) if groups is not None else None
-    predictability = inverse.predictability(ridge)
-    if how == "in_out" and estimates is not None:
-        predictability = estimates.predictability[layer.live]
+    in_out = estimates if how == "in_out" else None
+    inverse = None
+    if details or bias_correction or in_out is None:
+        inverse = precision(layer.correlation, layer.loadings, ridge)
+    if in_out is not None:
+        predictability = in_out.predictability[layer.live]
     elif moments.n is not None and moments.n - 1 < layer.live.size and ridge == 0:
         # every channel fits every other: what peers explain cannot be seen
         predictability = np.full(layer.live.size, np.nan)
+    elif inverse is not None:
+        predictability = inverse.predictability(ridge)
     found = _hull(layer, predictability, ridge) if hull else None
     local = _local_axis(layer, predictability, found)
     target, doubts = _target_axis(layer, inverse, peers, top) if moments.n_targets else ({}, {})
-    if target and how == "in_out" and estimates is not None:
-        target["conditional_task_information"] = estimates.conditional[layer.live]
+    if target and in_out is not None:
+        target["conditional_task_information"] = in_out.conditional[layer.live]
     n = _independent(moments, estimates, samples_per_image)
-    if bias_correction or how == "corrected":
+    if inverse is not None and (bias_correction or how == "corrected"):
         correct(local, target, n, layer, inverse, everything=bias_correction, how=how)
     quantities = {
         "signal_power": layer.power,
@@ -118,9 +126,10 @@ def channel_axes(
         quantities[name][layer.live] = values
     if not target:
         quantities |= {name: np.full(c, np.nan) for name in TARGET_AXIS}
-    affected = _affected(layer, inverse, quantities, doubts, n)
-    kept = None
-    if found is not None:
+    affected, kept = {}, None
+    if details and inverse is not None:
+        affected = _affected(layer, inverse, quantities, doubts, n)
+    if details and found is not None:
         kept = peer_hull(found, layer.correlation, layer.power, layer.live, ridge=ridge)
     return ChannelAxes(
         **quantities, affected=affected, noise_power=noise_power, n=moments.n, hull=kept
@@ -209,7 +218,7 @@ def _local_axis(layer: Standardized, predictability: Float, hull: Hull | None) -
 
 
 def _target_axis(
-    layer: Standardized, inverse: Precision, peers: int, top: int
+    layer: Standardized, inverse: Precision | None, peers: int, top: int
 ) -> tuple[dict[str, Float], dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]]:
     """Target axis of the live channels, with NaN for what is infinite or undecided.
 
@@ -219,9 +228,12 @@ def _target_axis(
     information = np.full_like(explained, np.nan)
     open_ = explained < 1 - max(COPY_TOLERANCE, layer.target_rounding)
     information[open_] = -0.5 * np.log1p(-explained[open_])
-    conditional, determined, undecided = conditional_information(
-        layer.loadings, inverse, layer.target_rounding
-    )
+    conditional = np.full_like(explained, np.nan)
+    determined = undecided = np.zeros(explained.size, dtype=bool)
+    if inverse is not None:
+        conditional, determined, undecided = conditional_information(
+            layer.loadings, inverse, layer.target_rounding
+        )
     nearest, chosen = nearest_peers(layer.correlation, peers)
     if nearest.shape[1] == 0:  # the only live channel of its layer
         zeros = np.zeros_like(explained)

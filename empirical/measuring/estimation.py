@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from typing import Any
 
@@ -58,7 +58,6 @@ def tabulate(
         )
         axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
         replicates: dict[str, dict[str, Float]] = {}
-        halves: dict[str, dict[str, Float]] = {}
         if settings["standard_errors"]:
             # all layers are submitted before any is awaited: small layers fill the gaps
             pending = {
@@ -67,10 +66,6 @@ def tabulate(
             }
             replicates = {
                 name: _stacked([task.result() for task in tasks]) for name, tasks in pending.items()
-            }
-            found = pool.map(evaluate.in_halves, groups, groups.values())
-            halves = {
-                name: _stacked(both) for name, both in zip(groups, found, strict=True) if both
             }
     return AxisTable(
         axes,
@@ -81,7 +76,7 @@ def tabulate(
         dict(settings),
         dict(squared_norms),
         skipped=dict(skipped),
-        halves=halves,
+        halves=Halves(evaluate, groups) if settings["standard_errors"] else {},
     )
 
 
@@ -132,20 +127,52 @@ class _Evaluation:
         except ValueError as error:
             raise ValueError(f"layer {layer!r}: {error}") from error
 
-    def in_halves(self, layer: str, groups: Groups) -> list[ChannelAxes]:
-        """Quantities of the even and of the odd groups; empty where a half has no two groups.
+    def in_halves(self, layer: str, groups: Groups) -> dict[str, Float]:
+        """(2, C) quantities of the even and of the odd groups; empty if a half has no two groups.
 
         The hull is left out: it takes longest, and nothing is asked of its halves.
         """
         parts = [groups[0::2], groups[1::2]]
         if len(groups) < 4 or not all(_has_variance(part.total()) for part in parts):
-            return []
-        return [self(layer, part.total(), self.of_peers(layer, part), hull=False) for part in parts]
+            return {}
+        return _stacked(
+            [
+                self(layer, part.total(), self.of_peers(layer, part), hull=False, details=False)
+                for part in parts
+            ]
+        )
 
     def without(self, layer: str, groups: Groups, index: int) -> ChannelAxes:
         """Quantities of all samples that are not in one group."""
         known = self.peers.get(layer)
-        return self(layer, groups.without(index), known.without(index) if known else None)
+        rest = known.without(index) if known else None
+        return self(layer, groups.without(index), rest, details=False)
+
+
+class Halves(Mapping[str, Mapping[str, Float]]):
+    """Quantities of both halves of the images, of the layers that have them.
+
+    They take as long as the standard errors, which do not need them, and so are evaluated when one
+    of them is read.
+    """
+
+    def __init__(self, evaluate: _Evaluation, groups: Mapping[str, Groups]) -> None:
+        self._evaluate, self._groups = evaluate, groups
+
+    @cached_property
+    def _found(self) -> dict[str, dict[str, Float]]:
+        with workers() as pool:
+            found = pool.map(self._evaluate.in_halves, self._groups, self._groups.values())
+            return {name: both for name, both in zip(self._groups, found, strict=True) if both}
+
+    def __getitem__(self, layer: str) -> Mapping[str, Float]:
+        return self._found[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 def _has_variance(moments: Moments) -> bool:
