@@ -3,7 +3,8 @@
 There are two plain passes. One takes the images as a loader gives them, in batches of 200, which on
 a CPU leave its caches: `<model>_ratio`, and `<model>_ratio_with_se` with standard errors. The other
 is the fastest that there is, the best of some batch sizes and of both layouts in memory, in
-inference mode, chosen on the first images: `<model>_fastest_ratio`, `<model>_fastest_ratio_with_se`.
+inference mode, chosen on the first images: `<model>_fastest_ratio` and
+`<model>_fastest_ratio_with_se`.
 
 Passes and measurements alternate in one process, and each ratio is of the least time of each over
 repeats. No repeat begins after five minutes of one network, and `<model>_repeats` says how many
