@@ -11,7 +11,7 @@ from theory._conditional import conditional_information
 from theory._correction import correct
 from theory._precision import Precision, precision
 from theory.few_samples import ENOUGH, PeerEstimates, estimate_peers
-from theory.hull import Hull, compact_hull, peer_hull
+from theory.hull import Hull, among_live, compact_hull, hull_along, peer_hull
 from theory.moments import Moments
 from theory.pairs import nearest_peers, pairwise_excess, total_overlap
 from theory.quantity import TARGET_AXIS, ChannelAxes
@@ -31,7 +31,7 @@ def channel_axes(
     top: int = 10,
     bias_correction: bool = False,
     weights: ArrayLike | None = None,
-    hull: bool = True,
+    hull: bool | NDArray[np.intp] = True,
     groups: Sequence[Moments] | PeerEstimates | None = None,
     samples_per_image: float = 1.0,
     estimate: str | None = None,
@@ -54,7 +54,8 @@ def channel_axes(
         degrees of freedom. The selection of the largest S_ij is not corrected. Needs
         `moments.n`.
     weights : (C, ...) filters, flattened per channel, for the Rayleigh quotient.
-    hull : False skips the compact hull, whose two quantities are then NaN.
+    hull : False skips the compact hull, whose two quantities are then NaN. An array (C, m) gives
+        the peers in their order, as `theory.hull.peer_order` does: only their number is found.
     groups : moments of groups of images, of which `moments` are the sum (or what
         `theory.estimate_peers` made of them).
     samples_per_image : positions of one image, which may be alike.
@@ -83,7 +84,8 @@ def channel_axes(
     >>> bool(np.isclose(axes.task_information[0], -0.5 * np.log(1 - 0.25)))
     True
     """
-    truth("hull", hull)
+    if not isinstance(hull, np.ndarray):
+        truth("hull", hull)
     truth("bias_correction", bias_correction)
     truth("details", details)
     _check(moments, ridge, peers, top, bias_correction)
@@ -108,7 +110,7 @@ def channel_axes(
         predictability = np.full(layer.live.size, np.nan)
     elif inverse is not None:
         predictability = inverse.predictability(ridge)
-    found = _hull(layer, predictability, ridge) if hull else None
+    found = None if hull is False else _hull(layer, predictability, ridge, hull)
     local = _local_axis(layer, predictability, found)
     target, doubts = _target_axis(layer, inverse, peers, top) if moments.n_targets else ({}, {})
     if target and in_out is not None:
@@ -193,19 +195,23 @@ def _squared_norms(weights: ArrayLike | None, c: int) -> Float:
     return norms
 
 
-def _hull(layer: Standardized, predictability: Float, ridge: float) -> Hull:
+def _hull(
+    layer: Standardized, predictability: Float, ridge: float, given: bool | NDArray[np.intp]
+) -> Hull:
     aim = np.clip(np.nan_to_num(predictability), 0.0, 1.0)
-    return compact_hull(layer.correlation, aim, ridge=ridge)
+    if not isinstance(given, np.ndarray):
+        return compact_hull(layer.correlation, aim, ridge=ridge)
+    members = among_live(given, layer.live, layer.power.size)
+    return hull_along(layer.correlation, aim, members, ridge=ridge)
 
 
 def _local_axis(layer: Standardized, predictability: Float, hull: Hull | None) -> dict[str, Float]:
-    peers_in_layer = layer.power.size - 1
     with np.errstate(divide="ignore"):
         information = np.where(
             predictability < 1 - COPY_TOLERANCE, -0.5 * np.log1p(-predictability), np.nan
         )
     values = {
-        "peer_overlap": total_overlap(layer.correlation) / peers_in_layer,
+        "peer_overlap": total_overlap(layer.correlation) / (layer.power.size - 1),
         "peer_predictability": predictability,
         "peer_information": information,
         "hull_size": np.full_like(predictability, np.nan),

@@ -9,6 +9,7 @@ from operator import add
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
@@ -24,6 +25,7 @@ from theory import (
     estimate_peers,
     merge,
 )
+from theory.hull import peer_order
 from theory.shared.validation import Float, instance
 
 OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull", "estimate")
@@ -59,6 +61,8 @@ def tabulate(
         axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
         replicates: dict[str, dict[str, Float]] = {}
         if settings["standard_errors"]:
+            orders = pool.map(evaluate.order_peers, moments.values())
+            evaluate.orders.update(zip(moments, orders, strict=True))
             # all layers are submitted before any is awaited: small layers fill the gaps
             pending = {
                 name: [pool.submit(evaluate.without, name, parts, g) for g in range(len(parts))]
@@ -98,6 +102,7 @@ class _Evaluation:
         self._grouped = settings["groups"] > 1 and settings["ridge"] == 0
         self._positions: dict[str, float] = {}
         self.peers: dict[str, PeerEstimates | None] = {}
+        self.orders: dict[str, NDArray[np.intp] | bool] = {}
         # a one-entry filter of the same norm: channel_axes reads nothing but norms
         self._weights = {name: np.sqrt(norms)[:, None] for name, norms in squared_norms.items()}
 
@@ -142,11 +147,20 @@ class _Evaluation:
             ]
         )
 
+    def order_peers(self, moments: Moments) -> NDArray[np.intp] | bool:
+        """Return the order in which hulls take their peers, for replicates; False without hulls."""
+        if not self._options["hull"]:
+            return False
+        return peer_order(moments, ridge=self._options["ridge"])
+
     def without(self, layer: str, groups: Groups, index: int) -> ChannelAxes:
-        """Quantities of all samples that are not in one group."""
+        """Quantities of all samples that are not in one group.
+
+        Hulls take their peers in the order of all samples; how many they need is found anew.
+        """
         known = self.peers.get(layer)
         rest = known.without(index) if known else None
-        return self(layer, groups.without(index), rest, details=False)
+        return self(layer, groups.without(index), rest, hull=self.orders[layer], details=False)
 
 
 class Halves(Mapping[str, Mapping[str, Float]]):
