@@ -13,7 +13,7 @@ from how alike they are (`theory.sampling.in_out_product`), which the scatter of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +88,13 @@ class PeerEstimates:
         return rest
 
 
-def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) -> PeerEstimates:
+Expand = Callable[[Moments, NDArray[np.intp] | None], Moments]
+"""(moments of inputs, channels or None for all) -> moments of these channels."""
+
+
+def estimate_peers(
+    parts: Sequence[Moments], *, samples_per_image: float = 1.0, expand: Expand | None = None
+) -> PeerEstimates:
     """Estimate E_i and I(T; Y_i | Y_-i) inside and outside of groups of images.
 
     σ² of the regression on the peers gives E_i = 1 - σ²/J_i; half the log of its ratio to σ² of the
@@ -99,6 +105,8 @@ def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) 
     ----------
     parts : moments of each group of images, at least two groups
     samples_per_image : positions of one image, which may be alike
+    expand : where channels are functions of fewer inputs, `parts` are of these, and this makes
+        them the channels'; only as many channels are made as are not functions of others
 
     Examples
     --------
@@ -109,15 +117,18 @@ def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) 
     True
     """
     used = [part for part in parts if part.n]
-    total = merge(used)
+    read = expand or _select
+    total = read(merge(used), None)
     layer = standardize(total)
     inverse = precision(layer.correlation, layer.loadings, 0.0)
     determined, where = layer.live[inverse.collinear], layer.live[inverse.basis]
     scale = 1 / np.sqrt(layer.power[where])
     white = whitening(total.cov[total.n_channels :, total.n_channels :])
+    used = [read(part, where) for part in used]
     if total.n_targets:
         used = [part.project_targets(white) for part in used]
-    groups = [_Scatter(part, where, scale, white.shape[1]) for part in used]
+    everyone = np.arange(where.size)
+    groups = [_Scatter(part, everyone, scale, white.shape[1]) for part in used]
     n = int(total.n or 0)
     effect = _effect(groups, where.size) if len(used) > 1 else 1.0
     likeness = likeness_of(effect, samples_per_image)
@@ -141,6 +152,12 @@ def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) 
         found.conditional[where[open_]] = 0.5 * np.log(ratio[open_])
         found.conditional_replicates[:, where[open_]] = 0.5 * np.log(ratios[:, open_])
     return found
+
+
+def _select(moments: Moments, channels: NDArray[np.intp] | None) -> Moments:
+    if channels is None or channels.size == moments.n_channels:
+        return moments
+    return moments.select(channels)
 
 
 @dataclass(frozen=True)

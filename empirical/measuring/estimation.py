@@ -22,7 +22,6 @@ from theory import (
     Moments,
     PeerEstimates,
     channel_axes,
-    estimate_peers,
     merge,
 )
 from theory.hull import peer_order
@@ -115,7 +114,7 @@ class _Evaluation:
         if not self._grouped or len(groups) < 2 or total.n is None or not _has_variance(total):
             return None
         self._positions.setdefault(layer, total.n / self._images)  # of all, not of a half
-        return estimate_peers(list(groups), samples_per_image=self._positions[layer])
+        return groups.peers(self._positions[layer])
 
     def __call__(
         self, layer: str, moments: Moments, peers: PeerEstimates | None = None, **changed: Any
