@@ -11,7 +11,7 @@ from theory._conditional import conditional_information
 from theory._correction import correct
 from theory._precision import Precision, precision
 from theory.few_samples import ENOUGH, PeerEstimates, estimate_peers
-from theory.hull import Hull, compact_hull, peer_hull
+from theory.hull import Hull, among_live, compact_hull, hull_along, peer_hull
 from theory.moments import Moments
 from theory.pairs import nearest_peers, pairwise_excess, total_overlap
 from theory.quantity import TARGET_AXIS, ChannelAxes
@@ -31,10 +31,11 @@ def channel_axes(
     top: int = 10,
     bias_correction: bool = False,
     weights: ArrayLike | None = None,
-    hull: bool = True,
+    hull: bool | NDArray[np.intp] = True,
     groups: Sequence[Moments] | PeerEstimates | None = None,
     samples_per_image: float = 1.0,
     estimate: str | None = None,
+    details: bool = True,
 ) -> ChannelAxes:
     """Turn the moments of a layer into every quantity of the two axes.
 
@@ -53,7 +54,8 @@ def channel_axes(
         degrees of freedom. The selection of the largest S_ij is not corrected. Needs
         `moments.n`.
     weights : (C, ...) filters, flattened per channel, for the Rayleigh quotient.
-    hull : False skips the compact hull, whose two quantities are then NaN.
+    hull : False skips the compact hull, whose two quantities are then NaN. An array (C, m) gives
+        the peers in their order, as `theory.hull.peer_order` does: only their number is found.
     groups : moments of groups of images, of which `moments` are the sum (or what
         `theory.estimate_peers` made of them).
     samples_per_image : positions of one image, which may be alike.
@@ -63,6 +65,8 @@ def channel_axes(
         few samples also where those of an image are alike. None takes "in_out" where there are
         groups, several samples per image and no ridge, "corrected" with one sample per image or
         with `bias_correction`, and "plug_in" otherwise. Where samples are too few for any, NaN.
+    details : False leaves out `affected` and the members of hulls, for replicates of which only
+        the numbers are read.
 
     Raises
     ------
@@ -80,8 +84,10 @@ def channel_axes(
     >>> bool(np.isclose(axes.task_information[0], -0.5 * np.log(1 - 0.25)))
     True
     """
-    truth("hull", hull)
+    if not isinstance(hull, np.ndarray):
+        truth("hull", hull)
     truth("bias_correction", bias_correction)
+    truth("details", details)
     _check(moments, ridge, peers, top, bias_correction)
     population = moments.n is None
     how = _how(estimate, groups, samples_per_image, ridge, bias_correction, population)
@@ -92,21 +98,25 @@ def channel_axes(
             "moments have no live channel: every variance is 0. Check that the layer is reached."
         )
     noise_power = reference_noise(layer.power[layer.live], noise)
-    inverse = precision(layer.correlation, layer.loadings, ridge)
     estimates = _estimates(groups, samples_per_image) if groups is not None else None
-    predictability = inverse.predictability(ridge)
-    if how == "in_out" and estimates is not None:
-        predictability = estimates.predictability[layer.live]
+    in_out = estimates if how == "in_out" else None
+    inverse = None
+    if details or bias_correction or in_out is None:
+        inverse = precision(layer.correlation, layer.loadings, ridge)
+    if in_out is not None:
+        predictability = in_out.predictability[layer.live]
     elif moments.n is not None and moments.n - 1 < layer.live.size and ridge == 0:
         # every channel fits every other: what peers explain cannot be seen
         predictability = np.full(layer.live.size, np.nan)
-    found = _hull(layer, predictability, ridge) if hull else None
+    elif inverse is not None:
+        predictability = inverse.predictability(ridge)
+    found = None if hull is False else _hull(layer, predictability, ridge, hull)
     local = _local_axis(layer, predictability, found)
     target, doubts = _target_axis(layer, inverse, peers, top) if moments.n_targets else ({}, {})
-    if target and how == "in_out" and estimates is not None:
-        target["conditional_task_information"] = estimates.conditional[layer.live]
+    if target and in_out is not None:
+        target["conditional_task_information"] = in_out.conditional[layer.live]
     n = _independent(moments, estimates, samples_per_image)
-    if bias_correction or how == "corrected":
+    if inverse is not None and (bias_correction or how == "corrected"):
         correct(local, target, n, layer, inverse, everything=bias_correction, how=how)
     quantities = {
         "signal_power": layer.power,
@@ -118,9 +128,10 @@ def channel_axes(
         quantities[name][layer.live] = values
     if not target:
         quantities |= {name: np.full(c, np.nan) for name in TARGET_AXIS}
-    affected = _affected(layer, inverse, quantities, doubts, n)
-    kept = None
-    if found is not None:
+    affected, kept = {}, None
+    if details and inverse is not None:
+        affected = _affected(layer, inverse, quantities, doubts, n)
+    if details and found is not None:
         kept = peer_hull(found, layer.correlation, layer.power, layer.live, ridge=ridge)
     return ChannelAxes(
         **quantities, affected=affected, noise_power=noise_power, n=moments.n, hull=kept
@@ -184,19 +195,23 @@ def _squared_norms(weights: ArrayLike | None, c: int) -> Float:
     return norms
 
 
-def _hull(layer: Standardized, predictability: Float, ridge: float) -> Hull:
+def _hull(
+    layer: Standardized, predictability: Float, ridge: float, given: bool | NDArray[np.intp]
+) -> Hull:
     aim = np.clip(np.nan_to_num(predictability), 0.0, 1.0)
-    return compact_hull(layer.correlation, aim, ridge=ridge)
+    if not isinstance(given, np.ndarray):
+        return compact_hull(layer.correlation, aim, ridge=ridge)
+    members = among_live(given, layer.live, layer.power.size)
+    return hull_along(layer.correlation, aim, members, ridge=ridge)
 
 
 def _local_axis(layer: Standardized, predictability: Float, hull: Hull | None) -> dict[str, Float]:
-    peers_in_layer = layer.power.size - 1
     with np.errstate(divide="ignore"):
         information = np.where(
             predictability < 1 - COPY_TOLERANCE, -0.5 * np.log1p(-predictability), np.nan
         )
     values = {
-        "peer_overlap": total_overlap(layer.correlation) / peers_in_layer,
+        "peer_overlap": total_overlap(layer.correlation) / (layer.power.size - 1),
         "peer_predictability": predictability,
         "peer_information": information,
         "hull_size": np.full_like(predictability, np.nan),
@@ -209,7 +224,7 @@ def _local_axis(layer: Standardized, predictability: Float, hull: Hull | None) -
 
 
 def _target_axis(
-    layer: Standardized, inverse: Precision, peers: int, top: int
+    layer: Standardized, inverse: Precision | None, peers: int, top: int
 ) -> tuple[dict[str, Float], dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]]:
     """Target axis of the live channels, with NaN for what is infinite or undecided.
 
@@ -219,9 +234,12 @@ def _target_axis(
     information = np.full_like(explained, np.nan)
     open_ = explained < 1 - max(COPY_TOLERANCE, layer.target_rounding)
     information[open_] = -0.5 * np.log1p(-explained[open_])
-    conditional, determined, undecided = conditional_information(
-        layer.loadings, inverse, layer.target_rounding
-    )
+    conditional = np.full_like(explained, np.nan)
+    determined = undecided = np.zeros(explained.size, dtype=bool)
+    if inverse is not None:
+        conditional, determined, undecided = conditional_information(
+            layer.loadings, inverse, layer.target_rounding
+        )
     nearest, chosen = nearest_peers(layer.correlation, peers)
     if nearest.shape[1] == 0:  # the only live channel of its layer
         zeros = np.zeros_like(explained)

@@ -13,7 +13,7 @@ from how alike they are (`theory.sampling.in_out_product`), which the scatter of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,9 @@ would rest on the correction."""
 DETERMINED = 1e3
 """Variance of a target over what all channels leave of it, up to which a difference of inverses
 keeps 12 digits or so."""
+
+BLOCK = 128
+"""Columns of a quadratic form that are multiplied at once."""
 
 ENOUGH = 4
 """Effective samples per channel below which a layer is listed as "few_samples": intervals are only
@@ -85,7 +88,13 @@ class PeerEstimates:
         return rest
 
 
-def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) -> PeerEstimates:
+Expand = Callable[[Moments, NDArray[np.intp] | None], Moments]
+"""(moments of inputs, channels or None for all) -> moments of these channels."""
+
+
+def estimate_peers(
+    parts: Sequence[Moments], *, samples_per_image: float = 1.0, expand: Expand | None = None
+) -> PeerEstimates:
     """Estimate E_i and I(T; Y_i | Y_-i) inside and outside of groups of images.
 
     σ² of the regression on the peers gives E_i = 1 - σ²/J_i; half the log of its ratio to σ² of the
@@ -96,6 +105,8 @@ def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) 
     ----------
     parts : moments of each group of images, at least two groups
     samples_per_image : positions of one image, which may be alike
+    expand : where channels are functions of fewer inputs, `parts` are of these, and this makes
+        them the channels'; only as many channels are made as are not functions of others
 
     Examples
     --------
@@ -106,20 +117,25 @@ def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) 
     True
     """
     used = [part for part in parts if part.n]
-    total = merge(used)
+    read = expand or _select
+    total = read(merge(used), None)
     layer = standardize(total)
     inverse = precision(layer.correlation, layer.loadings, 0.0)
     determined, where = layer.live[inverse.collinear], layer.live[inverse.basis]
     scale = 1 / np.sqrt(layer.power[where])
     white = whitening(total.cov[total.n_channels :, total.n_channels :])
+    used = [read(part, where) for part in used]
     if total.n_targets:
         used = [part.project_targets(white) for part in used]
-    groups = [_Scatter(part, where, scale, white.shape[1]) for part in used]
-    effect = _effect(groups, where.size) if len(groups) > 1 else 1.0
+    everyone = np.arange(where.size)
+    groups = [_Scatter(part, everyone, scale, white.shape[1]) for part in used]
+    n = int(total.n or 0)
+    effect = _effect(groups, where.size) if len(used) > 1 else 1.0
     likeness = likeness_of(effect, samples_per_image)
-    few = int(total.n or 0) - 1 < layer.live.size
+    few = n - 1 < layer.live.size
     open_ = ~inverse.collinear[inverse.basis]
-    found = PeerEstimates.unknown(total.n_channels, len(used), int(total.n or 0) / max(1.0, effect))
+    effective = n / max(1.0, effect)
+    found = PeerEstimates.unknown(total.n_channels, len(used), effective)
     if not few:
         found.say_determined(determined)
     if few or not open_.any():
@@ -128,7 +144,7 @@ def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) 
     if alone is None:
         return found
     found.predictability[where[open_]] = 1 - alone.variance[open_]
-    power = _power_without(groups)[:, : where.size]
+    power = _Groups(groups).power_without()[:, : where.size]
     found.predictability_replicates[:, where[open_]] = (1 - alone.replicates / power)[:, open_]
     found.recoverable[where[open_]] = 1 - alone.outside[open_]
     if both is not None:
@@ -136,6 +152,12 @@ def estimate_peers(parts: Sequence[Moments], *, samples_per_image: float = 1.0) 
         found.conditional[where[open_]] = 0.5 * np.log(ratio[open_])
         found.conditional_replicates[:, where[open_]] = 0.5 * np.log(ratios[:, open_])
     return found
+
+
+def _select(moments: Moments, channels: NDArray[np.intp] | None) -> Moments:
+    if channels is None or channels.size == moments.n_channels:
+        return moments
+    return moments.select(channels)
 
 
 @dataclass(frozen=True)
@@ -151,67 +173,76 @@ class _Scatter:
     """One group's scatter of scaled channels, then of white targets, about its mean."""
 
     def __init__(self, part: Moments, index: NDArray[np.intp], scale: Float, targets: int) -> None:
-        keep = np.concatenate([index, part.n_channels + np.arange(targets)]).astype(np.intp)
+        c, p = part.n_channels, index.size
+        keep = np.concatenate([index, c + np.arange(targets)]).astype(np.intp)
         factor = np.concatenate([scale, np.ones(targets)])
         self.n = int(part.n or 0)
         self.mean = part.mean[keep] * factor
-        self.scatter = part.cov[np.ix_(keep, keep)] * (factor * (self.n - 1))
+        whole = p == c and targets == part.n_targets
+        cov = part.cov if whole else part.cov[np.ix_(keep, keep)]
+        self.scatter = cov * (factor * (self.n - 1))
         self.scatter *= factor[:, None]
 
 
-def _pooled(groups: Sequence[_Scatter]) -> tuple[int, Float, Float]:
-    """Samples of all groups, (G, p) means of groups less the mean of all, and scatter about it."""
-    counts = np.array([group.n for group in groups])
-    means = np.array([group.mean for group in groups])
-    total = int(counts.sum())
-    shifts = means - counts @ means / total
-    scatter = shifts.T @ (shifts * counts[:, None])
-    for group in groups:
-        scatter += group.scatter
-    return total, shifts, scatter
+class _Groups:
+    """All groups: samples, (G, p) means less the mean of all, and scatter about it."""
 
+    def __init__(self, parts: Sequence[_Scatter]) -> None:
+        self.parts = parts
+        self.counts = np.array([part.n for part in parts])
+        self.n = int(self.counts.sum())
+        means = np.array([part.mean for part in parts])
+        self.shifts = means - self.counts @ means / self.n
+        self.scatter = self.shifts.T @ (self.shifts * self.counts[:, None])
+        for part in parts:
+            self.scatter += part.scatter
 
-def _power_without(groups: Sequence[_Scatter]) -> Float:
-    """(G, p) variances without one group at a time."""
-    total, shifts, scatter = _pooled(groups)
-    own = np.array([np.diagonal(group.scatter) for group in groups])
-    n = np.array([[group.n] for group in groups])
-    left = np.diagonal(scatter) - own - n * total / (total - n) * shifts**2
-    return np.asarray(left / (total - n - 1))
+    def power_without(self) -> Float:
+        """(G, p) variances without one group at a time."""
+        own = np.array([np.diagonal(part.scatter) for part in self.parts])
+        n = self.counts[:, None]
+        left = np.diagonal(self.scatter) - own - n * self.n / (self.n - n) * self.shifts**2
+        return np.asarray(left / (self.n - n - 1))
+
+    def without(self, group: int) -> tuple[Float, Float]:
+        """(p, p) covariance of all groups but one, and (p,) mean of that one less theirs."""
+        part = self.parts[group]
+        n = self.n - part.n
+        shift = self.shifts[group] * (self.n / n)
+        others = self.scatter - part.scatter
+        others -= np.outer(self.shifts[group] * part.n, shift)
+        others /= n - 1
+        return others, shift
 
 
 def _in_out(
-    groups: Sequence[_Scatter], channels: int, likeness: float, samples_per_image: float
+    parts: Sequence[_Scatter], channels: int, likeness: float, samples_per_image: float
 ) -> tuple[_Variances | None, _Variances | None]:
     """Each channel's variance given all others, alone and with the targets; None if too few."""
-    total, shifts, scatter = _pooled(groups)
-    left = total - max(group.n for group in groups)
-    targets = len(scatter) - channels if left >= len(scatter) + LEAST_SPARE else 0
-    if len(groups) < 2 or left < channels + LEAST_SPARE:
+    groups = _Groups(parts)
+    number, size = len(parts), len(groups.scatter)
+    left = groups.n - int(groups.counts.max())
+    targets = size - channels if left >= size + LEAST_SPARE else 0
+    if number < 2 or left < channels + LEAST_SPARE:
         return None, None
-    found = np.empty((4, len(groups), channels))
-    for row, group in enumerate(groups):
-        n, shift = total - group.n, shifts[row]
-        others = scatter - group.scatter
-        others -= np.outer(shift * (group.n * total / n), shift)
-        others /= n - 1
-        held_out = np.outer(shift * (total / n) ** 2, shift)
-        held_out += group.scatter / group.n
-        one = _given_peers(others, held_out, channels, targets)
+    found = np.empty((4, number, channels))
+    for row, part in enumerate(parts):
+        others, shift = groups.without(row)
+        one = _given_peers(others, part, shift, channels, targets)
         if one is None and targets:
             targets = 0
-            one = _given_peers(others, held_out, channels, targets)
+            one = _given_peers(others, part, shift, channels, targets)
         if one is None:
             return None, None
         found[:, row] = one
-    used = total * (1 - 1 / len(groups))
+    used = groups.n * (1 - 1 / number)
 
     def variances(inside: Float, outside: Float, size: int) -> _Variances | None:
         product = in_out_product(size / used, likeness, samples_per_image)
         if product < LEAST_PRODUCT:
             return None
         product *= _finite_product(used, size - 1)
-        left_out = np.array([np.delete(outside, g, axis=0).mean(0) for g in range(len(groups))])
+        left_out = np.array([np.delete(outside, g, axis=0).mean(0) for g in range(number)])
         return _Variances(
             np.sqrt(inside.mean(0) * outside.mean(0) / product),
             np.sqrt(inside * left_out / product),
@@ -222,43 +253,57 @@ def _in_out(
     return variances(found[0], found[1], channels), both
 
 
-def _given_peers(others: Float, held_out: Float, channels: int, targets: int) -> Float | None:
+def _given_peers(
+    others: Float, left_out: _Scatter, shift: Float, channels: int, targets: int
+) -> Float | None:
     """(4, C) variances inside and outside given the peers, then given peers and targets.
 
-    One inverse P of both serves: that of the channels alone is its Schur complement,
-    P_YY - U W Uᵀ with U = P_YT and W = P_TT⁻¹, and so are the products with the group left out.
-    Where targets are nearly determined it would cancel, and channels are inverted by themselves.
+    One inverse P of both serves: that of the channels alone is its Schur complement A = P_YY - U M,
+    with U = P_YT and M = P_TT⁻¹ Uᵀ, and the rows of P are those of A plus U (M, 1). Where targets
+    are nearly determined the difference would cancel, and channels are inverted by themselves.
     """
     c, size = channels, channels + targets
-    own = held_out[:c, :c]
     inverse = well_conditioned_inverse(others[:size, :size])
     if inverse is None:
         return None
-    p, u = inverse[:c, :c], inverse[:c, c:]
-    product = p @ own
-    if not targets:
-        inside, outside = _in_and_out(p, product)
-        return np.stack([inside, outside, inside, outside])
-    beside = held_out[:c, c:size]
-    both = _in_and_out(p, product + u @ beside.T)
-    further = p @ beside + u @ held_out[c:size, c:size]
-    both[1] += (further * u).sum(axis=1) * both[0] ** 2
-    corner = inverse[c:, c:]
-    if np.diagonal(corner).max() < DETERMINED:
-        slopes = np.linalg.solve(corner, u.T)
-        alone = _in_and_out(p - u @ slopes, product - u @ (slopes @ own))
-    else:
-        separate = well_conditioned_inverse(others[:c, :c])
-        if separate is None:
-            return None
-        alone = _in_and_out(separate, separate @ own)
-    return np.concatenate([alone, both])
+    second, shift = left_out.scatter[:size, :size], shift[:size]
+    alone, u = inverse[:c, :c], inverse[:c, c:]
+    slopes = np.eye(targets, size)
+    if targets:
+        corner = inverse[c:, c:]
+        slopes = np.concatenate([np.linalg.solve(corner, u.T), np.eye(targets)], axis=1)
+        if np.diagonal(corner).max() < DETERMINED:
+            alone = alone - u @ slopes[:, :c]
+        else:
+            separate = well_conditioned_inverse(others[:c, :c])
+            if separate is None:
+                return None
+            alone = separate
+    outside = _quadratic(alone, second[:c, :c])
+    along = alone @ shift[:c]
+    further = second @ slopes.T
+    both = outside + (u * (2 * alone @ further[:c] + u @ (slopes @ further))).sum(axis=1)
+    both_along = along + u @ (slopes @ shift)
+    inside = 1 / np.diagonal(alone), 1 / np.diagonal(inverse)[:c]
+    return np.stack(
+        [
+            inside[0],
+            (outside / left_out.n + along**2) * inside[0] ** 2,
+            inside[1],
+            (both / left_out.n + both_along**2) * inside[1] ** 2,
+        ]
+    )
 
 
-def _in_and_out(inverse: Float, product: Float) -> Float:
-    """1 / P_ii, and (P K P)_ii / P_ii² from P and P K."""
-    inside = 1 / np.diagonal(inverse)
-    return np.stack([inside, np.einsum("ij,ij->i", product, inverse) * inside**2])
+def _quadratic(rows: Float, matrix: Float) -> Float:
+    """(m,) x K xᵀ of each row x, for a symmetric K: by halves, with half of the products."""
+    half = len(matrix) // 2
+    if half < BLOCK:
+        return np.asarray(np.einsum("ij,ij->i", rows @ matrix, rows))
+    left, right = rows[:, :half], rows[:, half:]
+    crossed = np.einsum("ij,ij->i", right @ matrix[half:, :half], left)
+    own = _quadratic(left, matrix[:half, :half]) + _quadratic(right, matrix[half:, half:])
+    return np.asarray(own + 2 * crossed)
 
 
 def _finite_product(n: float, p: int) -> float:
@@ -266,29 +311,25 @@ def _finite_product(n: float, p: int) -> float:
     return (n - 1 - p) * (n + 1) * (n - 2) / (n * (n - 1) * (n - p - 2))
 
 
-def _effect(groups: Sequence[_Scatter], channels: int) -> float:
+def _effect(parts: Sequence[_Scatter], channels: int) -> float:
     """How many times covariances scatter more between groups than independent samples let them.
 
     Gaussian covariances of n independent samples scatter by (K_ii K_jj + K_ij²) / n; the ratio is
     of sums over all pairs of different channels.
     """
-    total, shifts, scatter = _pooled(groups)
-    covariance = scatter[:channels, :channels] / total
-    power = np.diagonal(covariance)
-    expected = power.sum() ** 2 - power @ power + _off_diagonal(covariance)
+    groups = _Groups(parts)
+    covariance = groups.scatter[:channels, :channels] / groups.n
+    power = np.diagonal(covariance).copy()
+    off_diagonal = covariance.copy()
+    np.fill_diagonal(off_diagonal, 0.0)
+    expected = power.sum() ** 2 - power @ power + np.vdot(off_diagonal, off_diagonal)
     if expected <= 0:
         return 1.0
     observed = 0.0
-    for group, shift in zip(groups, shifts[:, :channels], strict=True):
-        apart = group.scatter[:channels, :channels] / group.n
+    for part, shift in zip(parts, groups.shifts[:, :channels], strict=True):
+        apart = part.scatter[:channels, :channels] / part.n
         apart += np.outer(shift, shift)
         apart -= covariance
-        observed += group.n * _off_diagonal(apart)
-    return float(observed / expected / (len(groups) - 1))
-
-
-def _off_diagonal(matrix: Float) -> float:
-    """Sum of the squares off the diagonal."""
-    copy = matrix.copy()
-    np.fill_diagonal(copy, 0.0)
-    return float(np.vdot(copy, copy))
+        np.fill_diagonal(apart, 0.0)
+        observed += part.n * float(np.vdot(apart, apart))
+    return float(observed / expected / (len(parts) - 1))

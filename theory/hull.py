@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from theory.moments import Moments
 from theory.shared.validation import Float, count, finite_array, positive, within
-from theory.standardize import COPY_TOLERANCE
+from theory.standardize import COPY_TOLERANCE, standardize
 
 BLOCK_ENTRIES, LEAST_BLOCK = 65536, 32
 """Channels treated at once are so many that their residuals have so many entries: enough that
@@ -164,6 +165,83 @@ def compact_hull(
         rows = worth_it[start : start + block]
         _select(hull, correlation, matrix, rows, share * predictability[rows])
     return hull
+
+
+def peer_order(moments: Moments, *, ridge: float = 0.0) -> NDArray[np.intp]:
+    """(C, m) peers of each channel in their order of choice, as many as a hull may have.
+
+    -1 where no other adds anything. It is what `channel_axes` takes as `hull` for replicates.
+
+    >>> peer_order(Moments.from_covariance([[1, 0.6, 0.8], [0.6, 1, 0], [0.8, 0, 1]], 0)).tolist()
+    [[2, 1], [0, 2], [0, 1]]
+    """
+    layer = standardize(moments)
+    everything = np.ones(layer.live.size)
+    chosen = compact_hull(layer.correlation, everything, ridge=ridge, share=1.0).members
+    order = np.full((layer.power.size, chosen.shape[1]), -1)
+    order[layer.live] = np.where(chosen < 0, -1, layer.live[chosen])
+    return order
+
+
+def among_live(
+    members: NDArray[np.intp], live: NDArray[np.intp], channels: int
+) -> NDArray[np.intp]:
+    """(L, m) such peers of the live channels, as places among them; -1 where one has died."""
+    if (
+        members.ndim != 2
+        or len(members) != channels
+        or members.dtype.kind != "i"
+        or not np.isin(members, np.arange(-1, channels)).all()
+    ):
+        raise ValueError(
+            f"hull must be True, False or ({channels}, m) channels, -1 for none; got "
+            f"{members.dtype} of shape {members.shape}. Pass what peer_order returned."
+        )
+    place = np.full(channels + 1, -1)  # the last is that of none
+    place[live] = np.arange(live.size)
+    return np.asarray(place[members[live]])
+
+
+def hull_along(
+    correlation: Float,
+    predictability: Float,
+    members: NDArray[np.intp],
+    *,
+    ridge: float = 0.0,
+    share: float = 0.95,
+) -> Hull:
+    """How many of given peers, in their order, reach `share` of what all peers explain.
+
+    Parameters
+    ----------
+    correlation, predictability, ridge, share : as for `compact_hull`
+    members : (C, m) peers in their order; -1 where there is none
+
+    >>> r = np.array([[1.0, 0.8, 0.5], [0.8, 1.0, 0.0], [0.5, 0.0, 1.0]])
+    >>> hull_along(r, np.array([0.89, 0.64, 0.25]), np.array([[2, 1], [0, 2], [0, 1]])).size
+    array([2, 1, 1])
+    """
+    absent = members < 0
+    place = np.where(absent, 0, members)
+    left = correlation[place[:, :, None], place[:, None, :]]  # of the peers, given those before
+    toward = np.take_along_axis(correlation, place, axis=1)
+    toward[absent] = 0.0
+    most, scale = members.shape[1], 1 + ridge
+    left[:, np.arange(most), np.arange(most)] += ridge
+    gains = np.zeros(toward.shape)
+    for k in range(most):
+        variance = left[:, k, k]
+        known = (variance > COPY_TOLERANCE * scale) & ~absent[:, k]
+        inverse = np.divide(1, variance, out=np.zeros(len(known)), where=known)
+        gains[:, k] = toward[:, k] ** 2 * inverse
+        slope = left[:, k + 1 :, k] * inverse[:, None]
+        toward[:, k + 1 :] -= slope * toward[:, k, None]
+        left[:, k + 1 :, k + 1 :] -= slope[:, :, None] * left[:, k, None, k + 1 :]
+    before = np.cumsum(gains, axis=1) - gains
+    wanted = (before < share * predictability[:, None]) & (gains > 0)
+    wanted &= predictability[:, None] > COPY_TOLERANCE
+    gains[~wanted] = 0.0
+    return Hull(wanted.sum(axis=1), np.where(wanted, members, -1), gains.sum(axis=1), gains)
 
 
 def _select(

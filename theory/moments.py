@@ -169,7 +169,9 @@ class Moments:
         c = self.n_channels
         cross = self.cov[:c, c:] @ matrix
         within = matrix.T @ self.cov[c:, c:] @ matrix
-        cov = np.block([[self.cov[:c, :c], cross], [cross.T, (within + within.T) / 2]])
+        cov = np.empty((c + matrix.shape[1],) * 2)
+        cov[:c, :c], cov[:c, c:], cov[c:, :c] = self.cov[:c, :c], cross, cross.T
+        cov[c:, c:] = (within + within.T) / 2
         return trusted_moments(
             np.concatenate([self.mean[:c], self.mean[c:] @ matrix]), cov, matrix.shape[1], self.n
         )

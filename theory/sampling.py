@@ -224,8 +224,9 @@ def in_out_product(ratio: float, likeness: float, samples_per_image: float) -> f
 
     The sample covariance is then that of a Wishart matrix with weights d: 1 + (m - 1) ρ for a share
     1/m of its terms and 1 - ρ for the rest. Its resolvent at zero has the mean m₁ that solves
-    1/m₁ = E[d / (1 + γ d m₁)], γ the ratio, and the product of 1/m₁ (inside) and m₂/m₁² (outside)
-    is 1 / (m₁ (1 - γ m₁² E[d² / (1 + γ d m₁)²])); 1 for independent samples, ρ = 0.
+    1/m₁ = E[d / (1 + γ d m₁)], γ the ratio, a quadratic equation, and the product of 1/m₁ (inside)
+    and m₂/m₁² (outside) is 1 / (m₁ (1 - γ m₁² E[d² / (1 + γ d m₁)²])): 1 for independent samples,
+    ρ = 0, and 0 where fewer samples are independent than there are channels.
 
     Source: Silverstein and Bai, J. Multivariate Anal. 54 (1995), the equation of the resolvent.
 
@@ -234,11 +235,11 @@ def in_out_product(ratio: float, likeness: float, samples_per_image: float) -> f
     """
     d = np.array([1 + (samples_per_image - 1) * likeness, 1 - likeness])
     share = np.array([1 / samples_per_image, 1 - 1 / samples_per_image])
-
-    def gap(log_mean: float) -> float:
-        mean = np.exp(log_mean)
-        return float(1 / mean - share @ (d / (1 + ratio * d * mean)))
-
-    mean = float(np.exp(scipy.optimize.brentq(gap, -2.0, 60.0, xtol=1e-13)))
+    # E d = 1, so that m₁ solves γ(1 - γ) d₁d₂ m₁² + (1 - γ(d₁ + d₂)) m₁ = 1
+    square, linear = ratio * (1 - ratio) * d[0] * d[1], 1 - ratio * d.sum()
+    if square < 0 or (square == 0 and linear <= 0):  # fewer independent samples than channels
+        return 0.0
+    root = np.sqrt(linear**2 + 4 * square)
+    mean = 2 / (linear + root) if linear > 0 else (root - linear) / (2 * square)
     spread = ratio * mean**2 * float(share @ ((d / (1 + ratio * d * mean)) ** 2))
     return float(1 / (mean * (1 - spread)))

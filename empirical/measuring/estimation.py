@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
@@ -21,9 +22,9 @@ from theory import (
     Moments,
     PeerEstimates,
     channel_axes,
-    estimate_peers,
     merge,
 )
+from theory.hull import peer_order
 from theory.shared.validation import Float, instance
 
 OPTIONS = ("noise", "ridge", "peers", "top", "bias_correction", "hull", "estimate")
@@ -58,8 +59,9 @@ def tabulate(
         )
         axes = dict(zip(moments, pool.map(evaluate, moments, moments.values()), strict=True))
         replicates: dict[str, dict[str, Float]] = {}
-        halves: dict[str, dict[str, Float]] = {}
         if settings["standard_errors"]:
+            orders = pool.map(evaluate.order_peers, moments.values())
+            evaluate.orders.update(zip(moments, orders, strict=True))
             # all layers are submitted before any is awaited: small layers fill the gaps
             pending = {
                 name: [pool.submit(evaluate.without, name, parts, g) for g in range(len(parts))]
@@ -67,10 +69,6 @@ def tabulate(
             }
             replicates = {
                 name: _stacked([task.result() for task in tasks]) for name, tasks in pending.items()
-            }
-            found = pool.map(evaluate.in_halves, groups, groups.values())
-            halves = {
-                name: _stacked(both) for name, both in zip(groups, found, strict=True) if both
             }
     return AxisTable(
         axes,
@@ -81,7 +79,7 @@ def tabulate(
         dict(settings),
         dict(squared_norms),
         skipped=dict(skipped),
-        halves=halves,
+        halves=Halves(evaluate, groups) if settings["standard_errors"] else {},
     )
 
 
@@ -103,6 +101,7 @@ class _Evaluation:
         self._grouped = settings["groups"] > 1 and settings["ridge"] == 0
         self._positions: dict[str, float] = {}
         self.peers: dict[str, PeerEstimates | None] = {}
+        self.orders: dict[str, NDArray[np.intp] | bool] = {}
         # a one-entry filter of the same norm: channel_axes reads nothing but norms
         self._weights = {name: np.sqrt(norms)[:, None] for name, norms in squared_norms.items()}
 
@@ -115,7 +114,7 @@ class _Evaluation:
         if not self._grouped or len(groups) < 2 or total.n is None or not _has_variance(total):
             return None
         self._positions.setdefault(layer, total.n / self._images)  # of all, not of a half
-        return estimate_peers(list(groups), samples_per_image=self._positions[layer])
+        return groups.peers(self._positions[layer])
 
     def __call__(
         self, layer: str, moments: Moments, peers: PeerEstimates | None = None, **changed: Any
@@ -132,20 +131,61 @@ class _Evaluation:
         except ValueError as error:
             raise ValueError(f"layer {layer!r}: {error}") from error
 
-    def in_halves(self, layer: str, groups: Groups) -> list[ChannelAxes]:
-        """Quantities of the even and of the odd groups; empty where a half has no two groups.
+    def in_halves(self, layer: str, groups: Groups) -> dict[str, Float]:
+        """(2, C) quantities of the even and of the odd groups; empty if a half has no two groups.
 
         The hull is left out: it takes longest, and nothing is asked of its halves.
         """
         parts = [groups[0::2], groups[1::2]]
         if len(groups) < 4 or not all(_has_variance(part.total()) for part in parts):
-            return []
-        return [self(layer, part.total(), self.of_peers(layer, part), hull=False) for part in parts]
+            return {}
+        return _stacked(
+            [
+                self(layer, part.total(), self.of_peers(layer, part), hull=False, details=False)
+                for part in parts
+            ]
+        )
+
+    def order_peers(self, moments: Moments) -> NDArray[np.intp] | bool:
+        """Return the order in which hulls take their peers, for replicates; False without hulls."""
+        if not self._options["hull"]:
+            return False
+        return peer_order(moments, ridge=self._options["ridge"])
 
     def without(self, layer: str, groups: Groups, index: int) -> ChannelAxes:
-        """Quantities of all samples that are not in one group."""
+        """Quantities of all samples that are not in one group.
+
+        Hulls take their peers in the order of all samples; how many they need is found anew.
+        """
         known = self.peers.get(layer)
-        return self(layer, groups.without(index), known.without(index) if known else None)
+        rest = known.without(index) if known else None
+        return self(layer, groups.without(index), rest, hull=self.orders[layer], details=False)
+
+
+class Halves(Mapping[str, Mapping[str, Float]]):
+    """Quantities of both halves of the images, of the layers that have them.
+
+    They take as long as the standard errors, which do not need them, and so are evaluated when one
+    of them is read.
+    """
+
+    def __init__(self, evaluate: _Evaluation, groups: Mapping[str, Groups]) -> None:
+        self._evaluate, self._groups = evaluate, groups
+
+    @cached_property
+    def _found(self) -> dict[str, dict[str, Float]]:
+        with workers() as pool:
+            found = pool.map(self._evaluate.in_halves, self._groups, self._groups.values())
+            return {name: both for name, both in zip(self._groups, found, strict=True) if both}
+
+    def __getitem__(self, layer: str) -> Mapping[str, Float]:
+        return self._found[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 def _has_variance(moments: Moments) -> bool:

@@ -37,6 +37,7 @@ from empirical.reading.groups import grouped_moments
 from empirical.reading.hooks import evaluating
 from empirical.reading.kept import PerImage
 from empirical.reading.layers import Measurable, find_layers
+from empirical.reading.layout import suits_channels_last
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap, taps
 from empirical.reading.positions import Sampler
@@ -80,6 +81,7 @@ def measure(
     device: torch.device | str | None = None,
     autocast: torch.dtype | None = None,
     precision: str = "float64",
+    exact: bool = False,
     adapt: Adapter | None = None,
     progress: bool = False,
 ) -> AxisTable:
@@ -121,6 +123,9 @@ def measure(
     autocast : run the model in torch.bfloat16 or torch.float16; moments are not affected
     precision : of the products within a batch, "float64", or "float32" for devices slow at
         float64; totals are float64 and deviations are taken from a first mean in either case
+    exact : run the model on images as the loader lays them out. Otherwise a CPU gets them with
+        their channels last, where the model's logits are then the same to float32's rounding:
+        that is faster, and moves quantities by about a millionth
     adapt : an `Adapter`, where batches are not pairs or the model returns more than its logits
     progress : show the memory needed and a progress bar
 
@@ -145,6 +150,7 @@ def measure(
         ("bias_correction", bias_correction),
         ("hull", hull),
         ("standard_errors", standard_errors),
+        ("exact", exact),
         ("progress", progress),
     ):
         truth(name, value)
@@ -170,6 +176,7 @@ def measure(
         "hull": hull,
         "null": count("null", null, least=0, most=1_000_000),
         "damage": damage,
+        "exact": exact,
     }
     one_of("precision", precision, PRECISIONS)
     loader = loader if adapt is None else adapt.loader(loader)
@@ -208,11 +215,12 @@ def measure(
         target=batch_target(function),
         autocast=autocast,
     )
+    faster = not exact and not lower and suits_channels_last(model, first.images[:2])
     digests: set[bytes] = set()
     with evaluating(model), recorder.reading(model), _bar(progress, loader) as advance:
         for batch in chain([first], stream):
             digests.update(batch.digests())
-            recorder.run(model, batch)
+            recorder.run(model, batch.channels_last() if faster else batch)
             advance()
     if not isinstance(loader, list | tuple):  # whoever lists batches sees that they repeat
         warn_of_copies(len(digests), recorder.n_images)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from empirical.reading.layout import channels_last
 from empirical.reading.networks import AdaptedLoader
 from theory.shared.validation import count
 
@@ -48,6 +49,10 @@ class Batch:
             host_images=self.host_images[rows],
             first=self.first + rows.indices(len(self.images))[0],
         )
+
+    def channels_last(self) -> Batch:
+        """Return it with images (n, C, H, W) that lie with their channels last in memory."""
+        return replace(self, images=channels_last(self.images))
 
     def digests(self) -> list[bytes]:
         """Return one digest per image, taken from the images as the loader gave them."""

@@ -38,9 +38,11 @@ class Expansion:
             images = images.movedim(-dim, -1)[..., ::step].movedim(-1, -dim)
         return images
 
-    def moments(self, of_inputs: Moments) -> Moments:
-        """Moments of (Y, T) from those of (X, T)."""
-        return of_inputs.transform_channels(self.weights, self.offset)
+    def moments(self, of_inputs: Moments, channels: NDArray[np.intp] | None = None) -> Moments:
+        """Moments of (Y, T) from those of (X, T), of some channels or of all."""
+        if channels is None:
+            return of_inputs.transform_channels(self.weights, self.offset)
+        return of_inputs.transform_channels(self.weights[channels], self.offset[channels])
 
     def image_sums(self, samples: np.ndarray, of_inputs: np.ndarray) -> np.ndarray:
         """(n, C) sums of Y over each image's samples from the (n, D) sums of X."""

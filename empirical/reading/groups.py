@@ -11,6 +11,7 @@ import numpy as np
 from empirical.reading.expansion import Expansion
 from empirical.reading.sums import Sums
 from empirical.reading.workers import workers
+from theory.few_samples import PeerEstimates, estimate_peers
 from theory.moments import Moments, merge, trusted_moments
 
 
@@ -39,6 +40,11 @@ class Groups(Sequence[Moments]):
         if isinstance(index, slice):
             return Groups(self._parts[index], self._layer)
         return self._read(self._parts[index])
+
+    def peers(self, samples_per_image: float) -> PeerEstimates:
+        """Estimate what peers explain; of an expansion, without pushing every group forward."""
+        expand = None if self._layer is None else self._layer.moments
+        return estimate_peers(self._parts, samples_per_image=samples_per_image, expand=expand)
 
     def total(self) -> Moments:
         """Moments of all groups together."""

@@ -78,6 +78,7 @@ TABLE = {
             "standard_errors": TRUTHS,
             "bias_correction": TRUTHS,
             "progress": TRUTHS,
+            "exact": TRUTHS,
         },
     ),
     "gradient_cosines": Good(

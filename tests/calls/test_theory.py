@@ -84,6 +84,7 @@ TABLE = {
             "top": COUNTS,
             "weights": ("text", np.eye(3), [[NAN]] * 4),
             "hull": ("yes", None, 1),
+            "details": ("yes", None, 1),
             "bias_correction": ("no", None, 1),
         },
     ),

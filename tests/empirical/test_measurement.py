@@ -85,7 +85,12 @@ def test_every_quantity_of_a_resnet18_equals_a_plain_script_that_stores_everythi
     model.maxpool = nn.Identity()
     images, labels = random_data(40, size=32, classes=10)
     table = measure(
-        model, in_batches(images, labels, 16), positions=10_000, standard_errors=False, hull=False
+        model,
+        in_batches(images, labels, 16),
+        positions=10_000,
+        standard_errors=False,
+        hull=False,
+        exact=True,
     )
     assert len(table.layers) == 20
     expected = dict(plain_measurement(model, images, labels, table.layers, hull=False))
@@ -103,7 +108,7 @@ def test_every_quantity_of_a_resnet18_equals_a_plain_script_that_stores_everythi
 
 def test_hull_and_sampled_run_of_a_small_net_equal_the_plain_script():
     model, (images, labels) = small_net(), random_data(50)
-    options = {"positions": 10_000, "groups": 5, "estimate": "plug_in"}
+    options = {"positions": 10_000, "groups": 5, "estimate": "plug_in", "exact": True}
     table = measure(model, in_batches(images, labels, 20), **options)
     assert table.layers == ["0", "3", "8"]
     assert table.norms == {"0": "1", "3": "4", "8": None}
@@ -259,10 +264,11 @@ def test_first_component_of_the_logits_equals_that_target_given_by_hand():
     with evaluating(model):
         logits = model(images).double().numpy()
     direction = np.linalg.svd(logits - logits.mean(0), full_matrices=False)[2][0]
+    exact = {**SMALL, "exact": True}
     by_hand = measure(
-        model, [(images, labels)], target=lambda z, y: z @ torch.from_numpy(direction), **SMALL
+        model, [(images, labels)], target=lambda z, y: z @ torch.from_numpy(direction), **exact
     )
-    table = measure(model, [(images, labels)], target="logit_pc1", **SMALL)
+    table = measure(model, [(images, labels)], target="logit_pc1", **exact)
     for name in table.layers:
         for quantity in ("task_information", "target_excess", "conditional_task_information"):
             np.testing.assert_allclose(

@@ -79,9 +79,8 @@ def test_points_equal_what_is_stored_there_by_hand(net, data, point, expected, s
             "hidden": functional.gelu(stored["hidden"]),
         },
     }[point]
-    table = measure(
-        net, [data], point=point, sampling=sampling, positions=64, standard_errors=False
-    )
+    options = {"positions": 64, "standard_errors": False, "exact": True}
+    table = measure(net, [data], point=point, sampling=sampling, **options)
     assert table.layers == expected
     assert set(table.skipped) == {"conv1", "conv2", "hidden"} - set(expected)
     for name, output in by_hand.items():

@@ -209,6 +209,28 @@ def test_likeness_of_a_design_effect(effect, positions, likeness):
     assert likeness_of(effect, positions) == pytest.approx(likeness, rel=1e-12)
 
 
+@pytest.mark.parametrize("ratio", [0.01, 0.3, 0.9])
+@pytest.mark.parametrize("likeness", [0.0, 0.4, 0.95])
+@pytest.mark.parametrize("m", [1.5, 2, 16])
+def test_the_product_inside_and_outside_solves_the_equation_of_the_resolvent(ratio, likeness, m):
+    d, share = np.array([1 + (m - 1) * likeness, 1 - likeness]), np.array([1 / m, 1 - 1 / m])
+    mean = np.exp(
+        scipy.optimize.brentq(
+            lambda x: np.exp(-x) - share @ (d / (1 + ratio * d * np.exp(x))), -2, 60, xtol=1e-14
+        )
+    )
+    spread = ratio * mean**2 * (share @ (d / (1 + ratio * d * mean)) ** 2)
+    expected = 1 / (mean * (1 - spread))
+    assert in_out_product(ratio, likeness, m) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("ratio", "likeness"), [(1.0, 0.5), (1.5, 0.0), (0.1, 1.0)])
+def test_nothing_is_left_of_the_product_where_channels_outnumber_independent_samples(
+    ratio, likeness
+):
+    assert in_out_product(ratio, likeness, 16) == 0.0
+
+
 # --- how the axes take them -------------------------------------------------------------------
 
 
@@ -271,3 +293,18 @@ def test_where_every_channel_fits_every_other_the_plug_in_is_unknown(samples, kn
     y = np.random.default_rng(3).standard_normal((samples, 6))
     axes = channel_axes(Moments.from_samples(y), hull=False, estimate="plug_in")
     assert (np.isfinite(axes.peer_predictability) == known).all()
+
+
+@pytest.mark.parametrize("given", [{}, {"estimate": "corrected"}, {"bias_correction": True}])
+def test_replicates_have_the_numbers_and_not_the_details(given):
+    rows = images(5, 6, 0.3, targets=1, sizes=(9, 8, 8, 6))
+    groups = [Moments.from_samples(y[:, [0, 1, 2, 3, 4, 0]], y[:, 5]) for y in rows]  # a copy
+    given = {"groups": groups, "samples_per_image": 6, "bias_correction": False, **given}
+    axes = channel_axes(merge(groups), **given)
+    bare = channel_axes(merge(groups), **given, details=False)
+    for name, values in axes.as_dict().items():
+        np.testing.assert_array_equal(getattr(bare, name), values, err_msg=name)
+    assert axes.hull is not None
+    assert bare.hull is None
+    assert set(axes.affected) == {"copies", "collinear"}
+    assert bare.affected == {}
