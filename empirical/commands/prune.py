@@ -185,20 +185,27 @@ class PruneOutcome:
 
     pruned: PrunedModel
     accuracy: tuple[Evaluation, Evaluation]
+    agreement: float
+    bytes: tuple[int, int]
     latency: tuple[Latency, Latency]
     batch: torch.Tensor
 
     @classmethod
     def of(cls, opened: OpenNetwork, pruned: PrunedModel) -> PruneOutcome:
         """Evaluate and time the network before and after, on the test images."""
+        from empirical.pruning.forecast_law import Answers
         from empirical.pruning.latency import latencies
+        from empirical.reading.batches import batches
         from empirical.training.evaluation import evaluate
 
         held_out, both = opened.loader(opened.test), (opened.network, pruned.model)
         before, after = (evaluate(model, held_out, device=opened.device) for model in both)
+        dense, smaller = (Answers.of(model, batches(held_out, opened.device)) for model in both)
+        sizes = [sum(t.nbytes for t in model.state_dict().values()) for model in both]
         batch = next(iter(held_out))[0].to(opened.device)
         slow, fast = latencies(both, batch)
-        return cls(pruned, (before, after), (slow, fast), batch)
+        agreement = dense.against(smaller)["agreement"]
+        return cls(pruned, (before, after), agreement, (sizes[0], sizes[1]), (slow, fast), batch)
 
 
 def write(
@@ -208,7 +215,11 @@ def write(
     exports: Sequence[str],
     record: dict[str, object],
 ) -> list[Path]:
-    """Write the network with its `exports`, ``channels.csv``, and ``prune.json`` with `record`."""
+    """Write the network with its `exports`, what went, and `record`.
+
+    ``channels.csv`` holds every layer with its predicted and realized error, ``removed.csv`` every
+    channel that went, ``prune.json`` the rest.
+    """
     from empirical.pruning.export import export_onnx, export_program
     from empirical.pruning.pruned_file import save_pruned
     from theory.shared.files import write_json, write_table
@@ -219,13 +230,17 @@ def write(
         files.append(folder / EXPORTS[kind])
         save = export_onnx if kind == "onnx" else export_program
         save(files[-1], pruned.model, outcome.batch[:2])
-    files += [folder / "channels.csv", folder / "prune.json"]
-    write_table(folder / "channels.csv", pruned.report.to_frame())
+    files += [folder / name for name in ("channels.csv", "removed.csv", "prune.json")]
+    errors = pruned.layers().drop(columns=["before", "after"])
+    write_table(folder / "channels.csv", pruned.report.to_frame().merge(errors, on="layer"))
+    write_table(folder / "removed.csv", pruned.removed())
     write_json(
         folder / "prune.json",
         {
             "report": asdict(pruned.report),
             "accuracy": [asdict(found) for found in outcome.accuracy],
+            "agreement": outcome.agreement,
+            "bytes": outcome.bytes,
             "latency": [asdict(found) for found in outcome.latency],
             **record,
         },
@@ -250,6 +265,8 @@ def show(outcome: PruneOutcome, files: Sequence[Path]) -> None:
         f"{dense.accuracy:.2%} ± {dense.accuracy_se:.2%}",
         f"{smaller.accuracy:.2%} ± {smaller.accuracy_se:.2%}",
     )
+    table.add_row("predictions as the dense network's", "100%", f"{outcome.agreement:.2%}")
+    table.add_row("kilobytes", *(f"{size / 1000:,.0f}" for size in outcome.bytes))
     table.add_row(
         f"ms for {slow.images} images, median of {slow.repeats}",
         f"{1000 * slow.median:.2f}",

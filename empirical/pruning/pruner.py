@@ -151,7 +151,7 @@ def _made(known: Calibration, request: Request, recovery: str, path: str) -> Pru
         resource=request.resource,
         reached=alloc.amount(budget, left) / alloc.amount(budget),
     )
-    return PrunedModel(pruned, report, kept)
+    return PrunedModel(pruned, report, kept, known, request)
 
 
 def _within(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 from torch import nn
 
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.choosing import Request
+from empirical.pruning.explanation import layer_errors, removed_units
 from empirical.pruning.forecast_law import Answers
 from empirical.pruning.removal import Kept
+from theory.shared.validation import count
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,28 @@ class PruningReport:
 
 @dataclass(frozen=True)
 class PrunedModel:
-    """A pruned network, the report, and the units that stayed (group name -> indices)."""
+    """A pruned network, the report, and the units that stayed (group name -> indices).
+
+    `known` and `request` are what it was made from, for `removed` and `layers`.
+    """
 
     model: nn.Module
     report: PruningReport
     kept: Kept
+    known: Calibration = field(repr=False)
+    request: Request = field(repr=False)
+
+    def removed(self, *, stand_ins: int = 3) -> pd.DataFrame:
+        """What went and why: one row per removed unit; see `removed_units`."""
+        return removed_units(
+            self.known,
+            self.kept,
+            self.request.criterion,
+            seed=self.request.seed,
+            stand_ins=count("stand_ins", stand_ins),
+        )
+
+    def layers(self) -> pd.DataFrame:
+        """Every group's predicted and realized error, in nats; see `layer_errors`."""
+        request = self.request
+        return layer_errors(self.known, self.kept, self.model, request.criterion, seed=request.seed)
