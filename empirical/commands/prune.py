@@ -36,6 +36,9 @@ class PruneOptions:
     parameters: Annotated[
         float | None, typer.Option(help="Share of the parameters to keep, instead.")
     ] = None
+    latency: Annotated[
+        float | None, typer.Option(help="Share of the measured time to keep, instead.")
+    ] = None
     accuracy_drop: Annotated[
         float | None,
         typer.Option(help="Points of accuracy that may be lost, instead: foretold, then verified."),
@@ -74,7 +77,8 @@ class PruneOptions:
 
     def of_forecast(self) -> dict[str, Any]:
         """Return the arguments of `empirical.forecast`."""
-        resource = "macs" if self.parameters is None else "parameters"
+        given = [name for name in ("parameters", "latency") if getattr(self, name) is not None]
+        resource = given[0] if given else "macs"
         names = ("criterion", "allocation", "recovery", "floor", "round_to")
         return {"resource": resource} | {name: getattr(self, name) for name in names}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -120,7 +120,7 @@ def _outputs(model: nn.Module, layers: list[str], images: Tensor) -> Mapping[str
     """What each layer computes at each of its calls, channels last."""
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
 
-    def keep(name: str) -> object:
+    def keep(name: str) -> Callable[[Tensor], object]:
         linear = isinstance(counted(model, name), nn.Linear)
         return lambda z: found[name].append((z if linear else z.movedim(1, -1)).double().cpu())
 

@@ -53,7 +53,8 @@ class PruningReport:
     kept ones will supply on images other than the calibration's; empty unless the recovery merges.
     `requested` is a share of `resource` ("macs", "parameters" or "latency"), `reached` the share
     of it that the chosen counts keep (of time: by the table of layers' times). `verified` says
-    what is lost on held-out images, where `accuracy_drop` was asked for.
+    what is lost on held-out images, where `accuracy_drop` was asked for; `measured_time` is the
+    share of the dense network's time, measured in turns, where `latency` was.
     """
 
     criterion: str
@@ -72,6 +73,7 @@ class PruningReport:
     resource: str = "macs"
     reached: float = math.nan
     verified: Verified | None = None
+    measured_time: float = math.nan
 
     @property
     def macs_share(self) -> float:
@@ -105,6 +107,10 @@ class PruningReport:
             f"({self.macs_share:.2%})",
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
         ]
+        if not math.isnan(self.measured_time):
+            lines.append(
+                f"time, measured in turns with the dense network: {self.measured_time:.1%}"
+            )
         if self.verified is not None:
             found = self.verified
             lines.append(
