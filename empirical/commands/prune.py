@@ -52,7 +52,7 @@ class PruneOptions:
     recovery: Annotated[
         str,
         typer.Option(
-            help="auto (reconstruct where the images suffice, else compensate), none, recalibrate, "
+            help="auto (reconstruct or compensate, by held-out images), none, recalibrate, "
             "merge, compensate (both), reconstruct (every layer refitted), distill (and trained "
             "without labels), fold; finetune, compensate_finetune or reconstruct_finetune."
         ),

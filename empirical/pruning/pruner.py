@@ -77,14 +77,13 @@ def prune(
         `consumers`: each with its `module`'s name and the `index` (units, m) of its channels).
     allocation : "uniform"; "global", scores of all layers compete; "sensitivity", by the measured
         loss when a layer alone is thinned out; "damage", the least predicted loss in all, in nats.
-    recovery : "auto" (the report says which it took: "reconstruct" where the images suffice for
-        every layer, else "compensate"), "none", "recalibrate" (batch norms), "merge" (peer
-        compensation), "compensate" (both), "reconstruct" (every layer refitted to the dense
-        network), "distill" (refitted, then trained without labels to say what the dense network
-        says: minutes),
-        "fold" (model folding, recalibrated); or "finetune", "compensate_finetune",
-        "reconstruct_finetune", which train on with labels afterwards and need a `Calibration`
-        with `training` images.
+    recovery : "auto" ("reconstruct" or "compensate", whichever keeps nearer to the dense network on
+        every fifth calibration image when fitted on the others; the report says which), "none",
+        "recalibrate" (batch norms), "merge" (peer compensation), "compensate" (both),
+        "reconstruct" (every layer refitted to the dense network), "distill" (refitted, then
+        trained without labels to say what the dense network says: minutes), "fold" (model
+        folding, recalibrated); or "finetune", "compensate_finetune", "reconstruct_finetune", which
+        train on with labels afterwards and need a `Calibration` with `training` images.
     path : "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
     floor : least share of its channels that every layer keeps.
     round_to : keep multiples of so many channels in every layer that is thinned out, as hardware
