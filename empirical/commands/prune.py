@@ -36,6 +36,9 @@ class PruneOptions:
     parameters: Annotated[
         float | None, typer.Option(help="Share of the parameters to keep, instead.")
     ] = None
+    latency: Annotated[
+        float | None, typer.Option(help="Share of the measured time to keep, instead.")
+    ] = None
     accuracy_drop: Annotated[
         float | None,
         typer.Option(help="Points of accuracy that may be lost, instead: foretold, then verified."),
@@ -49,7 +52,7 @@ class PruneOptions:
     recovery: Annotated[
         str,
         typer.Option(
-            help="auto (reconstruct where the images suffice, else compensate), none, recalibrate, "
+            help="auto (reconstruct or compensate, by held-out images), none, recalibrate, "
             "merge, compensate (both), reconstruct (every layer refitted), distill (and trained "
             "without labels), fold; finetune, compensate_finetune or reconstruct_finetune."
         ),
@@ -74,7 +77,8 @@ class PruneOptions:
 
     def of_forecast(self) -> dict[str, Any]:
         """Return the arguments of `empirical.forecast`."""
-        resource = "macs" if self.parameters is None else "parameters"
+        given = [name for name in ("parameters", "latency") if getattr(self, name) is not None]
+        resource = given[0] if given else "macs"
         names = ("criterion", "allocation", "recovery", "floor", "round_to")
         return {"resource": resource} | {name: getattr(self, name) for name in names}
 
@@ -185,20 +189,27 @@ class PruneOutcome:
 
     pruned: PrunedModel
     accuracy: tuple[Evaluation, Evaluation]
+    agreement: float
+    bytes: tuple[int, int]
     latency: tuple[Latency, Latency]
     batch: torch.Tensor
 
     @classmethod
     def of(cls, opened: OpenNetwork, pruned: PrunedModel) -> PruneOutcome:
         """Evaluate and time the network before and after, on the test images."""
+        from empirical.pruning.forecast_law import Answers
         from empirical.pruning.latency import latencies
+        from empirical.reading.batches import batches
         from empirical.training.evaluation import evaluate
 
         held_out, both = opened.loader(opened.test), (opened.network, pruned.model)
         before, after = (evaluate(model, held_out, device=opened.device) for model in both)
+        dense, smaller = (Answers.of(model, batches(held_out, opened.device)) for model in both)
+        sizes = [sum(t.nbytes for t in model.state_dict().values()) for model in both]
         batch = next(iter(held_out))[0].to(opened.device)
         slow, fast = latencies(both, batch)
-        return cls(pruned, (before, after), (slow, fast), batch)
+        agreement = dense.against(smaller)["agreement"]
+        return cls(pruned, (before, after), agreement, (sizes[0], sizes[1]), (slow, fast), batch)
 
 
 def write(
@@ -208,7 +219,11 @@ def write(
     exports: Sequence[str],
     record: dict[str, object],
 ) -> list[Path]:
-    """Write the network with its `exports`, ``channels.csv``, and ``prune.json`` with `record`."""
+    """Write the network with its `exports`, what went, and `record`.
+
+    ``channels.csv`` holds every layer with its predicted and realized error, ``removed.csv`` every
+    channel that went, ``prune.json`` the rest.
+    """
     from empirical.pruning.export import export_onnx, export_program
     from empirical.pruning.pruned_file import save_pruned
     from theory.shared.files import write_json, write_table
@@ -219,13 +234,17 @@ def write(
         files.append(folder / EXPORTS[kind])
         save = export_onnx if kind == "onnx" else export_program
         save(files[-1], pruned.model, outcome.batch[:2])
-    files += [folder / "channels.csv", folder / "prune.json"]
-    write_table(folder / "channels.csv", pruned.report.to_frame())
+    files += [folder / name for name in ("channels.csv", "removed.csv", "prune.json")]
+    errors = pruned.layers().drop(columns=["before", "after"])
+    write_table(folder / "channels.csv", pruned.report.to_frame().merge(errors, on="layer"))
+    write_table(folder / "removed.csv", pruned.removed())
     write_json(
         folder / "prune.json",
         {
             "report": asdict(pruned.report),
             "accuracy": [asdict(found) for found in outcome.accuracy],
+            "agreement": outcome.agreement,
+            "bytes": outcome.bytes,
             "latency": [asdict(found) for found in outcome.latency],
             **record,
         },
@@ -250,6 +269,8 @@ def show(outcome: PruneOutcome, files: Sequence[Path]) -> None:
         f"{dense.accuracy:.2%} ± {dense.accuracy_se:.2%}",
         f"{smaller.accuracy:.2%} ± {smaller.accuracy_se:.2%}",
     )
+    table.add_row("predictions as the dense network's", "100%", f"{outcome.agreement:.2%}")
+    table.add_row("kilobytes", *(f"{size / 1000:,.0f}" for size in outcome.bytes))
     table.add_row(
         f"ms for {slow.images} images, median of {slow.repeats}",
         f"{1000 * slow.median:.2f}",

@@ -83,7 +83,7 @@ def _beside_weights(model: nn.Module, group: Group) -> float:
 
 
 class LayerTimes(Protocol):
-    """Seconds of every layer at any width."""
+    """Seconds of every layer at any width, and a clock for whole networks."""
 
     @property
     def rest(self) -> float:
@@ -91,6 +91,9 @@ class LayerTimes(Protocol):
 
     def seconds(self, layer: str, inputs: Float, outputs: Float) -> Float:
         """Of one layer at several widths, (n,)."""
+
+    def share(self, dense: nn.Module, pruned: nn.Module) -> float:
+        """Measured time of a pruned network over the dense one's."""
 
 
 @dataclass(frozen=True)

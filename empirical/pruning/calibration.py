@@ -23,7 +23,7 @@ from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import TargetFunction, target_function
 from empirical.pruning.allocation import Budget
-from empirical.pruning.budgets import ParameterBudget
+from empirical.pruning.budgets import LatencyBudget, LayerTimes, ParameterBudget
 from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.criteria import criterion_of, scores
 from empirical.pruning.criteria_compensated import damage_curve
@@ -32,11 +32,13 @@ from empirical.pruning.criteria_maps import average_rank, channel_independence, 
 from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.distillation import DISTILLATION, Distillation
 from empirical.pruning.input_moments import InputMoments, input_moments
+from empirical.pruning.layer_times import MeasuredTimes
 from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.pulled import Key, Products, pulled_products
 from empirical.pruning.reconstruction import References, references
 from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
+from empirical.pruning.sorted_images import warn_if_sorted
 from empirical.pruning.tracing import trace_channels
 from empirical.reading.batches import Batch, batches, leading
 from empirical.reading.networks import Adapter, opened
@@ -64,6 +66,7 @@ class Calibration:
     seed : of the spatial positions that are sampled.
     device : where to compute; by default where the model's parameters are.
     adapt : an `Adapter`, where batches are not pairs or the model returns more than its logits.
+    times : seconds of every layer by its widths, for `latency`; measured on 16 images by default.
 
     Labels that are no class numbers are taken wherever none are read: they matter to gradients,
     to the sensitivity allocation and to targets by name.
@@ -90,6 +93,7 @@ class Calibration:
     seed: int = 0
     device: torch.device | str | None = None
     adapt: Adapter | None = None
+    times: LayerTimes | None = None
 
     def __post_init__(self, batch_limit: int | None) -> None:
         self.given = self.model
@@ -299,8 +303,15 @@ class Calibration:
             }
         return self._curves[key]
 
+    @cached_property
+    def layer_times(self) -> LayerTimes:
+        """Seconds of every layer at any width, on the first images; given, or measured once."""
+        return self.times or MeasuredTimes.of(self.model, self.graph.layers, self.batch)
+
     def budget(self, resource: str) -> Budget:
-        """What counts of units cost of "macs" or "parameters"."""
+        """What counts of units cost of "macs", "parameters" or "latency"."""
+        if resource == "latency":
+            return LatencyBudget(self.graph, self.layer_times)
         return self.graph if resource == "macs" else ParameterBudget.of(self.graph, self.model)
 
     @property
@@ -311,7 +322,7 @@ class Calibration:
 
 MEASURED = [n for n, v in vars(Calibration).items() if isinstance(v, cached_property)]
 """What depends on the images."""
-MEASURED.remove("graph")
+MEASURED = [name for name in MEASURED if name not in ("graph", "layer_times")]
 
 
 def calibrated(
@@ -329,18 +340,6 @@ def calibrated(
     if loader.given is not model and loader.model is not model:
         raise ValueError("loader is a Calibration of another model. Calibrate this one.")
     return loader.keeping(skip) if skip else loader
-
-
-def warn_if_sorted(labels: Tensor) -> None:
-    """Warn where the first half of the images holds at most half of the classes of all."""
-    classes, half = len(labels.unique()), len(labels[: len(labels) // 2].unique())
-    if len(labels) >= 32 and 2 * half <= classes:
-        warnings.warn(
-            f"the first half of {len(labels)} calibration images holds {half} of {classes} "
-            "classes: loader seems to be sorted by class. Gradients, feature maps and batch-norm "
-            "statistics are then those of few classes; shuffle it.",
-            stacklevel=3,
-        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from theory.shared.validation import count, one_of, positive, within
 ALLOCATIONS = ("uniform", "global", "sensitivity", "damage")
 """Rules for how many units each group keeps."""
 
-RESOURCES = ("macs", "parameters")
+RESOURCES = ("macs", "parameters", "latency")
 """What a share may be kept of."""
 
 

@@ -46,7 +46,7 @@ def latencies(
     for _ in range(repeats):
         for model, own in zip(models, seconds, strict=True):
             with evaluating(model):
-                own.append(_once(model, images))
+                own.append(time_once(model, images))
     found = []
     for own in seconds:
         low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
@@ -76,7 +76,8 @@ class LatencyShares:
         return self._known[structure]
 
 
-def _once(model: nn.Module, images: Tensor) -> float:
+def time_once(model: nn.Module, images: Tensor) -> float:
+    """Seconds of one call, waited for on a GPU."""
     if images.is_cuda:
         torch.cuda.synchronize(images.device)
     started = time.perf_counter()

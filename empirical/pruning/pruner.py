@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 from torch import nn
 
 from empirical.pruning import allocation as alloc
@@ -25,7 +26,10 @@ from theory.shared.validation import instance, one_of, positive, within
 
 PATHS = ("removed", "masked")
 TRIES = 5
-"""Shares that are verified, each halfway from the last to the whole network."""
+"""Networks that are verified before one is taken."""
+
+NEAR_TIME = 0.05
+"""A measured time may be off by so much of the request."""
 
 
 def prune(
@@ -34,6 +38,7 @@ def prune(
     *,
     macs: float | None = None,
     parameters: float | None = None,
+    latency: float | None = None,
     accuracy_drop: float | None = None,
     criterion: str | Score = "replaceability",
     allocation: str = "uniform",
@@ -57,6 +62,10 @@ def prune(
         within 1 % where single channels are fine enough; `report.deviation` states by how much it
         was missed.
     parameters : share of the parameters to keep, instead.
+    latency : share of the time to keep, instead, of a forward pass of 16 calibration images with
+        this device and thread count: layers are timed by width, counts chosen by the sum of their
+        times, and the pruned network timed in turns with the dense one; where that differs by
+        more than 5 %, other counts are tried. `report.measured_time` says what was measured.
     accuracy_drop : points of accuracy that may be lost, instead: the least share of
         multiply-accumulates whose `forecast` keeps within them is taken, and the network verified
         on every fifth calibration image, held out from all else; where it loses more there, a
@@ -68,14 +77,13 @@ def prune(
         `consumers`: each with its `module`'s name and the `index` (units, m) of its channels).
     allocation : "uniform"; "global", scores of all layers compete; "sensitivity", by the measured
         loss when a layer alone is thinned out; "damage", the least predicted loss in all, in nats.
-    recovery : "auto" (the report says which it took: "reconstruct" where the images suffice for
-        every layer, else "compensate"), "none", "recalibrate" (batch norms), "merge" (peer
-        compensation), "compensate" (both), "reconstruct" (every layer refitted to the dense
-        network), "distill" (refitted, then trained without labels to say what the dense network
-        says: minutes),
-        "fold" (model folding, recalibrated); or "finetune", "compensate_finetune",
-        "reconstruct_finetune", which train on with labels afterwards and need a `Calibration`
-        with `training` images.
+    recovery : "auto" ("reconstruct" or "compensate", whichever keeps nearer to the dense network on
+        every fifth calibration image when fitted on the others; the report says which), "none",
+        "recalibrate" (batch norms), "merge" (peer compensation), "compensate" (both),
+        "reconstruct" (every layer refitted to the dense network), "distill" (refitted, then
+        trained without labels to say what the dense network says: minutes), "fold" (model
+        folding, recalibrated); or "finetune", "compensate_finetune", "reconstruct_finetune", which
+        train on with labels afterwards and need a `Calibration` with `training` images.
     path : "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
     floor : least share of its channels that every layer keeps.
     round_to : keep multiples of so many channels in every layer that is thinned out, as hardware
@@ -110,13 +118,17 @@ def prune(
     criterion_of(criterion)
     one_of("recovery", recovery, (AUTO, *RECOVERIES))
     one_of("path", path, PATHS)
-    resource, share = _requested(macs=macs, parameters=parameters, accuracy_drop=accuracy_drop)
+    resource, share = _requested(
+        macs=macs, parameters=parameters, latency=latency, accuracy_drop=accuracy_drop
+    )
     within_drop = resource == "accuracy_drop"
     of = "macs" if within_drop else resource
     request = Request(share, criterion, allocation, of, floor, round_to, counts, seed)
     known = calibrated(model, loader, skip=skip, adapt=adapt)
     if within_drop:
         made = _within(known, share, request, recovery, path)
+    elif of == "latency" and counts is None:
+        made = _timed(known, request, recovery, path)
     else:
         made = _made(known, request, recovery, path)
     report = replace(made.report, seconds=time.perf_counter() - started)
@@ -151,7 +163,36 @@ def _made(known: Calibration, request: Request, recovery: str, path: str) -> Pru
         resource=request.resource,
         reached=alloc.amount(budget, left) / alloc.amount(budget),
     )
-    return PrunedModel(pruned, report, kept)
+    return PrunedModel(pruned, report, kept, known, request)
+
+
+def _timed(known: Calibration, request: Request, recovery: str, path: str) -> PrunedModel:
+    """The network whose measured time is nearest to the request, of a few that the table names.
+
+    Times of layers do not add up to that of a network: the table's request is moved by what the
+    clock finds, until that is within 5 %.
+    """
+    if path == "masked":
+        raise ValueError(
+            f"latency={request.share:g} does not go with path='masked': a masked network has its "
+            "old shape and time. Take path='removed'."
+        )
+    budget = known.budget("latency")
+    lowest = alloc.amount(budget, request.least(known)) / alloc.amount(budget)
+    tried: dict[float, float] = {}
+    aim = request.share
+    for _ in range(TRIES):
+        if aim in tried:
+            break
+        empty = _made(known, replace(request, share=aim), "none", path)
+        tried[aim] = known.layer_times.share(known.model, empty.model)
+        if abs(tried[aim] / request.share - 1) <= NEAR_TIME:
+            break
+        aim = float(np.clip(aim * request.share / tried[aim], lowest, 1.0))
+    best = min(tried, key=lambda aim: abs(tried[aim] - request.share))
+    made = _made(known, replace(request, share=best), recovery, path)
+    report = replace(made.report, requested=request.share, measured_time=tried[best])
+    return replace(made, report=report)
 
 
 def _within(

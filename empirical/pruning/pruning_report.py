@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 from torch import nn
 
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.choosing import Request
+from empirical.pruning.explanation import layer_errors, removed_units
 from empirical.pruning.forecast_law import Answers
 from empirical.pruning.removal import Kept
+from theory.shared.validation import count
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class PruningReport:
     kept ones will supply on images other than the calibration's; empty unless the recovery merges.
     `requested` is a share of `resource` ("macs", "parameters" or "latency"), `reached` the share
     of it that the chosen counts keep (of time: by the table of layers' times). `verified` says
-    what is lost on held-out images, where `accuracy_drop` was asked for.
+    what is lost on held-out images, where `accuracy_drop` was asked for; `measured_time` is the
+    share of the dense network's time, measured in turns, where `latency` was.
     """
 
     criterion: str
@@ -68,6 +73,7 @@ class PruningReport:
     resource: str = "macs"
     reached: float = math.nan
     verified: Verified | None = None
+    measured_time: float = math.nan
 
     @property
     def macs_share(self) -> float:
@@ -101,6 +107,10 @@ class PruningReport:
             f"({self.macs_share:.2%})",
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
         ]
+        if not math.isnan(self.measured_time):
+            lines.append(
+                f"time, measured in turns with the dense network: {self.measured_time:.1%}"
+            )
         if self.verified is not None:
             found = self.verified
             lines.append(
@@ -118,8 +128,28 @@ class PruningReport:
 
 @dataclass(frozen=True)
 class PrunedModel:
-    """A pruned network, the report, and the units that stayed (group name -> indices)."""
+    """A pruned network, the report, and the units that stayed (group name -> indices).
+
+    `known` and `request` are what it was made from, for `removed` and `layers`.
+    """
 
     model: nn.Module
     report: PruningReport
     kept: Kept
+    known: Calibration = field(repr=False)
+    request: Request = field(repr=False)
+
+    def removed(self, *, stand_ins: int = 3) -> pd.DataFrame:
+        """What went and why: one row per removed unit; see `removed_units`."""
+        return removed_units(
+            self.known,
+            self.kept,
+            self.request.criterion,
+            seed=self.request.seed,
+            stand_ins=count("stand_ins", stand_ins),
+        )
+
+    def layers(self) -> pd.DataFrame:
+        """Every group's predicted and realized error, in nats; see `layer_errors`."""
+        request = self.request
+        return layer_errors(self.known, self.kept, self.model, request.criterion, seed=request.seed)

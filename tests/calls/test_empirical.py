@@ -142,6 +142,7 @@ TABLE = {
             "loader": LOADERS,
             "macs": ("text", NAN, INF, -1, 0, 1.5),
             "parameters": ("text", NAN, INF, -1, 0, 1.5),
+            "latency": ("text", NAN, INF, -1, 0, 1.5),
             "accuracy_drop": ("text", NAN, INF, -1),
             "criterion": ("l22", None, 3),
             "allocation": ("unifrom", None),

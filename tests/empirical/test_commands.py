@@ -24,7 +24,7 @@ def test_prune_writes_a_network_its_record_and_its_export(tmp_path):
         *("--export", "torch", "--out", str(tmp_path)),
     )
     assert "l2, uniform, recalibrate" in output
-    names = ["channels.csv", "prune.json", "pruned.pt2", "pruned.safetensors"]
+    names = ["channels.csv", "prune.json", "pruned.pt2", "pruned.safetensors", "removed.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     for name in names:
         assert name in output.replace("\n", "")
@@ -34,6 +34,10 @@ def test_prune_writes_a_network_its_record_and_its_export(tmp_path):
     assert [found["images"] for found in record["accuracy"]] == [599, 599]
     channels = pd.read_csv(tmp_path / "channels.csv")
     assert (channels["after"] < channels["before"]).any()
+    gone = pd.read_csv(tmp_path / "removed.csv").groupby("layer").size()
+    assert gone.sum() == (channels["before"] - channels["after"]).sum()
+    assert 0 <= record["agreement"] <= 1
+    assert record["bytes"][1] < record["bytes"][0]
     assert (channels["after"] % 4 == 0).all()
     kept = twoaxis.load_pruned(tmp_path / "pruned.safetensors").model
     exported = torch.export.load(tmp_path / "pruned.pt2").module()

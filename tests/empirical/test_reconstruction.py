@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from empirical import Calibration, prune
+from empirical.pruning.choosing import Request
 from empirical.pruning.reconstruction import fit_few, fit_many, reconstruct, references
+from empirical.pruning.recovering import apply, best_recovery
 from empirical.reading.batches import Batch
 from empirical.reading.batches import batches as checked_batches
 from empirical.reading.sums import Sums
@@ -153,3 +155,36 @@ def test_a_layer_of_many_inputs_is_refitted_in_little_memory(
         after = model(images)
     assert widths == [27]
     torch.testing.assert_close(after, before, rtol=0, atol=1e-4)  # nothing was missing
+
+
+@pytest.mark.parametrize("images", [15, 200])
+def test_the_recovery_by_default_is_the_one_nearer_to_the_dense_network_where_neither_was_fitted(
+    images: int,
+) -> None:
+    model = plain((3, 16, 24))
+    loader = batches(3, 6, count=1, each=images)
+    known = Calibration(model, loader)
+    pruned = prune(model, known, macs=0.6, criterion="l2")
+    fold = torch.arange(images) % 5 == 4
+    fitted = Calibration(model, [(loader[0][0][~fold], loader[0][1][~fold])])
+    apart = loader[0][0][fold]
+    with torch.no_grad():
+        aim = model(apart).softmax(1)
+        left = {
+            recovery: float(
+                functional.kl_div(
+                    apply(fitted, pruned.kept, recovery)(apart).log_softmax(1), aim,
+                    reduction="batchmean",
+                )
+            )
+            for recovery in ("reconstruct", "compensate")
+        }  # fmt: skip
+    assert pruned.report.recovery == min(left, key=lambda name: left[name])
+
+
+def test_masked_networks_and_a_handful_of_images_are_compensated() -> None:
+    few = batches(3, 6, count=1, each=4)
+    masked = prune(plain(), batches(3, 6), criterion="l2", path="masked")
+    assert masked.report.recovery == "compensate"
+    known = Calibration(plain(), few)
+    assert best_recovery(known, Request(0.6, "l2", "uniform").kept(known)) == "compensate"

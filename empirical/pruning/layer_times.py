@@ -1,0 +1,172 @@
+"""How long each layer takes at any width, measured where the network will run.
+
+Every convolution and linear layer is timed by itself at a grid of widths, on inputs as the dense
+network feeds it (batch, resolution, memory layout, device, thread count), and interpolated between
+them. What a forward pass takes beyond its layers (norms, activations, sums) is spread over the
+layers by the elements that they compute, and shrinks with these.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from empirical.pruning.channel_graph import is_depthwise
+from empirical.pruning.latency import latencies, time_once
+from empirical.pruning.macs import Counted, blocks_of, counted
+from empirical.reading.hooks import capture_calls, evaluating
+
+Float = NDArray[np.float64]
+
+WIDTHS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
+"""Shares of a layer's channels at which it is timed, and a single one (or one of each group)."""
+
+Clock = Callable[[nn.Module, Tensor], float]
+"""(module, input) -> seconds of one call."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Seconds (inputs, outputs) of one layer at the widths of its axes; `more` for each output."""
+
+    inputs: Float
+    outputs: Float
+    seconds: Float
+    more: float
+
+    def at(self, inputs: Float, outputs: Float) -> Float:
+        """Interpolated linearly in both widths, (n,)."""
+        rows, right = _between(self.inputs, inputs)
+        columns, down = _between(self.outputs, outputs)
+        found = np.zeros(len(inputs))
+        for i, share in ((rows, 1 - right), (np.minimum(rows + 1, len(self.inputs) - 1), right)):
+            for j, part in (
+                (columns, 1 - down),
+                (np.minimum(columns + 1, len(self.outputs) - 1), down),
+            ):
+                found += share * part * self.seconds[i, j]
+        return np.asarray(found + self.more * outputs)
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredTimes:
+    """Layer -> its times; the batch that they were measured on."""
+
+    grids: dict[str, Grid]
+    images: Tensor
+    rest: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        layers: Sequence[str],
+        images: Tensor,
+        *,
+        repeats: int = 5,
+        clock: Clock = time_once,
+    ) -> MeasuredTimes:
+        """Time every layer of `model` on `images`; layers of one shape and input share a grid."""
+        fed = _inputs(model, layers, images)
+        known: dict[object, Grid] = {}
+        grids = {}
+        for name, calls in fed.items():
+            module = counted(model, name)
+            key = (repr(module), tuple((x.shape, x.stride()) for x in calls))
+            if key not in known:
+                known[key] = _grid(module, calls, repeats, clock)
+            grids[name] = known[key]
+        with evaluating(model):
+            whole = median(clock(model, images) for _ in range(repeats))
+        beyond = max(0.0, whole - sum(float(grid.seconds[-1, -1]) for grid in grids.values()))
+        elements = {
+            name: sum(prod(x.shape) // x.shape[1] for x in calls) for name, calls in fed.items()
+        }
+        total = sum(elements[name] * len(counted(model, name).weight) for name in fed)
+        for name, grid in grids.items():
+            more = beyond * elements[name] / total
+            grids[name] = Grid(grid.inputs, grid.outputs, grid.seconds, more)
+        return cls(grids, images)
+
+    def seconds(self, layer: str, inputs: Float, outputs: Float) -> Float:
+        """Of one layer at several widths, (n,); 0 of a layer that the forward does not call."""
+        if layer not in self.grids:
+            return np.zeros(len(inputs))
+        return self.grids[layer].at(inputs, outputs)
+
+    def share(self, dense: nn.Module, pruned: nn.Module) -> float:
+        """Measured time of the pruned network over the dense one's, in turns."""
+        slow, fast = latencies([dense, pruned], self.images)
+        return fast.median / slow.median
+
+
+def _inputs(model: nn.Module, layers: Sequence[str], images: Tensor) -> dict[str, list[Tensor]]:
+    fed: dict[str, list[Tensor]] = {}
+
+    def keep(name: str) -> Callable[[Tensor, Tensor], object]:
+        return lambda x, _: fed.setdefault(name, []).append(x.detach())
+
+    with evaluating(model), capture_calls(model, {name: keep(name) for name in layers}):
+        model(images)
+    return fed
+
+
+def _grid(module: Counted, calls: Sequence[Tensor], repeats: int, clock: Clock) -> Grid:
+    """Time a layer of every pair of widths, `repeats` times in turns, and take medians."""
+    deep, blocks = is_depthwise(module), blocks_of(module)
+    inputs = [1] if deep else _widths(module.weight.shape[1] * blocks, blocks)
+    outputs = _widths(len(module.weight), 1 if deep else blocks)
+    seconds = np.zeros((len(inputs), len(outputs), repeats))
+    for i, given in enumerate(inputs):
+        for j, made in enumerate(outputs):
+            smaller = _of_width(module, made if deep else given, made)
+            fed = [_first_channels(module, x, made if deep else given) for x in calls]
+            with evaluating(smaller):
+                for x in fed:
+                    smaller(x)  # kernels are chosen, memory is there
+                    seconds[i, j] += [clock(smaller, x) for _ in range(repeats)]
+    return Grid(np.array(inputs, float), np.array(outputs, float), np.median(seconds, axis=2), 0.0)
+
+
+def _widths(channels: int, multiple: int) -> list[int]:
+    units = channels // multiple
+    return sorted({multiple * max(1, round(share * units)) for share in (0.0, *WIDTHS)})
+
+
+def _of_width(module: Counted, inputs: int, outputs: int) -> Counted:
+    """A layer of the same kind with so many channels; its weights do not matter to its time."""
+    smaller = copy.deepcopy(module)
+    if isinstance(smaller, nn.Linear):
+        smaller.in_features, smaller.out_features = inputs, outputs
+        weight = smaller.weight[:outputs, :inputs]
+    else:
+        smaller.in_channels, smaller.out_channels = inputs, outputs
+        if is_depthwise(module):
+            smaller.groups = outputs
+        weight = smaller.weight[:outputs, : inputs // smaller.groups]
+    smaller.weight = nn.Parameter(weight.detach().clone(memory_format=torch.preserve_format))
+    if smaller.bias is not None:
+        smaller.bias = nn.Parameter(smaller.bias.detach()[:outputs].clone())
+    return smaller
+
+
+def _first_channels(module: Counted, x: Tensor, channels: int) -> Tensor:
+    if isinstance(module, nn.Linear):
+        return x[..., :channels].contiguous()
+    return x[:, :channels].clone(memory_format=torch.preserve_format)
+
+
+def _between(grid: Float, at: Float) -> tuple[NDArray[np.int64], Float]:
+    """The grid point below each value, and the share of the way to the next one."""
+    if len(grid) == 1:
+        return np.zeros(len(at), np.int64), np.zeros(len(at))
+    below = np.clip(np.searchsorted(grid, at, side="right") - 1, 0, len(grid) - 2)
+    return below, np.clip((at - grid[below]) / (grid[below + 1] - grid[below]), 0, 1)

@@ -1,0 +1,129 @@
+"""Time as the budget: planted times and clocks, never the wall's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from empirical.pruning.allocation import amount
+from empirical.pruning.budgets import LatencyBudget
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.layer_times import MeasuredTimes
+from empirical.pruning.pruner import prune
+from empirical.pruning.removal import remove
+from empirical.pruning.tracing import trace_channels
+from tests.empirical.pruning_networks import SIZES, batches, network, plain
+
+
+def of_macs(module: nn.Module, images: Tensor) -> float:
+    """A clock that counts: a microsecond for every multiply-accumulate of a layer."""
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        out = module(images)
+        channels = out.shape[-1] if isinstance(module, nn.Linear) else out.shape[1]
+        return 1e-6 * out.numel() / channels * module.weight.numel()
+    return sum(of_macs_of_children(module, images)) + 1e-3 * len(images)
+
+
+def of_macs_of_children(module: nn.Module, images: Tensor) -> list[float]:
+    found = []
+    handles = [
+        child.register_forward_hook(lambda m, x, _: found.append((m, x[0])))
+        for child in module.modules()
+        if isinstance(child, (nn.Conv2d, nn.Linear))
+    ]
+    module(images)
+    for handle in handles:
+        handle.remove()
+    return [of_macs(child, x) for child, x in found]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2"])
+def test_a_table_of_multiply_accumulates_is_exact_at_every_width(name: str) -> None:
+    """A product of two widths is bilinear, so that interpolating it is exact."""
+    model, images = network(name), torch.randn(2, 3, SIZES[name], SIZES[name])
+    graph = trace_channels(model, images[:1])
+    times = MeasuredTimes.of(model, graph.layers, images, repeats=1, clock=of_macs)
+    budget = LatencyBudget(graph, times)
+    assert amount(budget) == pytest.approx(of_macs(model, images))
+    counts = np.random.default_rng(0).integers(1, graph.sizes + 1)
+    kept = {g.name: np.arange(k) for g, k in zip(graph.groups, counts, strict=True)}
+    smaller = remove(model, graph, kept, images[:1])
+    layers = 1e-6 * 2 * graph.macs(counts)
+    assert sum(of_macs_of_children(smaller, images)) == pytest.approx(layers)
+    found = amount(budget, counts)
+    assert layers < found < layers + 2e-3  # what is beyond the layers shrinks with them
+
+
+@dataclass
+class Planted:
+    """Layers of so many seconds for each pair of channels; a clock that finds `factor` as much."""
+
+    per_pair: dict[str, float]
+    factor: float = 1.0
+    rest: float = 0.0
+    asked: int = 0
+
+    def seconds(self, layer: str, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        return self.per_pair[layer] * inputs * outputs
+
+    def share(self, dense: nn.Module, pruned: nn.Module) -> float:
+        self.asked += 1
+        slow, fast = (
+            sum(
+                float(self.seconds(name, *np.array(m.weight.shape[1::-1], float)))
+                for name, m in model.named_modules()
+                if isinstance(m, (nn.Conv2d, nn.Linear))
+            )
+            for model in (dense, pruned)
+        )
+        return self.factor * fast / slow
+
+
+def planted(factor: float = 1.0) -> tuple[nn.Module, Calibration, Planted]:
+    """Of three hidden layers the last 1 × 1 one has few multiply-accumulates and most time."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.ReLU(),
+        nn.AvgPool2d(3), nn.Conv2d(24, 24, 1), nn.ReLU(), nn.Flatten(), nn.Linear(24 * 4, 10),
+    ).eval()  # fmt: skip
+    times = Planted({"0": 1e-6, "2": 1e-6, "5": 1e-3, "8": 1e-6}, factor)
+    return model, Calibration(model, batches(3, 6, count=4), times=times), times
+
+
+def test_the_slow_layer_with_few_multiply_accumulates_is_pruned() -> None:
+    model, known, _ = planted()
+    options = {"criterion": "task_replaceability", "allocation": "damage", "recovery": "none"}
+    timed = prune(model, known, latency=0.5, **options).report
+    counted = prune(model, known, macs=0.5, **options).report
+    assert timed.channels["2"][1] * timed.channels["5"][1] == pytest.approx(0.5 * 24**2, rel=0.05)
+    assert timed.channels["0"] == (24, 24)  # fast: time is not saved there
+    assert counted.channels["0"][1] < 24
+    assert timed.macs_share > counted.macs_share
+    assert timed.reached == pytest.approx(0.5, rel=0.03)
+    assert timed.measured_time == pytest.approx(0.5, rel=0.05)
+    assert "measured in turns" in str(timed)
+
+
+def test_counts_are_moved_until_the_clock_agrees() -> None:
+    """A clock that finds 1.3 × the table's share: fewer channels stay, until it finds the half."""
+    model, known, times = planted(factor=1.3)
+    report = prune(model, known, latency=0.5, criterion="l2", recovery="none").report
+    assert report.measured_time == pytest.approx(0.5, rel=0.05)
+    assert report.reached == pytest.approx(0.5 / 1.3, rel=0.06)
+    assert times.asked >= 2
+
+
+def test_a_masked_network_has_no_smaller_time() -> None:
+    model, known, _ = planted()
+    with pytest.raises(ValueError, match=r"latency=0\.5 does not go with path='masked'"):
+        prune(model, known, latency=0.5, path="masked")
+
+
+def test_prune_measures_by_itself() -> None:
+    report = prune(plain((3, 16, 24)), batches(3, 6), latency=0.9, recovery="none").report
+    assert report.measured_time > 0
+    assert report.resource == "latency"
