@@ -62,7 +62,7 @@ def agreement(
     rng = np.random.default_rng(seed)
     average, error = measured.mean_and_error(name)
     rows, layers = [], []
-    halves = _halves(measured.damage[name])
+    halves = _halves(measured.damage[name].astype(np.float64))
     for layer, own in foretold.layers.items():
         place = {members: index for index, members in enumerate(foretold.channels[layer])}
         replicates, found, errors = own.replicates(), own.values(), own.standard_errors()
