@@ -234,7 +234,8 @@ def test_depthwise_and_grouped_convolutions():
         nn.Linear(4 * 36, 5),
     )
     images, labels = random_data(40)
-    table = measure(model, [(images, labels)], positions=100, groups=5, estimate="plug_in")
+    options = {"positions": 100, "groups": 5, "estimate": "plug_in", "exact": True}
+    table = measure(model, [(images, labels)], **options)
     assert table.layers == ["0", "1", "2"]
     for name, expected in plain_measurement(model, images, labels, table.layers):
         assert_equal_axes(table[name], expected, 1e-8)
