@@ -70,10 +70,10 @@ class PruningReport:
     kept_whole: Mapping[str, str]
     seconds: float
     recovered_outside: Mapping[str, float]
-    resource: str = "macs"
-    reached: float = math.nan
+    resource: str
+    reached: float
     verified: Verified | None = None
-    measured_time: float = math.nan
+    measured_time: float | None = None
 
     @property
     def macs_share(self) -> float:
@@ -107,7 +107,7 @@ class PruningReport:
             f"({self.macs_share:.2%})",
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
         ]
-        if not math.isnan(self.measured_time):
+        if self.measured_time is not None:
             lines.append(
                 f"time, measured in turns with the dense network: {self.measured_time:.1%}"
             )

@@ -125,5 +125,6 @@ def test_a_masked_network_has_no_smaller_time() -> None:
 
 def test_prune_measures_by_itself() -> None:
     report = prune(plain((3, 16, 24)), batches(3, 6), latency=0.9, recovery="none").report
+    assert report.measured_time is not None
     assert report.measured_time > 0
     assert report.resource == "latency"
