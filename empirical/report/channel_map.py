@@ -182,7 +182,7 @@ def upper_half(values: NDArray[Any]) -> NDArray[np.uint16]:
     """The upper 16 bits of single precision, rounded: two to three digits, for what is shown so.
 
     >>> halves = upper_half(np.array([0.1, np.nan]))
-    >>> (halves.astype("<u4") << 16).view("<f4").round(3).tolist()
+    >>> (halves.astype("<u4") << 16).view("<f4").astype(float).round(3).tolist()
     [0.1, nan]
     """
     single = np.ascontiguousarray(values, dtype="<f4")

@@ -26,6 +26,7 @@ function axisScale(column, log, length) {
     low = Math.max(low, at(0.02) - 0.5 * spread);
     high = Math.min(high, at(0.98) + 0.5 * spread);
   }
+  if (column.unit === "share") low = Math.min(high, Math.max(low, -1)); // a ratio of small losses may be anything
   if (log) low = Math.max(low, high * 1e-9);
   if (low === high) { low -= Math.abs(low) / 2 || 0.5; high += Math.abs(high) / 2 || 0.5; }
   const through = log ? Math.log10 : (v) => v;
