@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from empirical.lesions.table import LesionTable
 from empirical.measuring.damage_table import ALONE, CLEAR, WITH_PEERS, DamageTable
@@ -111,11 +112,11 @@ def agreement(
     return Agreement(pd.concat(rows, ignore_index=True), pd.DataFrame(layers))
 
 
-def _halves(per_image: Float) -> Float:
+def _halves(per_image: NDArray[np.float32]) -> Float:
     """(2, R) means over the even and over the odd images of (R, N); NaN of a single image."""
     if per_image.shape[1] < 2:
         return np.full((2, len(per_image)), np.nan)
-    return np.stack([per_image[:, half::2].mean(axis=1) for half in (0, 1)])
+    return np.stack([per_image[:, half::2].mean(axis=1, dtype=np.float64) for half in (0, 1)])
 
 
 def _ranks(

@@ -140,13 +140,13 @@ def _follows(means: pd.DataFrame) -> Finding:
     return Finding(
         "What the local axis says of it: peer predictability ranks channels as the share recovered "
         "does by {least:+.2f} (step {least_step}, the least) to {most:+.2f} (step {most_step}) in "
-        "the mean over layers; channels paired at random stay within ±{null:.2f}.",
+        "the mean over layers; channels paired at random stay within ±{chance:.2f}.",
         {
             "least": estimate_of(least, "coupling"),
             "least_step": int(least["step"]),
             "most": estimate_of(most, "coupling"),
             "most_step": int(most["step"]),
-            "null": float(least["null_high"]),
+            "chance": float(least["null_high"]),
         },
     )
 
