@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim._kernels import train_linear, train_relu
+from sim._normalized import Memory, memory, train_normalized
 from sim._sources import Scratch, Source
 from sim.networks import Network, Weights
 from sim.tasks import Population
@@ -34,6 +35,7 @@ class Member:
     scratch: Scratch
     limit: float
     diverged: int = -1
+    memory: Memory | None = None
 
 
 def build_members(
@@ -66,7 +68,7 @@ def build_member(
     def array(values: Float) -> NDArray[Any]:
         return np.array(values, dtype=dtype, order="C")
 
-    filters = weights.filters.T if network.nonlinearity == "linear" else weights.filters
+    filters = weights.filters.T if network.transposed else weights.filters
     state = Weights(array(filters), array(weights.inner), array(weights.readout))
     batch, samples, key = stream
     source = Source(
@@ -82,7 +84,16 @@ def build_member(
     scratch = _scratch(population, network, dtype)
     # A stable descent never lets the loss grow; a million times its scale is divergence.
     scale = float(np.trace(population.target_cov)) + _output_power(population, weights)
-    return Member(state, source, scratch, 1e6 * max(scale, 1e-20))
+    shape = (population.outputs, *weights.filters.shape)
+    kept = memory(shape, batch, dtype) if network.norm else None
+    return Member(state, source, scratch, 1e6 * max(scale, 1e-20), memory=kept)
+
+
+def effective_readout(population: Population, filters: Float, readout: Float) -> Float:
+    """A/√D: what reads the channels as they are, where a norm divides them by their deviation."""
+    power = np.sum((filters @ population.sigma) * filters, axis=1)
+    scaled: Float = readout / np.sqrt(power)
+    return scaled
 
 
 def _output_power(population: Population, weights: Weights) -> float:
@@ -117,7 +128,18 @@ def advance(
     if member.diverged >= 0:
         return
     state, source, scratch = member.weights, member.source, member.scratch
-    if network.nonlinearity == "relu":
+    if member.memory is not None:
+        reached = train_normalized(
+            state.filters,
+            state.readout,
+            source,
+            rates,
+            span,
+            member.limit,
+            member.memory,
+            scratch,
+        )
+    elif network.nonlinearity == "relu":
         reached = train_relu(
             state.filters, state.readout, source, rates, span, member.limit, scratch
         )
@@ -162,7 +184,7 @@ def largest_curvature(population: Population, network: Network, weights: Weights
     """
     parts = (weights.filters, weights.inner, weights.readout)
     sizes = np.cumsum([0, *(p.size for p in parts)])
-    rates = np.array([1.0, 1.0 if network.train_readout else 0.0])
+    rates = np.array([1.0, 1.0 if network.train_readout else 0.0, 0.0, 0.0])
 
     def gradient(vector: Float) -> Float:
         start = Weights(
@@ -175,7 +197,7 @@ def largest_curvature(population: Population, network: Network, weights: Weights
         member.limit = np.inf
         advance(member, network, rates, (0, 1))
         filters = member.weights.filters
-        filters = filters if network.nonlinearity == "relu" else filters.T
+        filters = filters.T if network.transposed else filters
         end = (filters, member.weights.inner, member.weights.readout)
         moved: Float = vector - np.concatenate([e.ravel() for e in end])
         return moved

@@ -77,10 +77,10 @@ class FilterLaw:
         """Mean Spearman coupling of I_X and I_T over layers so drawn."""
         rng = np.random.default_rng(count("seed", seed, least=0))
         filters = np.stack([self.draw(rng) for _ in range(count("draws", draws))])
-        return float(np.mean(spearman(*_axes(filters, self.output, self.population, target))))
+        return float(np.mean(spearman(*rank_axes(filters, self.output, self.population, target))))
 
 
-def _axes(
+def rank_axes(
     filters: Float, output: Float, population: Population, target: str
 ) -> tuple[Float, Float]:
     """(..., C) J and the explained share of the target, whose ranks are those of I_X and I_T."""
@@ -192,7 +192,7 @@ def predicted_couplings(
         output = end_to_end(population, start, readout, when, positive("rate", rate, zero=True))
         rest = weights.filters - np.linalg.pinv(readout) @ start
         filters = rest + np.linalg.pinv(readout) @ output
-        found.append(spearman(*_axes(filters, output, population, target)))
+        found.append(spearman(*rank_axes(filters, output, population, target)))
     return np.array(found)
 
 

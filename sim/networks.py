@@ -50,6 +50,8 @@ class Network:
         the filters are moved, as little as possible, until the output's variance is spread
         as λ_j^η with the η that gives it.
     train_readout : False holds A at its initial value, the case of the closed form.
+    norm : whether a batch norm without scale and shift follows the channels: f = A h, h_i of
+        variance 1. For two linear layers; channels are measured before it.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class Network:
     balance: float | Literal["exact"] = 1.0
     coupling: float | None = None
     train_readout: bool = True
+    norm: bool = False
 
     def __post_init__(self) -> None:
         truth("train_readout", self.train_readout)
@@ -80,6 +83,14 @@ class Network:
             positive("balance", self.balance)
         if self.nonlinearity == "relu" and self.depth != 2:
             raise ValueError(f"depth must be 2 for a relu network; got {self.depth}.")
+        if truth("norm", self.norm) and (
+            self.nonlinearity != "linear" or self.depth != 2 or self.coupling is not None
+        ):
+            raise ValueError(
+                "norm needs two linear layers and coupling=None: the moments of others behind a "
+                f"norm are not closed forms; got {self.nonlinearity!r}, depth={self.depth}, "
+                f"coupling={self.coupling!r}."
+            )
         if self.coupling is not None:
             finite_array("coupling", self.coupling, ndim=0)
             if self.balance == "exact" or self.depth != 2:
@@ -98,7 +109,13 @@ class Network:
             "balance": self.balance if self.balance == "exact" else float(self.balance),
             "coupling": None if self.coupling is None else float(self.coupling),
             "train_readout": bool(self.train_readout),
+            "norm": bool(self.norm),
         }
+
+    @property
+    def transposed(self) -> bool:
+        """Whether training holds one channel in each column of the filters, rather than row."""
+        return self.nonlinearity == "linear" and not self.norm
 
     def draw(self, population: Population, seed: int) -> Weights:
         """Initial weights for a task, from a seed, in the eigenbasis of the task."""

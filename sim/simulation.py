@@ -12,12 +12,28 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from sim._ensemble import Member, advance_all, build_members, largest_curvature, layer_maps
+from sim._ensemble import (
+    Member,
+    advance_all,
+    build_members,
+    effective_readout,
+    largest_curvature,
+    layer_maps,
+)
 from sim.networks import Network
-from sim.tasks import Mixture, Regression, Task
+from sim.tasks import Mixture, Population, Regression, Task
 from sim.trajectory import Trajectory, measured_trajectory
 from theory import QUANTITIES
-from theory.shared.validation import Float, count, indices, instance, one_of, positive, truth
+from theory.shared.validation import (
+    Float,
+    count,
+    indices,
+    instance,
+    one_of,
+    positive,
+    truth,
+    within,
+)
 
 MOST_SEEDS = 10_000_000
 
@@ -44,6 +60,8 @@ def simulate(
     learning_rate: float | None = None,
     batch: int = 0,
     samples: int = 0,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
     records: int | Sequence[int] = 24,
     layer: int = 1,
     quantities: bool = True,
@@ -67,6 +85,8 @@ def simulate(
     batch : samples per step; 0 follows the gradient of the population.
     samples : size of a finite data set, drawn anew for each seed; 0 draws fresh samples at every
         step. Needs a batch.
+    momentum, weight_decay : of every trained layer, as in stochastic gradient descent with heavy
+        balls; for networks with norm=True.
     records : how many steps to record, log-spaced from 0 to `steps`; or the steps themselves.
     layer : which hidden layer's channels to measure, from 1.
     quantities : whether to evaluate every quantity of `theory.channel_axes` at each record, for
@@ -98,6 +118,7 @@ def simulate(
     truth("hull", hull)
     names = _seeds(seeds)
     _check(task, network, batch, samples, layer)
+    inertia = _inertia(network, momentum, weight_decay, learning_rate)
     marks = record_steps(steps, records)
     _check_memory(task, network, len(names), marks.size, quantities)
     kind = np.dtype(one_of("dtype", dtype, ("float64", "float32"))).type
@@ -116,13 +137,15 @@ def simulate(
             "learning_rate": rate,
             "batch": int(batch),
             "samples": int(samples),
+            "momentum": inertia[0],
+            "weight_decay": inertia[1],
             "layer": int(layer),
             "dtype": dtype,
         },
     }
-    rates = np.array([rate, rate if network.train_readout else 0.0], dtype=kind)
+    rates = np.array([rate, rate if network.train_readout else 0.0, *inertia], dtype=kind)
     workers = available_threads() if threads is None else count("threads", threads)
-    maps = _train(members, network, rates, marks, (layer, workers), progress)
+    maps = _train(members, (population, network), rates, marks, (layer, workers), progress)
     _report_divergence(members, task, network, names, rate)
     diverged = np.array([member.diverged for member in members], dtype=np.int64)
     run = measured_trajectory(config, marks, maps, diverged)
@@ -201,8 +224,34 @@ def _check(task: Task, network: Network, batch: int, samples: int, layer: int) -
             "network must be linear for a Mixture: the moments of a ReLU network are known in "
             "closed form for Gaussian inputs only. Use a Regression, or nonlinearity='linear'."
         )
+    if network.norm and isinstance(task, Mixture) and not batch:
+        raise ValueError(
+            "batch must be above 0 for a Mixture behind a norm, whose population gradient is that "
+            f"of one Gaussian; got {batch}. Pass batch=64."
+        )
     if count("layer", layer) > network.depth - 1:
         raise ValueError(f"layer must be one of 1..{network.depth - 1}; got {layer}.")
+
+
+def _inertia(
+    network: Network, momentum: float, weight_decay: float, learning_rate: float | None
+) -> tuple[float, float]:
+    """Momentum and weight decay, where the network's training knows them."""
+    found = (
+        within("momentum", momentum, "[0, 1)"),
+        positive("weight_decay", weight_decay, zero=True),
+    )
+    if any(found) and not network.norm:
+        raise ValueError(
+            f"momentum and weight_decay must be 0 without a norm; got {momentum!r} and "
+            f"{weight_decay!r}. Pass Network(norm=True)."
+        )
+    if network.norm and learning_rate is None:
+        raise ValueError(
+            "learning_rate must be given for a network with a norm, whose curvature falls as its "
+            "filters grow; got None. Pass a number."
+        )
+    return found
 
 
 def _check_kinds(task: Task, network: Network) -> None:
@@ -229,15 +278,14 @@ def _check_memory(task: Task, network: Network, seeds: int, records: int, quanti
 
 def _train(
     members: Sequence[Member],
-    network: Network,
+    setting: tuple[Population, Network],
     rates: NDArray[np.floating],
     marks: NDArray[np.int64],
-    setting: tuple[int, int],
+    how: tuple[int, int],
     progress: Progress | None,
 ) -> tuple[Float, Float]:
     """Train through all marks; return the channels (S, R, C, d) and their readout (S, R, K, C)."""
-    layer, threads = setting
-    transposed = network.nonlinearity == "linear"
+    (population, network), (layer, threads) = setting, how
     C, d = network.width, members[0].source.spectrum.size
     K = members[0].source.teacher.shape[0]
     filters = np.full((len(members), marks.size, C, d), np.nan)
@@ -248,8 +296,11 @@ def _train(
             record = np.flatnonzero(marks == reached)
             for s, member in enumerate(members):
                 if record.size and member.diverged < 0:
-                    maps = layer_maps(member.weights, layer, transposed)
-                    filters[s, record[0]], readout[s, record[0]] = maps
+                    own, out = layer_maps(member.weights, layer, network.transposed)
+                    filters[s, record[0]] = own
+                    readout[s, record[0]] = (
+                        effective_readout(population, own, out) if network.norm else out
+                    )
             if progress is not None:
                 progress(reached, stops[-1])
     return filters, readout

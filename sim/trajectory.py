@@ -44,13 +44,14 @@ class Trajectory:
     config : task, network and training, as JSON types; enough to run the same again.
     steps : (R,) recorded steps, from 0.
     filters : (S, R, C, d) channels of the measured layer as maps of the input.
-    readout : (S, R, K, C) maps from that layer to the outputs.
+    readout : (S, R, K, C) maps from that layer to the outputs; behind a norm divided by the
+        channels' deviations.
     loss : (S, R) population loss ½ E‖T - f‖².
     quantities : "label/<name>" and "output/<name>" -> (S, R, C), every quantity of
         `theory.channel_axes` for the label and for the network's own output as target.
     cosines : target -> (S, R, C) Euclidean cosine of the two gradient directions.
     drift : (S, R) change of the conserved WWᵀ - AᵀA, relative to the size of its terms; NaN
-        where nothing is conserved (fixed readout, more than two layers).
+        where nothing is conserved (fixed readout, more than two layers, a norm).
     diverged : (S,) step at which a member stopped, -1 where none did. Its later records are NaN.
     """
 
@@ -244,7 +245,7 @@ def balance_drift(filters: Float, readout: Float, network: Network) -> Float:
 
     In a ReLU network only the diagonal, ‖w_i‖² - ‖a_i‖², is conserved by the flow.
     """
-    if network.depth != 2 or not network.train_readout:
+    if network.depth != 2 or not network.train_readout or network.norm:
         return np.full(filters.shape[:2], np.nan)
     if network.nonlinearity == "relu":
         hidden, outer = np.sum(filters**2, axis=-1), np.sum(readout**2, axis=-2)

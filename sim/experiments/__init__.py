@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
+    from sim.experiments.carriers import carriers, crossed_couplings
     from sim.experiments.initialization import Initial, initial
     from sim.experiments.lesioning import Lesions, lesion
     from sim.experiments.phases import Phase, phase
@@ -17,6 +18,8 @@ __all__ = [
     "Lesions",
     "Phase",
     "Separation",
+    "carriers",
+    "crossed_couplings",
     "initial",
     "lesion",
     "phase",

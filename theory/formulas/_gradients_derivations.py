@@ -110,6 +110,13 @@ def derive_cosine(expr: Any) -> Proof:
     )
     at = {"Sigma": sympy.eye(2), "w": vector_of("w", 2), "c": vector_of("c", 2)}
     steps.confirm("zero where Σ = I, d = 2", explicit(inner, **at))
+    cov, here, there = sympy.Matrix([[2, 1], [1, 2]]), sympy.Matrix([1, 0]), sympy.Matrix([-1, 2])
+    first = cov * here
+    second = (here.T * there)[0] * (there - (here.T * there)[0] / 2 * first)  # D = 2
+    cosine = (first.T * second)[0] / sympy.sqrt((first.T * first)[0] * (second.T * second)[0])
+    steps.case(
+        "with its sign, at one point, d = 2", explicit(expr, Sigma=cov, w=here, c=there) - cosine
+    )
     return steps.proof()
 
 
