@@ -164,13 +164,8 @@ class Calibration:
     @cached_property
     def graph(self) -> ChannelGraph:
         """The removable channel groups."""
-        return trace_channels(
-            self.model,
-            self.example,
-            skip=self.skip,
-            coupled=self.coupled,
-            refused=self._refused,
-        )
+        skip, coupled, refused = self.skip, self.coupled, self._refused
+        return trace_channels(self.model, self.example, skip=skip, coupled=coupled, refused=refused)
 
     def keeping(
         self, skip: Sequence[str] = (), refused: Mapping[str, str] | None = None
@@ -187,7 +182,7 @@ class Calibration:
         """The same network and its trace, to be measured on other images."""
         other = copy.copy(self)
         other.loader, other._scores, other._curves = loader, {}, {}
-        for name in set(other.__dict__) & set(MEASURED):
+        for name in set(other.__dict__) & MEASURED:
             del other.__dict__[name]
         return other
 
@@ -320,9 +315,9 @@ class Calibration:
         return [m.module for group in self.graph.groups for m in group.producers]
 
 
-MEASURED = [n for n, v in vars(Calibration).items() if isinstance(v, cached_property)]
+MEASURED = {n for n, v in vars(Calibration).items() if isinstance(v, cached_property)}
+MEASURED -= {"graph", "layer_times"}
 """What depends on the images."""
-MEASURED = [name for name in MEASURED if name not in ("graph", "layer_times")]
 
 
 def calibrated(
