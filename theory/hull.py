@@ -111,7 +111,9 @@ def peer_hull(
     members = np.full((c, most), -1, dtype=np.int32)
     weights, gains = (np.zeros((c, most), dtype=np.float32) for _ in range(2))
     members[live] = np.where(absent, -1, live[place])
-    weights[live] = slopes * deviation[:, None] / deviation[place]
+    with np.errstate(over="ignore"):
+        weights[live] = slopes * (deviation[:, None] / deviation[place])
+    weights[~np.isfinite(weights)] = np.nan  # scales so far apart that single precision ends
     gains[live] = hull.gains[:, :most]
     return PeerHull(members, weights, gains)
 

@@ -222,9 +222,10 @@ def write(
     """Write the network with its `exports`, what went, and `record`.
 
     ``channels.csv`` holds every layer with its predicted and realized error, ``removed.csv`` every
-    channel that went, ``prune.json`` the rest.
+    channel that went, both where the images suffice for them; ``prune.json`` the rest.
     """
     from empirical.pruning.export import export_onnx, export_program
+    from empirical.pruning.input_moments import FewImagesError
     from empirical.pruning.pruned_file import save_pruned
     from theory.shared.files import write_json, write_table
 
@@ -234,10 +235,17 @@ def write(
         files.append(folder / EXPORTS[kind])
         save = export_onnx if kind == "onnx" else export_program
         save(files[-1], pruned.model, outcome.batch[:2])
-    files += [folder / name for name in ("channels.csv", "removed.csv", "prune.json")]
-    errors = pruned.layers().drop(columns=["before", "after"])
-    write_table(folder / "channels.csv", pruned.report.to_frame().merge(errors, on="layer"))
-    write_table(folder / "removed.csv", pruned.removed())
+    files += [folder / name for name in ("channels.csv", "prune.json")]
+    channels = pruned.report.to_frame()
+    try:
+        errors = pruned.layers().drop(columns=["before", "after"])
+        write_table(folder / "removed.csv", pruned.removed())
+    except FewImagesError as reason:
+        typer.echo(f"What went is not explained, and no layer's error is given: {reason}")
+    else:
+        channels = channels.merge(errors, on="layer")
+        files.append(folder / "removed.csv")
+    write_table(folder / "channels.csv", channels)
     write_json(
         folder / "prune.json",
         {

@@ -92,7 +92,7 @@ def shortened(name: str, most: int = NAME) -> str:
     """The name, or both ends of it around an ellipsis.
 
     >>> shortened("features.denseblock4.denselayer16.conv2")
-    'features.den…er16.conv2'
+    'features.den…yer16.conv2'
     """
     if len(name) <= most:
         return name

@@ -58,7 +58,7 @@ class Answers:
         same = self.logits.argmax(1) == other.logits.argmax(1)
         return {
             "kl": float(each.mean()),
-            "kl_se": float(each.std() / len(each) ** 0.5),
+            "kl_se": float(each.std() / len(each) ** 0.5) if len(each) > 1 else float("nan"),
             "agreement": float(same.double().mean()),
             "accuracy": other.accuracy,
         }

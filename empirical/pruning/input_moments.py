@@ -33,6 +33,10 @@ WIDEST = 1024
 and 1.3 GB at 4,096 units. With wider groups there is one group of images, and nothing foretold."""
 
 
+class FewImagesError(ValueError):
+    """A layer reads more channels than there are samples of them."""
+
+
 @dataclass(frozen=True)
 class InputMoments:
     """Moments of a group's units as one consumer reads them.
@@ -89,7 +93,7 @@ def _moments(group: str, consumer: str, sums: Sums, groups: int) -> InputMoments
     totals = sums.total()
     units = totals.first["x"].shape[-1]
     if totals.n < units:
-        raise ValueError(
+        raise FewImagesError(
             f"loader is too small for calibration: layer {consumer!r} reads {units} "
             f"channels of {group!r} and saw {totals.n} samples. Give more images."
         )

@@ -163,7 +163,7 @@ def test_lesions_join_the_report_when_asked_for(tmp_path):
         "lesion": {"enabled": True, "images": 60, "random_draws": 1},
     }
     result = run(settings, out=tmp_path)
-    assert len(result.sections) == 7
+    assert len(result.sections) == 9
     lesions = pd.read_csv(tmp_path / "tables" / "lesions.csv")
     assert set(lesions["kind"]) == {"mean", "zero"}
     assert set(lesions["n_images"]) == {60}
