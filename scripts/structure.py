@@ -1,4 +1,4 @@
-"""Triples against pairs and modularity by depth, in four networks on CIFAR-10; one network each.
+"""Triples against pairs and modularity by depth, in networks on CIFAR-10; one network each.
 
     python scripts/structure.py --data FOLDER --networks FOLDER --out docs/results/structure
 
