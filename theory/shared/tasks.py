@@ -24,6 +24,9 @@ from typing import Any
 TRIES = 2
 """How often a task that fails, or loses its worker while it runs alone, is started."""
 
+PATIENCE = 10
+"""Seconds in which a scheduler must answer."""
+
 SINGLE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Set to 1 for local workers: a process of one thread per core beats threads, for small work."""
 
@@ -275,7 +278,7 @@ class _Cluster(_Pool):
             ) from error
         client_of: Any = Client  # Dask's own functions carry no types
         try:
-            self.client = client_of(self.address)
+            self.client = client_of(self.address, timeout=PATIENCE)
         except (OSError, ValueError) as error:
             raise ConnectionError(
                 f"scheduler {self.address!r} cannot be reached: {error}. Start `dask scheduler` "
