@@ -131,7 +131,8 @@ def derive_loss(expr: Any) -> Proof:
     """dL/dt = −A ‖r‖² along the flow, and the value at t = 0."""
     excess = next(x for x in expr.atoms(sympy.Sum) if x.has(t))
     explained = next(x for x in expr.atoms(sympy.Sum) if not x.has(t))
-    summand, still, moving = excess.function, *sympy.symbols("still moving", positive=True)
+    summand = excess.function
+    still, moving = sympy.symbols("still moving", positive=True)
     mode_rate = A * lam[k]
     residual = lam[k] * (modes[k] - starts[k]) * sympy.exp(-mode_rate * t)
     steps = Derivation()
