@@ -101,12 +101,12 @@ def network_rows(name: str, width: float, seed: int, images: ImageSet) -> pd.Dat
 
 
 def summary(layers: pd.DataFrame) -> pd.DataFrame:
-    """Per network and width: mean absolute error and correlation over layers, means over seeds."""
+    """Per network, of the layers whose peers do not span their inputs; E is 1 in the others."""
     rows = []
-    for keys, part in layers.groupby(["network", "width", "seed"]):
+    open_ = layers[layers["channels"] - 1 < layers["inputs"]]
+    for keys, part in open_.groupby(["network", "width", "seed"]):
         error = part["E_foretold"] - part["E_found"]
         estimated = part["E_foretold"] - part["E_estimated_found"]
-        whole = part[part["channels"] - 1 < part["inputs"]]
         rows.append(
             dict(zip(("network", "width", "seed"), keys, strict=True))
             | {
@@ -118,9 +118,10 @@ def summary(layers: pd.DataFrame) -> pd.DataFrame:
                 "absolute_error_estimated": estimated.abs().mean(),
                 "correlation_estimated": part["E_foretold"].corr(part["E_estimated_found"]),
                 "overlap_ratio": (part["overlap_foretold"] / part["overlap_found"]).median(),
-                "spread_ratio": (whole["spread_foretold"] / whole["spread_found"]).median(),
-                "spearman_error": (whole["spearman_foretold"] - whole["spearman_found"]).mean(),
-                "spearman_found": whole["spearman_found"].mean(),
+                "spread_foretold": part["spread_foretold"].mean(),
+                "spread_found": part["spread_found"].mean(),
+                "spearman_foretold": part["spearman_foretold"].mean(),
+                "spearman_found": part["spearman_found"].mean(),
             }
         )
     return pd.DataFrame(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -83,7 +84,8 @@ def fate(form: ClosedForm, wrong: ClosedForm, *, oracle: bool = True) -> Fate | 
     rng = np.random.default_rng([7, sum(form.name.encode())])
     values = form.point(rng)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of quadrature, where an integral no longer converges
             right, other = form.numeric(**values), wrong.numeric(**values)
     except BROKEN:
         return None

@@ -129,10 +129,18 @@ def derive_residual(expr: Any) -> Proof:
 
 def derive_loss(expr: Any) -> Proof:
     """dL/dt = −A ‖r‖² along the flow, and the value at t = 0."""
-    summand = next(x for x in expr.atoms(sympy.Sum) if x.has(t)).function
+    excess = next(x for x in expr.atoms(sympy.Sum) if x.has(t))
+    explained = next(x for x in expr.atoms(sympy.Sum) if not x.has(t))
+    summand = excess.function
+    still, moving = sympy.symbols("still moving", positive=True)
     mode_rate = A * lam[k]
     residual = lam[k] * (modes[k] - starts[k]) * sympy.exp(-mode_rate * t)
     steps = Derivation()
+    steps.general(
+        "L = ½(τ² − Σλβ²) + ½ of the excess",
+        expr.xreplace({excess: moving, explained: still}) - (tau**2 - still + moving) / 2,
+        explained.function - lam[k] * modes[k] ** 2,
+    )
     steps.general(
         "mode by mode: d/dt of the excess = −A r_k²", summand.diff(t) / 2 + A * residual**2
     )

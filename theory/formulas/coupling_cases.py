@@ -13,7 +13,6 @@ from theory.formulas import _points
 from theory.formulas._derivation import Derivation, explicit, scalar, symmetric_of, vector_of
 from theory.formulas._oracles import (
     DRAWS,
-    LINEAR_ALGEBRA,
     SAMPLING,
     correlation_and_error,
     mean_and_error,
@@ -205,6 +204,12 @@ def _output_oracle(Sigma: Any, m: Any) -> tuple[float, float]:
     return correlation_and_error(np.einsum("ni,ij,nj->n", w, Sigma, w), f**2)
 
 
+def _power_law_oracle(d: int, gamma: float, delta: float) -> tuple[float, float]:
+    rank = np.arange(1.0, d + 1)
+    w = np.random.default_rng(5).standard_normal((DRAWS, int(d)))
+    return correlation_and_error(w**2 @ rank**-gamma, (w @ rank ** (-delta / 2)) ** 2)
+
+
 form = partial(ClosedForm, item="T3")
 
 FORMS = (
@@ -263,13 +268,7 @@ FORMS = (
             "gamma": float(rng.uniform(0.2, 2)),
             "delta": float(rng.uniform(0.2, 2)),
         },
-        oracle=Oracle(
-            "κ on the spectrum itself",
-            lambda d, gamma, delta: coupling_law.initial_coupling(
-                np.diag(np.arange(1.0, d + 1) ** -gamma), np.arange(1.0, d + 1) ** (-delta / 2)
-            ),
-            LINEAR_ALGEBRA,
-        ),
+        oracle=Oracle("sampling channels", _power_law_oracle, SAMPLING, sampling=True),
     ),
     form(
         name="output_coupling",
