@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike
@@ -117,10 +115,7 @@ class LesionTable:
         }
         digests = b"".join(sorted(self.image_digests))
         arrays["image_digests"] = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
-        arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        files.write_bytes(path, buffer.getvalue())
+        files.write_archive(path, header, arrays)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> LesionTable:

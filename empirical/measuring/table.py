@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -189,10 +187,7 @@ class AxisTable:
             header["layers"].append(self._pack(name, f"{index}", arrays, moments))
         digests = b"".join(sorted(self.image_digests))
         arrays["image_digests"] = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
-        arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        files.write_bytes(path, buffer.getvalue())
+        files.write_archive(path, header, arrays)
 
     def _pack(
         self, name: str, folder: str, arrays: dict[str, NDArray[Any]], moments: str

@@ -18,14 +18,30 @@ Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ParameterBudget:
+class _OfGraph:
+    """The groups of a traced network."""
+
+    graph: ChannelGraph
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Every removable group."""
+        return self.graph.groups
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Units of each group."""
+        return self.graph.sizes
+
+
+@dataclass(frozen=True)
+class ParameterBudget(_OfGraph):
     """Parameters of the network that is left.
 
     Those of a layer's weight are inputs × outputs × taps, over its groups; `per_unit` (groups,)
     those that go with each unit besides: biases, norms, bare parameters; `whole`: all others.
     """
 
-    graph: ChannelGraph
     per_weight: Float
     per_unit: Float
     whole: float
@@ -44,16 +60,6 @@ class ParameterBudget:
         everything = sum(parameter.numel() for parameter in model.parameters())
         given = float(empty.amounts(graph.sizes[None])[0])
         return cls(graph, per_weight, per_unit, everything - given)
-
-    @property
-    def groups(self) -> tuple[Group, ...]:
-        """Every removable group."""
-        return self.graph.groups
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Units of each group."""
-        return self.graph.sizes
 
     def amounts(self, counts: NDArray[np.int64]) -> Float:
         """Parameters at several choices of counts, (n, groups) -> (n,)."""
@@ -97,22 +103,11 @@ class LayerTimes(Protocol):
 
 
 @dataclass(frozen=True)
-class LatencyBudget:
+class LatencyBudget(_OfGraph):
     """Seconds of a forward pass: the sum of its layers' measured times at their widths."""
 
-    graph: ChannelGraph
     times: LayerTimes
     resource: str = "time"
-
-    @property
-    def groups(self) -> tuple[Group, ...]:
-        """Every removable group."""
-        return self.graph.groups
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Units of each group."""
-        return self.graph.sizes
 
     def amounts(self, counts: NDArray[np.int64]) -> Float:
         """Seconds at several choices of counts, (n, groups) -> (n,)."""

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import twoaxis
 from empirical import run
-from empirical.runs.campaign import campaign
+from empirical.runs.campaign import _opened, _text, campaign, run_graph
 from empirical.runs.config import read_config
 from theory.shared.tasks import TasksFailedError
 
@@ -105,6 +106,16 @@ def test_what_fails_is_named_and_the_rest_is_kept(tmp_path, monkeypatch):
     assert sorted(caught.value.failed.values()) == wrong
     assert len(list(tmp_path.glob("a/seed-*/axes/*.npz"))) >= 4
     assert not (tmp_path / "a" / "report.html").exists()
+
+
+def test_runs_on_a_gpu_ask_their_workers_for_one(alone, monkeypatch):
+    stages = _opened(_text(read_config(SETTINGS | LESIONED)), str(alone / "a"), None)
+    assert not any(task.resources for task in run_graph(stages, str(alone / "a"), None).values())
+    monkeypatch.setattr("empirical.runs.campaign.chosen_device", lambda _: torch.device("cuda", 0))
+    found = run_graph(stages, str(alone / "a"), None)
+    assert all(task.resources == {"GPU": 1.0} for task in found.values())
+    lesion = next(task for key, task in found.items() if key.endswith("seed 1: lesion"))
+    assert [after.split(": ", 1)[1] for after in lesion.after] == ["seed 1: measure, step 2"]
 
 
 def test_several_configurations_need_different_names(tmp_path):

@@ -86,6 +86,12 @@ def test_a_share_is_one_of_so_many(text):
         Shard.read(text)
 
 
+def test_a_target_that_depends_on_all_images_is_not_shared(tmp_path):
+    words = ["measure", *NETWORK, "--target", "logit_pc1", "--shard", "1/2", "--out", tmp_path]
+    with pytest.raises(ValueError, match="must not be 'logit_pc1' with --shard"):
+        command(*words)
+
+
 def test_shares_cover_every_image_once():
     assert [i for k in range(1, 8) for i in Shard(k, 7).rows(53)] == list(range(53))
     with pytest.raises(ValueError, match="at most one share per image; got 1/7 of 6 images"):

@@ -8,11 +8,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from theory.shared.validation import path_of
 
@@ -114,6 +117,17 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data`, atomically."""
     with atomic(path) as stream:
         stream.write(data)
+
+
+def write_archive(
+    path: str | os.PathLike[str],
+    header: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+) -> None:
+    """Write arrays by name, and a header as JSON beside them, to one .npz without pickles."""
+    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    with atomic(path) as stream:
+        np.savez(stream, allow_pickle=False, **arrays, header=text)
 
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
@@ -124,7 +125,6 @@ def run_tasks(
                     raise ConnectionError(pool.gone) from error
                 else:
                     book.fail(key, error, lost=pool.is_loss(error), alone=alone)
-            pool.repair()
     if book.failed:
         raise TasksFailedError(book.failed, len(book.waiting))
 
@@ -176,7 +176,7 @@ class _Book:
             self.failed[key] = f"{type(error).__name__}: {text[0]}".removesuffix(".")
 
 
-class _Pool:
+class _Pool(ABC):
     """Where tasks run."""
 
     gone = "workers are gone. Everything finished is kept; start again for the rest."
@@ -185,15 +185,13 @@ class _Pool:
     def open(self) -> Iterator[None]:
         yield
 
+    @abstractmethod
     def submit(self, task: Task) -> Future[Any]:
-        raise NotImplementedError
+        """Start a task."""
 
     def is_loss(self, error: BaseException) -> bool:
         """Whether the worker was lost, and not the task wrong."""
         return False
-
-    def repair(self) -> None:
-        """Make up for lost workers."""
 
 
 class _Here(_Pool):
@@ -236,6 +234,9 @@ class _Local(_Pool):
                     os.environ[name] = value
 
     def submit(self, task: Task) -> Future[Any]:
+        if self.broken:
+            self.processes.shutdown(wait=True, cancel_futures=True)
+            self.processes, self.broken = self._made(), False
         try:
             return self.processes.submit(perform, task.call, task.arguments)
         except BrokenProcessPool as error:
@@ -246,11 +247,6 @@ class _Local(_Pool):
     def is_loss(self, error: BaseException) -> bool:
         self.broken |= isinstance(error, BrokenProcessPool)
         return isinstance(error, BrokenProcessPool)
-
-    def repair(self) -> None:
-        if self.broken:
-            self.processes.shutdown(wait=True, cancel_futures=True)
-            self.processes, self.broken = self._made(), False
 
 
 def _quiet() -> None:
