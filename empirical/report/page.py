@@ -46,7 +46,7 @@ class Section:
     title : heading.
     findings : sentences worded from numbers.
     figures : file stem -> (figure, caption).
-    tables : file stem -> table; all are written, as CSV.
+    tables : file stem -> table; all are written, as CSV, those without columns left out.
     shown : stems of the tables that the page shows (small ones), each with its caption.
     note : what was done, in a few sentences.
     maps : file stem -> map of channels, as `map_file` packs it.
@@ -59,6 +59,12 @@ class Section:
     shown: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tables = {stem: table for stem, table in self.tables.items() if len(table.columns)}
+        shown = {stem: caption for stem, caption in self.shown.items() if stem in tables}
+        object.__setattr__(self, "tables", tables)
+        object.__setattr__(self, "shown", shown)
 
 
 def chapter(title: str, make: Callable[[], Section]) -> Section:

@@ -34,6 +34,14 @@ def test_a_report_is_one_file_with_its_figures_and_tables_beside_it(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_table_without_columns_is_no_file(tmp_path):
+    tables = {"empty": pd.DataFrame(), "full": pd.DataFrame({"a": [1]})}
+    section = Section("t", tables=tables, shown={"empty": "none", "full": "one"})
+    write_report(tmp_path, "t", "l", [section])
+    assert {file.name for file in (tmp_path / "tables").iterdir()} == {"findings.csv", "full.csv"}
+    assert "one" in render(tmp_path).read_text()
+
+
 def test_the_same_content_is_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         write_report(tmp_path / folder, "T", "L", [section()], formats=["pdf", "svg"])
