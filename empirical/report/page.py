@@ -62,9 +62,7 @@ class Section:
 
     def __post_init__(self) -> None:
         tables = {stem: table for stem, table in self.tables.items() if len(table.columns)}
-        shown = {stem: caption for stem, caption in self.shown.items() if stem in tables}
         object.__setattr__(self, "tables", tables)
-        object.__setattr__(self, "shown", shown)
 
 
 def chapter(title: str, make: Callable[[], Section]) -> Section:
@@ -198,7 +196,13 @@ def render(out: str | os.PathLike[str]) -> Path:
             for stem, caption in section["figures"].items()
         ]
         section["shown"] = [
-            {"stem": stem, "caption": caption, "table": _html_table(_part(folder, "tables", stem))}
+            {
+                "stem": stem,
+                "caption": caption,
+                "table": _html_table(_part(folder, "tables", stem))
+                if stem in section["tables"]
+                else {"columns": [], "rows": []},
+            }
             for stem, caption in section["shown"].items()
         ]
         section["maps"] = [

@@ -36,10 +36,13 @@ def test_a_report_is_one_file_with_its_figures_and_tables_beside_it(tmp_path):
 
 def test_a_table_without_columns_is_no_file(tmp_path):
     tables = {"empty": pd.DataFrame(), "full": pd.DataFrame({"a": [1]})}
-    section = Section("t", tables=tables, shown={"empty": "none", "full": "one"})
+    section = Section("t", tables=tables, shown={"empty": "Of nothing", "full": "one"})
     write_report(tmp_path, "t", "l", [section])
     assert {file.name for file in (tmp_path / "tables").iterdir()} == {"findings.csv", "full.csv"}
-    assert "one" in render(tmp_path).read_text()
+    page = render(tmp_path).read_text()
+    assert "Of nothing: nothing to show." in page
+    assert "tables/full.csv" in page
+    assert "tables/empty.csv" not in page
 
 
 def test_the_same_content_is_the_same_bytes(tmp_path):
