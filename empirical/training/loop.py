@@ -26,6 +26,7 @@ from empirical.training.pretrained import load_backbone
 from empirical.training.recipes import Recipe
 from empirical.training.schedules import SCHEDULES
 from empirical.training.state import StoredState, TrainingState
+from empirical.training.turning import filters_of, keep_directions
 from theory.shared.store import Stage, content_hash
 
 PROGRESS_STEPS = 10
@@ -84,6 +85,7 @@ class TrainingLoop:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = recipe.optimizer_for(model)
+        self.held = [] if recipe.turning else filters_of(model)
         self.forward = distributed.parallel(self.model, device)
         if recipe.compile:
             self.forward = cast(nn.Module, torch.compile(self.forward))
@@ -160,6 +162,7 @@ class TrainingLoop:
                 logits.float(), labels, label_smoothing=self.recipe.label_smoothing
             )
         loss.backward()
+        keep_directions(self.held)
         self.optimizer.step()
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()

@@ -66,6 +66,8 @@ class Recipe:
     """Memory layout of images and weights."""
     compile: bool = False
     """Whether torch.compile is used."""
+    turning: bool = True
+    """Whether filters may turn; if not, only their lengths, the norms and the classifier learn."""
 
     def __post_init__(self) -> None:
         positive("epochs", self.epochs)
@@ -77,8 +79,13 @@ class Recipe:
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("precision", self.precision, PRECISIONS)
         count("crop_padding", self.crop_padding, least=0)
-        for name in ("flip", "channels_last", "compile"):
+        for name in ("flip", "channels_last", "compile", "turning"):
             truth(name, getattr(self, name))
+        if not self.turning and self.optimizer != "sgd":
+            raise ValueError(
+                f"turning=False needs optimizer 'sgd', whose steps go along gradients; got "
+                f"{self.optimizer!r}."
+            )
         for name in ("momentum", "warmup", "label_smoothing"):
             within(name, getattr(self, name), "[0, 1)")
 

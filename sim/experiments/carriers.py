@@ -14,6 +14,7 @@ from sim.experiments.estimates import estimate
 from sim.law import rank_axes
 from sim.trajectory import Trajectory
 from theory import spearman
+from theory.shared.crossing import carrier_finding, crossed_parts
 from theory.shared.findings import Estimate, Finding
 from theory.shared.validation import Float, instance
 
@@ -54,38 +55,19 @@ def crossed_couplings(run: Trajectory) -> Float:
     return found
 
 
-def _parts(run: Trajectory) -> dict[str, Float]:
-    crossed = crossed_couplings(run)
-    return {
-        "first features, first target": crossed[:, 0, 0],
-        "last features, first target": crossed[:, 1, 0],
-        "first features, last target": crossed[:, 0, 1],
-        "last features, last target": crossed[:, 1, 1],
-        "fall": crossed[:, 0, 0] - crossed[:, 1, 1],
-        "fall carried by features": (crossed[:, 0] - crossed[:, 1]).mean(axis=1),
-        "fall carried by targets": (crossed[:, :, 0] - crossed[:, :, 1]).mean(axis=1),
-    }
-
-
 def carriers(run: Trajectory) -> pd.DataFrame:
     """Mean couplings over networks with 95 % intervals, and what of the fall each part carries.
 
-    Columns what, mean, low, high. Features carry the mean, over both targets, of the fall as
-    filters go from first to last; targets the same of outputs; both add up to the whole fall.
+    Columns what, mean, low, high; see `theory.shared.crossing.crossed_parts`.
     """
-    rows = [{"what": name, **vars(estimate(values))} for name, values in _parts(run).items()]
+    parts = crossed_parts(crossed_couplings(run))
+    rows = [{"what": name, **vars(estimate(values))} for name, values in parts.items()]
     return pd.DataFrame(rows)
 
 
-def carrier_finding(run: Trajectory) -> Finding:
+def carrier_sentence(run: Trajectory) -> Finding:
     """The same in a sentence."""
-    parts = {name: Estimate(**vars(estimate(values))) for name, values in _parts(run).items()}
-    return Finding(
-        "Of the fall of the coupling by {fall:+.2f}, the features carry {features:+.2f} and the "
-        "target carries {targets:+.2f}.",
-        {
-            "fall": parts["fall"],
-            "features": parts["fall carried by features"],
-            "targets": parts["fall carried by targets"],
-        },
+    crossed = crossed_parts(crossed_couplings(run))
+    return carrier_finding(
+        {name: Estimate(**vars(estimate(values))) for name, values in crossed.items()}
     )

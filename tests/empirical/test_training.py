@@ -220,6 +220,7 @@ def test_bad_steps_and_batches_are_named(digits):
         ({"epochs": 0}, "epochs must be > 0"),
         ({"batch_size": 1}, "batch_size must be a whole number >= 2"),
         ({"optimizer": "sdg"}, r"optimizer must be one of .*Did you mean 'sgd'"),
+        ({"turning": False, "optimizer": "adamw"}, "turning=False needs optimizer 'sgd'"),
         ({"precision": "float16"}, "precision must be one of 'float32', 'bfloat16'"),
         ({"warmup": 1.0}, r"warmup must be in \[0, 1\); got 1\.0"),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim import Network, Regression, power_law, simulate
-from sim.experiments.carriers import carrier_finding, carriers, crossed_couplings
+from sim.experiments.carriers import carrier_sentence, carriers, crossed_couplings
 
 TASK = Regression(power_law(12, 2.0), outputs=1, alignment=0.0)
 
@@ -46,7 +46,7 @@ def test_features_and_targets_carry_the_whole_fall_between_them():
     both = table["fall carried by features"] + table["fall carried by targets"]
     assert both == pytest.approx(table["fall"])
     assert table["fall carried by targets"] > table["fall carried by features"]
-    values = carrier_finding(run).values
+    values = carrier_sentence(run).values
     assert values["fall"].mean == pytest.approx(table["fall"])
     assert values["targets"].low <= values["targets"].mean <= values["targets"].high
 

@@ -1,0 +1,83 @@
+"""Features of one step against the logits of another, in networks."""
+
+import copy
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from empirical import measure
+from empirical.analysis.carriers import carrier_sentence, carriers, crossed_couplings
+from empirical.data.images import image_loader
+from empirical.data.loading import load_data
+from theory import spearman
+
+
+def network(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 9, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(9, 10),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loader():
+    return image_loader(load_data("digits")[0], batch_size=300)
+
+
+def coupled(model, loader, layer, target="logit_margin"):
+    table = measure(model, loader, target=target, hull=False, standard_errors=False)
+    values = table.values(layer)
+    return spearman(values["input_capture"], values["task_information"])
+
+
+def test_cells_are_the_features_of_one_network_with_the_logits_of_the_other(loader):
+    first, last = network(0), network(1)
+    found = crossed_couplings({0: first, 7: last}, loader).set_index(
+        ["features", "target", "layer"]
+    )["coupling"]
+    other = {0: last.eval(), 7: first.eval()}
+    for step, model in ((0, first), (7, last)):
+        assert found[step, step, "3"] == pytest.approx(coupled(model, loader, "3"), abs=1e-9)
+        images = torch.cat([images for images, _ in loader])
+        labels = torch.cat([labels for _, labels in loader])
+        with torch.no_grad():
+            logits = other[step](images)
+        true = logits.gather(1, labels[:, None])[:, 0]
+        rivals = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+        margins = (true - rivals)[:, None]
+        by_hand = coupled(model, [(images, margins)], "3", lambda _outputs, known: known)
+        assert found[step, 7 - step, "3"] == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_equal_networks_carry_nothing(loader):
+    model = network(0)
+    table = carriers(
+        crossed_couplings({0: model, 1: copy.deepcopy(model)}, loader).assign(seed=0)
+    ).set_index("what")
+    assert table["mean"]["fall carried by features"] == pytest.approx(0, abs=1e-9)
+    assert table["mean"]["fall carried by targets"] == pytest.approx(0, abs=1e-9)
+
+
+def test_both_parts_add_up_to_the_fall_over_networks():
+    rows = [
+        {"seed": seed, "features": step, "target": target, "coupling": value + 0.01 * seed}
+        for seed in range(4)
+        for (step, target), value in {(0, 0): 0.5, (5, 0): 0.3, (0, 5): 0.2, (5, 5): -0.1}.items()
+    ]
+    table = carriers(pd.DataFrame(rows))
+    own = table.set_index("what")["mean"]
+    assert own["fall"] == pytest.approx(0.6)
+    assert own["fall carried by features"] == pytest.approx(0.25)
+    assert own["fall carried by targets"] == pytest.approx(0.35)
+    assert set(table["networks"]) == {4}
+    assert "the features carry +0.25" in str(carrier_sentence(table))
+
+
+def test_one_network_or_an_unknown_step_is_refused(loader):
+    with pytest.raises(ValueError, match="networks must be of two steps or more; got \\[3\\]"):
+        crossed_couplings({3: network(0)}, loader)
+    with pytest.raises(ValueError, match=r"cells must name steps of networks .*got \[4\]"):
+        crossed_couplings({0: network(0), 3: network(1)}, loader, cells=[(0, 4)])
