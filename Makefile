@@ -26,7 +26,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/twoaxis demo
+	$(BIN)/twoaxis demo
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

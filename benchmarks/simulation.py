@@ -31,7 +31,7 @@ sys.path = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve()
 
 from sim import Network, Regression, power_law  # noqa: E402
 from sim._ensemble import advance_all, build_members  # noqa: E402
-from sim.simulation import available_threads  # noqa: E402
+from theory.shared.tasks import available_threads  # noqa: E402
 
 SETTINGS = {
     "large": {"members": 16, "width": 128, "dimension": 64, "outputs": 10, "steps": 100},

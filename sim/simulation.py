@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from sim.networks import Network
 from sim.tasks import Mixture, Population, Regression, Task
 from sim.trajectory import Trajectory, measured_trajectory
 from theory import QUANTITIES
+from theory.shared.tasks import available_threads
 from theory.shared.validation import (
     Float,
     count,
@@ -160,11 +160,6 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"seeds must be distinct and at least one; got {seeds!r}.")
     return names
-
-
-def available_threads() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def record_steps(steps: int, records: int | Sequence[int]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ Quantities come from calibration images, damages and accuracies from held-out im
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -20,7 +20,7 @@ from empirical.analysis.patches import patch_covariance
 from empirical.commands.terminal import Progress
 from empirical.data.images import ImageLoader, image_loader
 from empirical.data.loading import load_data
-from empirical.data.splits import DataSplit, split_data
+from empirical.data.splits import split_data
 from empirical.lesions.lesioning import lesion
 from empirical.lesions.replacement import replace
 from empirical.measuring.measurement import measure
@@ -40,6 +40,7 @@ from empirical.training.evaluation import evaluate
 from empirical.training.recipes import DIGITS, PHOTOGRAPHS, Recipe
 from empirical.training.schedules import checkpoint_steps
 from empirical.training.trainer import train
+from theory.shared.tasks import Task, available_threads, run_tasks
 from theory.shared.validation import Float, one_of
 
 LOCAL, TARGET = "-peer_predictability", "task_information"
@@ -95,6 +96,8 @@ class DemoSettings:
     draws: int = 2
     """Of random peers, and of random removal."""
     permutations: int = 1000
+    workers: int = field(default_factory=lambda: min(2, available_threads()))
+    """Processes, of one thread each: two take 1.4 GB."""
 
     def __post_init__(self) -> None:
         one_of("data", self.data, DATA)
@@ -115,6 +118,7 @@ class DemoSettings:
             calibration=200,
             shares=(0.9, 0.5),
             permutations=50,
+            workers=0,
         )
 
 
@@ -135,19 +139,21 @@ def network_sections(settings: DemoSettings, progress: Progress) -> list[Section
     settings : what to run.
     progress : called with what is being done, and the share of the whole that is behind.
     """
-    train_set, test_set = load_data(settings.data)
-    parts = split_data(train_set, test_set, calibration=settings.calibration, selection=0.0)
-    results = []
-    for index, seed in enumerate(settings.seeds):
+    tasks = {
+        str(seed): Task(f"{__name__}:one_seed", {"settings": settings, "seed": seed})
+        for seed in settings.seeds
+    }
 
-        def step(what: str, share: float, seed: int = seed, index: int = index) -> None:
-            progress(f"seed {seed}: {what}", (index + share) / len(settings.seeds))
+    def done(networks: int, of: int) -> None:
+        progress(f"{networks} of {of} networks", networks / of)
 
-        results.append(_one_seed(settings, seed, parts, step))
+    done(0, len(tasks))
+    found = dict(run_tasks(tasks, workers=settings.workers, progress=done))
+    results = [found[key] for key in tasks]
     progress("figures", 1.0)
     tables = {key: table for result in results for key, table in result.tables.items()}
     couplings = training_couplings(tables, permutations=settings.permutations)
-    about, size = DATA[settings.data], train_set.image_size
+    about, size = DATA[settings.data], load_data(settings.data)[0].image_size
     return [
         coupling_section(
             tables,
@@ -181,9 +187,9 @@ def _others(data: str) -> list[str]:
     return [name for name in DATA if name != data]
 
 
-def _one_seed(
-    settings: DemoSettings, seed: int, parts: DataSplit, progress: Progress
-) -> _SeedResult:
+def one_seed(settings: DemoSettings, seed: int) -> _SeedResult:
+    """Train, measure, lesion and prune one network."""
+    parts = split_data(*load_data(settings.data), calibration=settings.calibration, selection=0.0)
     fit, measured, held_out = parts.fit, image_loader(parts.calibration), image_loader(parts.report)
     model = create_model(
         "small_convnet",
@@ -198,7 +204,6 @@ def _one_seed(
     steps = checkpoint_steps(total, log_spaced=settings.checkpoints)
 
     def at_checkpoint(step: int, network: torch.nn.Module) -> None:
-        progress(f"training and measuring, step {step}", 0.5 * step / total)
         tables[seed, step] = measure(network, measured)
         found = evaluate(network, held_out)
         accuracies.append({"seed": seed, "step": step, **vars(found)})
@@ -208,13 +213,10 @@ def _one_seed(
     history = pd.DataFrame(accuracies)
     if seed not in settings.seeds[: settings.lesioned]:
         return _SeedResult(tables, history)
-    progress("lesions", 0.5)
     damages = lesion(model, held_out, calibration=table).to_frame()
-    progress("peer replacement", 0.65)
     replaced = beside_mean_lesion(
         replace(model, held_out, table, seed=seed, draws=settings.draws).to_frame()
     ).assign(seed=seed)
-    progress("pruning", 0.8)
     curves = _curves(model, measured, held_out, settings, seed, accuracies[-1])
     scores = table.to_frame()[["layer", "channel", *SCORES]]
     damages = damages.merge(scores, on=["layer", "channel"]).assign(seed=seed)

@@ -63,6 +63,11 @@ class TasksFailedError(RuntimeError):
         )
 
 
+def available_threads() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def perform(call: str, arguments: Mapping[str, Any]) -> Any:
     """Call "package.module:function" with the arguments.
 
