@@ -15,7 +15,7 @@ from sim.law import rank_axes
 from sim.trajectory import Trajectory
 from theory import spearman
 from theory.shared.crossing import carrier_finding, crossed_parts
-from theory.shared.findings import Estimate, Finding
+from theory.shared.findings import Finding
 from theory.shared.validation import Float, instance
 
 
@@ -68,6 +68,4 @@ def carriers(run: Trajectory) -> pd.DataFrame:
 def carrier_sentence(run: Trajectory) -> Finding:
     """The same in a sentence."""
     crossed = crossed_parts(crossed_couplings(run))
-    return carrier_finding(
-        {name: Estimate(**vars(estimate(values))) for name, values in crossed.items()}
-    )
+    return carrier_finding({name: estimate(values) for name, values in crossed.items()})

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from theory.shared import findings
+from theory.shared.findings import Estimate
 from theory.shared.validation import Float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its 95 % interval (Student's t)."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 def interval(values: ArrayLike) -> tuple[Float, Float]:
@@ -40,14 +26,14 @@ def interval(values: ArrayLike) -> tuple[Float, Float]:
 def estimate(values: ArrayLike) -> Estimate:
     """Mean and interval of one number per seed.
 
-    >>> str(estimate([0.1, 0.2, 0.3]))
+    >>> f"{estimate([0.1, 0.2, 0.3]):+.2f}"
     '+0.20 [-0.05, +0.45]'
     """
     mean, half = interval(values)
     return Estimate(float(mean), float(mean - half), float(mean + half))
 
 
-def median_interval(values: ArrayLike) -> findings.Estimate:
+def median_interval(values: ArrayLike) -> Estimate:
     """Median with its 95 % interval by order statistics; no interval below six values.
 
     >>> f"{median_interval(range(11)):g}"
@@ -57,16 +43,16 @@ def median_interval(values: ArrayLike) -> findings.Estimate:
     n = ordered.size
     low = int(stats.binom.ppf(0.025, n, 0.5)) - 1
     if n < 6 or low < 0:
-        return findings.Estimate(float(np.median(ordered)), float("nan"), float("nan"))
+        return Estimate(float(np.median(ordered)), float("nan"), float("nan"))
     ends = ordered[low], ordered[n - 1 - low]
-    return findings.Estimate(float(np.median(ordered)), float(ends[0]), float(ends[1]))
+    return Estimate(float(np.median(ordered)), float(ends[0]), float(ends[1]))
 
 
-def share_of(hits: int, total: int) -> findings.Estimate:
+def share_of(hits: int, total: int) -> Estimate:
     """A share with its 95 % interval by Wilson's score.
 
     >>> f"{share_of(8, 10):.2f}"
     '0.80 [0.49, 0.94]'
     """
     found = stats.binomtest(hits, total).proportion_ci(method="wilson")
-    return findings.Estimate(hits / total, float(found.low), float(found.high))
+    return Estimate(hits / total, float(found.low), float(found.high))

@@ -89,10 +89,11 @@ class Lesions:
         values: dict[str, object] = {"kind": names[kind]}
         values |= {name: estimate(self.rank_correlation(kind, name, -1)) for name in AXES}
         return Finding(
-            "At the least-squares readout the damage of {kind} ranks with input capture {"
-            "input_capture}, task information {task_information}, peer predictability "
-            "{peer_predictability} and conditional task information "
-            "{conditional_task_information} (Spearman, mean over seeds with its 95 % interval).",
+            "At the least-squares readout the damage of {kind} ranks with input capture "
+            "{input_capture:+.2f}, task information {task_information:+.2f}, peer predictability "
+            "{peer_predictability:+.2f} and conditional task information "
+            "{conditional_task_information:+.2f} (Spearman, mean over seeds with its 95 % "
+            "interval).",
             values,
         )
 

@@ -204,8 +204,8 @@ def _findings(regime: Regime) -> list[Finding]:
     return [
         Finding(
             "{name}: theory said in advance that this regime {verdict} (end {predicted:+.2f}, "
-            "richness {richness:.2g}); the coupling of the output's two axes went from {start} to "
-            "{end}, which {outcome}.",
+            "richness {richness:.2g}); the coupling of the output's two axes went from "
+            "{start:+.2f} to {end:+.2f}, which {outcome}.",
             {
                 "name": regime.name.capitalize(),
                 "verdict": regime.verdict,
@@ -217,8 +217,8 @@ def _findings(regime: Regime) -> list[Finding]:
             },
         ),
         Finding(
-            "{name}: within the local axis, capture and overlap went from {before} to {after}, "
-            "{compared} than between the axes.",
+            "{name}: within the local axis, capture and overlap went from {before:+.2f} to "
+            "{after:+.2f}, {compared} than between the axes.",
             {
                 "name": regime.name.capitalize(),
                 "before": inside[0],
