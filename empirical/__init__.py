@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from empirical.lesions.replacement_table import ReplacementTable
     from empirical.lesions.table import LesionTable, merge_lesions
     from empirical.measuring.damage_law import damage
+    from empirical.measuring.damage_of_heads import HeadDamageTable, damage_heads
     from empirical.measuring.damage_table import DamageTable
     from empirical.measuring.estimation import merge_tables
     from empirical.measuring.gradients import gradient_cosines
@@ -59,6 +60,7 @@ __all__ = [
     "Factorial",
     "Forecast",
     "HeadDamage",
+    "HeadDamageTable",
     "HeadTable",
     "ImageSet",
     "Layer",
@@ -75,6 +77,7 @@ __all__ = [
     "create_model",
     "criterion_names",
     "damage",
+    "damage_heads",
     "edit",
     "evaluate",
     "explain",

@@ -26,6 +26,7 @@ from empirical import (
     ImageSet,
     ModelSpec,
     Recipe,
+    damage_heads,
     evaluate,
     image_loader,
     lesion_heads,
@@ -48,6 +49,8 @@ LESIONED, REPLACED, REPORTED = 400, 400, 1250
 """Test images on which heads are lesioned, neurons replaced, and accuracies reported."""
 NEURONS = 8
 """Replaced in each layer."""
+DRAWS = 4
+"""Backward passes of an image, for the law of damage."""
 RECIPE = Recipe(
     epochs=5,
     batch_size=64,
@@ -109,16 +112,32 @@ def heads_by_damage(model: nn.Module, calibration: object, report: ImageSet) -> 
         found = mean[["loss_increase", "loss_increase_se"]].add_prefix("damage_of_")
         found = found.join(replaced[["predicted", "recovered", "recovered_se"]])
         columns.append(found.add_suffix(suffix))
-        gap = (found["recovered"] - found["predicted"]).dropna()
         share, error = damage.pooled("heads")
         print(damage.by_layer().round(3).to_string())
         print(
-            f"{loss.__name__}: {len(gap)} of {len(found)} heads clearly hurt; recovered less "
-            f"foretold: mean {gap.mean():+.3f} ± {gap.sem():.3f}, mean size "
-            f"{gap.abs().mean():.3f}; of all damage {share:.3f} ± {error:.3f} recovered"
+            f"{loss.__name__}: {agreement(found['recovered'], found['predicted'])}; of all damage "
+            f"{share:.3f} ± {error:.3f} recovered"
         )
+    law = damage_heads(model, calibration, draws=DRAWS).to_frame()
+    columns.append(law.set_index(["layer", "head"]).add_prefix("law_"))
     both = table.to_frame().set_index(["layer", "head"]).join(columns)
+    for foretold in ("predicted", "law_recovered"):
+        print(f"{foretold}: {agreement(both['recovered'], both[foretold])}")
+    alone = both[["damage_of_loss_increase", "law_damage_alone"]].corr("spearman").iloc[0, 1]
+    print(f"damage alone, by the law and measured: Spearman {alone:.2f}")
     return both.drop(columns="predicted_loss").reset_index()
+
+
+def agreement(measured: pd.Series, foretold: pd.Series) -> str:
+    """Means, their difference over heads with its standard error, and the rank correlation."""
+    both = pd.DataFrame({"measured": measured, "foretold": foretold}).dropna()
+    gap = both["measured"] - both["foretold"]
+    ranks = both.corr("spearman").iloc[0, 1]
+    return (
+        f"{len(both)} heads, recovered {both['measured'].mean():.3f}, foretold "
+        f"{both['foretold'].mean():.3f}, less foretold {gap.mean():+.3f} ± {gap.sem():.3f}, mean "
+        f"size {gap.abs().mean():.3f}, Spearman {ranks:.2f}"
+    )
 
 
 def neurons_by_layer(model: nn.Module, calibration: object, lesioned: object) -> pd.DataFrame:

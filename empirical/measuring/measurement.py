@@ -36,7 +36,7 @@ from empirical.reading.gradients import KEPT_BYTES
 from empirical.reading.groups import grouped_moments
 from empirical.reading.hooks import evaluating
 from empirical.reading.kept import PerImage
-from empirical.reading.layers import Measurable, find_layers
+from empirical.reading.layers import Measurable, find_layers, phases, weight_of
 from empirical.reading.layout import suits_channels_last
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap, taps
@@ -104,7 +104,7 @@ def measure(
         these images; it reads no labels
     layers : dotted names; None means all that can be measured, the others listed in `skipped`
         with the reason (layers without the point, attentions whose projections run inside of one
-        function, transposed convolutions, recurrent layers)
+        function, recurrent layers)
     point : "pre_norm", "post_norm" or "post_activation". Layers without that point (a norm or an
         activation that receives their output directly) are left out
     positions : how many random positions of each image's map; all where it has no more
@@ -323,8 +323,9 @@ def _name(function: TargetFunction) -> str:
 
 
 def _squared_norms(module: Measurable) -> np.ndarray:
-    """(C,) squared norms of the filters."""
-    return module.weight.detach().double().flatten(1).square().sum(1).cpu().numpy()
+    """(C,) squared norms of the filters, as they meet at a position of the output."""
+    rows = weight_of(module).detach().double().flatten(1)
+    return (rows.square().sum(1) / phases(module)).cpu().numpy()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from empirical.pruning.channel_graph import ChannelGraph, Group, is_depthwise
+from empirical.pruning.channel_graph import ChannelGraph, Group
 from empirical.pruning.macs import COUNTED, blocks_of, counted
 from empirical.reading.hooks import module_at
 
@@ -51,10 +51,11 @@ class ParameterBudget(_OfGraph):
     def of(cls, graph: ChannelGraph, model: nn.Module) -> ParameterBudget:
         """Read off a network that was traced to `graph`."""
         per_weight = np.zeros(len(graph.layers))
+        alone = {m.module for g in graph.groups for m in g.members if m.role == "through"}
         for i, name in enumerate(graph.layers):
             module = counted(model, name)
             taps = prod(module.weight.shape[2:])
-            per_weight[i] = taps if is_depthwise(module) else taps / blocks_of(module)
+            per_weight[i] = taps if name in alone else taps / blocks_of(module)
         per_unit = np.array([_beside_weights(model, group) for group in graph.groups])
         empty = cls(graph, per_weight, per_unit, 0.0)
         everything = sum(parameter.numel() for parameter in model.parameters())

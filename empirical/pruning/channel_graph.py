@@ -18,15 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from empirical.pruning.labels import Role
-from empirical.pruning.macs import (
-    CONVOLUTIONS,
-    Convolution,
-    Counted,
-    blocks_of,
-    count_macs,
-    counted,
-    positions,
-)
+from empirical.pruning.macs import Counted, blocks_of, count_macs, counted, positions
+from empirical.reading.layers import CONVOLUTIONS, Convolution, weight_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,9 @@ class Member:
 
     def columns(self, module: Counted) -> NDArray[np.int64]:
         """Columns of a consumer's weight that read each unit, (units, m); alike in all blocks."""
-        return self.index if blocks_of(module) == 1 else self.index[:, :1] % module.weight.shape[1]
+        if blocks_of(module) == 1:
+            return self.index
+        return self.index[:, :1] % module.weight.shape[1]
 
 
 @dataclass(frozen=True)
@@ -128,12 +123,8 @@ class ChannelGraph:
 
 
 def is_depthwise(module: nn.Module | None) -> TypeGuard[Convolution]:
-    """Whether a convolution hands each channel on by itself."""
-    return (
-        isinstance(module, CONVOLUTIONS)
-        and module.groups == module.out_channels == module.in_channels
-        and module.out_channels > 1
-    )
+    """Whether a convolution reads each channel by itself, and makes one or several of it."""
+    return isinstance(module, CONVOLUTIONS) and module.groups == module.in_channels > 1
 
 
 def is_norm_of_each(module: nn.Module | None) -> TypeGuard[nn.GroupNorm]:
@@ -167,8 +158,8 @@ def with_costs(
     inputs, outputs = (np.zeros((len(layers), len(groups) + 1)) for _ in range(2))
     for name, i in row.items():
         module = counted(model, name)
-        outputs[i, -1] = len(module.weight)
-        inputs[i, -1] = module.weight.shape[1] * blocks_of(module)
+        outputs[i, -1], read = weight_of(module).shape[:2]
+        inputs[i, -1] = read * blocks_of(module)
         cost[i] = calls[name] * prod(module.weight.shape[2:]) / blocks_of(module)
     rest = count_macs(model, example) - round(float((inputs[:, -1] * outputs[:, -1]) @ cost))
     for g, group in enumerate(groups):

@@ -4,7 +4,8 @@ At the input of a layer that read them, the removed channels x_R are replaced by
 on the kept ones, x_R ≈ μ_R + B (x_K - μ_K) with B = Σ_RK (Σ_KK + rI)⁻¹. Linear as it is, it
 merges into that layer: W_K + W_R B, and W_R (μ_R - B μ_K) into its bias. Closed form, no labels;
 under any selector (GRAIL, arXiv:2602.23795; channel pruning by least squares, He et al. 2017).
-Where a convolution pads with zeros, the bias is off at the border, as the padded channels are 0.
+Where a convolution pads with zeros, the bias is off at the border, as the padded channels are 0;
+a transposed one of a stride gets the mean of what its positions would need.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from empirical.pruning.input_moments import InputMoments
 from empirical.pruning.macs import Counted, counted
 from empirical.pruning.removal import Kept
 from empirical.reading.groups import without
+from empirical.reading.layers import phases, weight_of
 from theory.moments import Moments
 from theory.moments import merge as merged
 
@@ -68,7 +70,7 @@ def merge(
             continue
         for member in group.consumers:
             module, known = counted(model, member.module), moments[group.name, member.module]
-            outputs = len(module.weight) // len(known.mean)  # that read one block
+            outputs = len(weight_of(module)) // len(known.mean)  # that read one block
             for block, (mean, cov) in enumerate(zip(known.mean, known.cov, strict=True)):
                 coefficients = regression(cov, units, ridge=ridge)
                 gone = np.setdiff1d(np.arange(group.units), units)
@@ -137,14 +139,15 @@ def _merge_block(
 ) -> None:
     """Add W_R B to W_K and W_R offset to the bias, for the outputs `rows`."""
     gone = np.setdiff1d(np.arange(len(columns)), units)
-    weight = module.weight[rows].reshape(*module.weight[rows].shape[:2], -1).double()
+    stored = weight_of(module)[rows]
+    weight = stored.reshape(*stored.shape[:2], -1).double()
     device = weight.device
     lost = weight[:, torch.as_tensor(columns[gone], device=device)]  # (outputs, R, m, taps)
     mixing = torch.as_tensor(coefficients, device=device)
     gained = torch.einsum("ormt,rk->okmt", lost, mixing)
     weight[:, torch.as_tensor(columns[units], device=device)] += gained
-    module.weight[rows] = weight.reshape(module.weight[rows].shape).to(module.weight.dtype)
+    stored.copy_(weight.reshape(stored.shape))
     shift = torch.einsum("ormt,r->o", lost, torch.as_tensor(offset, device=device))
     if module.bias is None:
-        module.bias = nn.Parameter(module.weight.new_zeros(len(module.weight)))
-    module.bias[rows] += shift.to(module.bias.dtype)
+        module.bias = nn.Parameter(module.weight.new_zeros(len(weight_of(module))))
+    module.bias[rows] += (shift / phases(module)).to(module.bias.dtype)

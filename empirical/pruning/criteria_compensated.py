@@ -11,6 +11,7 @@ from empirical.pruning.channel_graph import Group, Member
 from empirical.pruning.criterion import Knowledge, Scores, register_criterion
 from empirical.pruning.macs import Counted, blocks_of, counted, filters
 from empirical.pruning.replaceability import RIDGE, removal_order, scores_from_order
+from empirical.reading.layers import phases
 
 Float = NDArray[np.float64]
 
@@ -31,7 +32,8 @@ def outgoing_gram(module: Counted, member: Member, fisher: Float | None = None) 
         mine = slice(start, start + outputs)
         rows = flat[mine][:, columns].transpose(1, 2, 3, 0)  # (units, m, taps, outputs)
         minded = rows if fisher is None else rows @ fisher[mine, mine]
-        grams.append(rows.reshape(len(columns), -1) @ minded.reshape(len(columns), -1).T)
+        gram = rows.reshape(len(columns), -1) @ minded.reshape(len(columns), -1).T
+        grams.append(gram / phases(module))
     return grams
 
 

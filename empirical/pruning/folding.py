@@ -19,6 +19,7 @@ from empirical.pruning.channel_graph import ChannelGraph, Group, Member
 from empirical.pruning.criterion import Knowledge, Scores, register_criterion
 from empirical.pruning.macs import COUNTED, counted, filters
 from empirical.pruning.removal import Kept
+from empirical.reading.layers import TRANSPOSED, weight_of
 
 Float = NDArray[np.float64]
 
@@ -90,12 +91,15 @@ def _fold_member(
     if member.role == "in":
         assert isinstance(module, COUNTED)
         columns = member.columns(module)
-        original = module.weight.clone()
+        weight = weight_of(module)
+        original = weight.clone()
         for unit, cluster in zip(units, clusters, strict=True):
-            module.weight[:, columns[unit]] = original[:, columns[cluster]].sum(dim=1)
+            weight[:, columns[unit]] = original[:, columns[cluster]].sum(dim=1)
         return
     for name in ("weight", "bias", "running_mean", "running_var"):
         tensor = getattr(module, name, None)
+        if name == "weight" and isinstance(module, TRANSPOSED):
+            tensor = weight_of(module)
         if isinstance(tensor, Tensor) and len(tensor) > member.index.max():
             original = tensor.clone()
             for unit, cluster in zip(units, clusters, strict=True):

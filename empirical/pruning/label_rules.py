@@ -30,6 +30,7 @@ from empirical.pruning.operations import (
     REDUCTIONS,
 )
 from empirical.reading.hooks import evaluating, running
+from empirical.reading.layers import TRANSPOSED, weight_of
 
 
 def rule_of(func: Any) -> Rule | None:
@@ -157,20 +158,21 @@ def layer(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
         mode.read |= {n for t in (weight, given["bias"]) if (n := mode.name_of(t)) is not None}
         result = func(*args, **kwargs)
         if isinstance(module, COUNTED):  # so that it is named among what is kept whole
-            mode.atoms.freeze(mode.atoms.of((name, "out"), len(weight)), reason)
+            mode.atoms.freeze(mode.atoms.of((name, "out"), len(weight_of(module))), reason)
         mode.put(result, torch.tensor(float(mode.atoms.single(reason)), dtype=torch.float64))
         return result
     result = func(*args, **kwargs)
     dim, groups = (-1, 1) if linear else (1 - weight.ndim + images.ndim, given["groups"])
-    inputs = images.shape[dim]
-    if name in mode.depthwise:  # each channel by itself
-        mine = _pass_through(mode, labels, dim, (name, "through"), inputs)
+    inputs, outputs = images.shape[dim], result.shape[dim]
+    if name in mode.depthwise and labels is not None and bool((labels > 0).any()):
+        labels = labels.repeat_interleave(outputs // inputs, dim)  # each channel by itself
+        mine = _pass_through(mode, labels, dim, (name, "through"), outputs)
     else:
         read = mode.atoms.of((name, "in"), inputs)
         mode.atoms.tie(read, read[np.arange(inputs) % (inputs // groups)])
         if labels is not None:
             _tie_channels(mode, labels, dim, read)
-        mine = mode.atoms.of((name, "out"), len(weight))
+        mine = mode.atoms.of((name, "out"), outputs)
         mode.atoms.tie(mine, mine[np.arange(len(mine)) % (len(mine) // groups)])
     shape = [1] * result.ndim
     shape[dim] = -1
@@ -185,7 +187,8 @@ def _not_its_own(mode: Labelling, module: nn.Module, weight: Tensor) -> str | No
         return mode.shared[id(weight)]
     if isinstance(module, COUNTED):
         if module._parameters.get("weight") is weight:
-            return None
+            several = isinstance(module, TRANSPOSED) and module.groups > 1
+            return f"{kind} modules of several groups cannot be cut" if several else None
         return (
             "its weight is computed (a parametrization, weight norm or pruning mask); make it "
             "permanent first, as by torch.nn.utils.parametrize.remove_parametrizations"
@@ -261,7 +264,7 @@ NORMS: dict[str, tuple[type[nn.Module], ...]] = {
 
 
 def prelu(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """One slope for all channels, or one each in a module that can be cut."""
+    """One slope for all channels, or one each, of a module that can be cut or a bare parameter."""
     images, weight = args
     labels = mode.labels(images)
     name, module = mode.current
@@ -270,9 +273,15 @@ def prelu(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
         if labels is not None:
             mode.put(result, labels)
         return result
-    if not isinstance(module, nn.PReLU) or module.weight is not weight:
+    own = isinstance(module, nn.PReLU) and module.weight is weight
+    slopes = None if own else mode.labels(weight)
+    if not own and slopes is None:
         return opaque(mode, func, args, kwargs)
     result = func(*args, **kwargs)
+    if slopes is not None:
+        each = slopes.reshape(-1, *[1] * (images.ndim - 2))
+        mode.put(result, joined(mode, [labels, each], result.shape))
+        return result
     _tie_channels(mode, labels, 1, mode.atoms.of((name, "through"), images.shape[1]))
     mode.put(result, labels)
     return result

@@ -23,6 +23,7 @@ from empirical.pruning.channel_graph import is_depthwise
 from empirical.pruning.latency import latencies, time_once
 from empirical.pruning.macs import Counted, blocks_of, counted
 from empirical.reading.hooks import capture_calls, evaluating
+from empirical.reading.layers import TRANSPOSED, turned, weight_of
 
 Float = NDArray[np.float64]
 
@@ -90,7 +91,7 @@ class MeasuredTimes:
         elements = {
             name: sum(prod(x.shape) // x.shape[1] for x in calls) for name, calls in fed.items()
         }
-        total = sum(elements[name] * len(counted(model, name).weight) for name in fed)
+        total = sum(elements[name] * len(weight_of(counted(model, name))) for name in fed)
         for name, grid in grids.items():
             more = beyond * elements[name] / total
             grids[name] = Grid(grid.inputs, grid.outputs, grid.seconds, more)
@@ -122,13 +123,16 @@ def _inputs(model: nn.Module, layers: Sequence[str], images: Tensor) -> dict[str
 def _grid(module: Counted, calls: Sequence[Tensor], repeats: int, clock: Clock) -> Grid:
     """Time a layer of every pair of widths, `repeats` times in turns, and take medians."""
     deep, blocks = is_depthwise(module), blocks_of(module)
-    inputs = [1] if deep else _widths(module.weight.shape[1] * blocks, blocks)
-    outputs = _widths(len(module.weight), 1 if deep else blocks)
+    made, read = weight_of(module).shape[:2]
+    inputs = [1] if deep else _widths(read * blocks, blocks)
+    several = made // blocks if deep else 1  # that a depthwise layer makes of each channel
+    outputs = _widths(made, several if deep else blocks)
     seconds = np.zeros((len(inputs), len(outputs), repeats))
     for i, given in enumerate(inputs):
         for j, made in enumerate(outputs):
-            smaller = _of_width(module, made if deep else given, made)
-            fed = [_first_channels(module, x, made if deep else given) for x in calls]
+            width = made // several if deep else given
+            smaller = _of_width(module, width, made)
+            fed = [_first_channels(module, x, width) for x in calls]
             with evaluating(smaller):
                 for x in fed:
                     smaller(x)  # kernels are chosen, memory is there
@@ -150,8 +154,10 @@ def _of_width(module: Counted, inputs: int, outputs: int) -> Counted:
     else:
         smaller.in_channels, smaller.out_channels = inputs, outputs
         if is_depthwise(module):
-            smaller.groups = outputs
-        weight = smaller.weight[:outputs, : inputs // smaller.groups]
+            smaller.groups = inputs
+        weight = weight_of(smaller)[:outputs, : inputs // smaller.groups]
+        if isinstance(smaller, TRANSPOSED):
+            weight = turned(weight, smaller.groups)
     smaller.weight = nn.Parameter(weight.detach().clone(memory_format=torch.preserve_format))
     if smaller.bias is not None:
         smaller.bias = nn.Parameter(smaller.bias.detach()[:outputs].clone())

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from empirical.reading.hooks import capture, evaluating
+from empirical.reading.hooks import capture_calls, evaluating
+from empirical.reading.layers import MEASURABLE, TRANSPOSED, Measurable, weight_of
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Counted = Convolution | nn.Linear
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-COUNTED = (*CONVOLUTIONS, nn.Linear)
+Counted = Measurable
+COUNTED = MEASURABLE
 
 
 def counted(model: nn.Module, name: str) -> Counted:
@@ -30,7 +29,7 @@ def counted(model: nn.Module, name: str) -> Counted:
 
 def filters(module: Counted) -> NDArray[np.float64]:
     """Weights in float64 on the host: (outputs, inputs per block, *taps)."""
-    weight: NDArray[np.float64] = module.weight.detach().double().cpu().numpy()
+    weight: NDArray[np.float64] = weight_of(module).detach().double().cpu().numpy()
     return weight
 
 
@@ -42,20 +41,21 @@ def blocks_of(module: Counted) -> int:
 def positions(model: nn.Module, example: Tensor) -> dict[str, int]:
     """How often each convolution and linear layer is applied per image, by module name.
 
-    For a convolution that is its number of output positions; a module that the forward pass
-    calls twice counts twice.
+    For a convolution that is its number of output positions, for a transposed one of its input's;
+    a module that the forward pass calls twice counts twice.
     """
     seen: dict[str, int] = {}
 
-    def reader(name: str, module: Counted) -> Callable[[Tensor], None]:
-        def note(output: Tensor) -> None:
-            channels = output.shape[-1 if isinstance(module, nn.Linear) else 1]
-            seen[name] = seen.get(name, 0) + output.numel() // (channels * len(example))
+    def reader(name: str, module: Counted) -> Callable[[Tensor, Tensor], None]:
+        def note(inputs: Tensor, output: Tensor) -> None:
+            maps = inputs if isinstance(module, TRANSPOSED) else output
+            channels = maps.shape[-1 if isinstance(module, nn.Linear) else 1]
+            seen[name] = seen.get(name, 0) + maps.numel() // (channels * len(example))
 
         return note
 
     readers = {n: reader(n, m) for n, m in model.named_modules() if isinstance(m, COUNTED)}
-    with evaluating(model), capture(model, readers):
+    with evaluating(model), capture_calls(model, readers):
         model(example)
     return seen
 

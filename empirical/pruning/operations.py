@@ -1,6 +1,8 @@
 """Names of PyTorch's operations, by what they do to the channels of their arguments."""
 
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+CONVOLUTIONS = (
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+)  # fmt: skip
 
 MOVES = (
     "view", "_unsafe_view", "reshape", "flatten", "unflatten", "permute", "transpose", "t",

@@ -28,8 +28,8 @@ from empirical.pruning.removal import Side
 from empirical.reading.batches import Batch
 from empirical.reading.hooks import before_call, capture_calls, evaluating
 from empirical.reading.kept import Kept
-from empirical.reading.layers import Layer, Measurable, find_layers
-from empirical.reading.patches import map_size, patches
+from empirical.reading.layers import Layer, find_layers
+from empirical.reading.patches import PATCHED, Patched, map_size, patches
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import Outputs
@@ -69,7 +69,7 @@ def references(
 
     Left out, and so not refitted, are layers that one forward pass calls several times (no single
     fit serves them), and those whose outputs are not a weight of their own times the patches of
-    their inputs: tied or computed weights, padding inside of a forward.
+    their inputs: transposed convolutions, tied or computed weights, padding inside of a forward.
     """
     stream = iter(batches)
     first = next(stream)
@@ -95,6 +95,8 @@ def _plain(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> set[str]
     def reader(layer: Layer) -> Callable[[Tensor, Tensor], None]:
         def note(inputs: Tensor, output: Tensor) -> None:
             module = layer.module
+            if not isinstance(module, PATCHED):
+                return
             rows = output.movedim(layer.channel_dim, -1).reshape(1, -1, layer.n_channels)
             if owners[id(module._parameters.get("weight"))] != 1:
                 return
@@ -135,7 +137,7 @@ def reconstruct(
 
     def refit(name: str, dense: Tensor) -> Callable[[Tensor], None]:
         module = pruned.get_submodule(name)
-        assert isinstance(module, COUNTED)
+        assert isinstance(module, PATCHED)
         wanted = outputs.get(name)
 
         def fit(inputs: Tensor) -> None:
@@ -169,7 +171,7 @@ def _array(samples: Tensor) -> Float:
     return np.asarray(samples.double().cpu().numpy())
 
 
-def _by_block(module: Measurable) -> Float:
+def _by_block(module: Patched) -> Float:
     """The weight as (B, d, outputs of a block)."""
     rows: Float = module.weight.detach().double().cpu().numpy()
     d = rows[0].size
@@ -206,7 +208,7 @@ def fit_few(x: Float, y: Float, start: Float, ridge: float) -> tuple[Float, Floa
 
 
 @torch.no_grad()
-def _write(module: Measurable, weight: Float, bias: Float) -> None:
+def _write(module: Patched, weight: Float, bias: Float) -> None:
     """Write fitted weights and bias into the layer, a block for each of its groups."""
     module.weight.copy_(torch.from_numpy(weight.swapaxes(1, 2).reshape(module.weight.shape)))
     if module.bias is None:

@@ -28,6 +28,7 @@ from empirical.pruning.channel_graph import (
 from empirical.pruning.labels import Role
 from empirical.pruning.macs import COUNTED, Counted, blocks_of, count_macs
 from empirical.reading.hooks import module_at
+from empirical.reading.layers import TRANSPOSED, weight_of
 
 OUTPUTS = ("out_channels", "out_features", "num_features", "num_channels")
 """What modules call the number of channels that they hand on."""
@@ -109,17 +110,19 @@ def cut(model: nn.Module, side: Side, kept: NDArray[np.int64]) -> None:
     elif role == "in" and isinstance(module, COUNTED):
         _cut_inputs(module, kept)
     else:
+        if role == "through" and is_depthwise(module):
+            several = module.out_channels // module.in_channels
+            module.in_channels = module.groups = len(kept) // several
         _cut_outputs(module, kept)
 
 
 def _cut_inputs(module: Counted, kept: NDArray[np.int64]) -> None:
     setattr(module, "in_features" if isinstance(module, nn.Linear) else "in_channels", len(kept))
-    _slice(module, "weight", 1, kept[kept < module.weight.shape[1]])
+    dim = 0 if isinstance(module, TRANSPOSED) else 1
+    _slice(module, "weight", dim, kept[kept < module.weight.shape[dim]])
 
 
 def _cut_outputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
-    if is_depthwise(module):
-        module.in_channels = module.groups = len(kept)
     if is_norm_of_each(module):
         module.num_groups = len(kept)
     for size in OUTPUTS:
@@ -133,7 +136,8 @@ def _cut_outputs(module: nn.Module, kept: NDArray[np.int64]) -> None:
         module.num_parameters = len(kept)
     for name in ("weight", "bias", "running_mean", "running_var"):
         if getattr(module, name, None) is not None:
-            _slice(module, name, 0, kept)
+            transposed = name == "weight" and isinstance(module, TRANSPOSED)
+            _slice(module, name, 1 if transposed else 0, kept)
 
 
 def _slice(module: nn.Module, name: str, dim: int, kept: NDArray[np.int64]) -> None:
@@ -158,7 +162,7 @@ def _width(model: nn.Module, member: Member) -> int:
         owner, _, attribute = member.module.rpartition(".")
         return int(getattr(model.get_submodule(owner), attribute).shape[member.dim])
     if member.role == "in" and isinstance(module, COUNTED):
-        return module.weight.shape[1] * blocks_of(module)
+        return weight_of(module).shape[1] * blocks_of(module)
     if isinstance(module, MIXING_NORMS):
         return _width_of(module)
     if isinstance(module, nn.PReLU):  # one parameter may serve all channels
@@ -168,10 +172,10 @@ def _width(model: nn.Module, member: Member) -> int:
 
 
 def _silence_inputs(module: Counted, kept: NDArray[np.int64]) -> None:
-    columns = module.weight.shape[1]
-    gone = np.setdiff1d(np.arange(columns), kept[kept < columns])
+    weight = weight_of(module)
+    gone = np.setdiff1d(np.arange(weight.shape[1]), kept[kept < weight.shape[1]])
     with torch.no_grad():
-        module.weight[:, torch.as_tensor(gone, device=module.weight.device)] = 0.0
+        weight[:, torch.as_tensor(gone, device=weight.device)] = 0.0
 
 
 MIXING_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)

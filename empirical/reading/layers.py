@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -22,9 +23,11 @@ from empirical.reading.networks import opened
 from theory.shared.validation import instance, one_of
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-MEASURABLE = (*CONVOLUTIONS, nn.Linear)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+MEASURABLE = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Measurable = Convolution | nn.Linear
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Measurable = Convolution | Transposed | nn.Linear
 NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.modules.instancenorm._InstanceNorm,
@@ -49,6 +52,34 @@ ACTIVATIONS = frozenset(
 """Elementwise nonlinearities, as functions and methods; the modules of torch.nn call these."""
 
 
+def weight_of(module: Measurable) -> Tensor:
+    """The weight as (outputs, inputs of a block, *taps), of a transposed convolution too.
+
+    What is written into it is written into the module, but for transposed convolutions of several
+    blocks, which get a copy.
+
+    >>> weight_of(nn.ConvTranspose2d(4, 6, 3, groups=2)).shape
+    torch.Size([6, 2, 3, 3])
+    """
+    if not isinstance(module, TRANSPOSED):
+        return module.weight
+    return turned(module.weight, module.groups)
+
+
+def turned(weight: Tensor, groups: int) -> Tensor:
+    """Exchange inputs and outputs of a convolution's weight, block by block."""
+    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def phases(module: Measurable) -> int:
+    """Over how many neighbouring positions the taps of one output channel are spread.
+
+    A convolution's meet at every position of its output; a transposed one of stride s puts every
+    s-th of each dimension there.
+    """
+    return prod(module.stride) if isinstance(module, TRANSPOSED) else 1
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer whose channels can be measured.
@@ -56,7 +87,7 @@ class Layer:
     Parameters
     ----------
     name : dotted name in the model
-    module : the convolution or linear layer itself
+    module : the convolution (transposed or not) or linear layer itself
     n_channels : number of output channels C
     norm : dotted name of the normalization that receives the output; None if there is none
     channel_dim : which dimension of the output counts channels (1, or -1 for linear layers)
@@ -139,7 +170,7 @@ def find_layers(
     if not found:
         raise ValueError(
             f"model must have a convolution or a hidden linear layer; {type(model).__name__} runs "
-            "none besides its classifier. Measurable are Conv1d, Conv2d, Conv3d and Linear."
+            "none besides its classifier. Measurable are convolutions, also transposed, and Linear."
         )
     return list(found.values())
 

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from empirical.reading.layers import Convolution, Measurable
+from empirical.reading.layers import CONVOLUTIONS, Convolution
+
+Patched = Convolution | nn.Linear
+PATCHED = (*CONVOLUTIONS, nn.Linear)
+"""Layers each of whose outputs is its filter times a patch of the inputs."""
 
 
-def patches(module: Measurable, inputs: Tensor, places: Tensor) -> Tensor:
+def patches(module: Patched, inputs: Tensor, places: Tensor) -> Tensor:
     """Return what channels see at some positions of their map, (n, P, B, d).
 
     B is the number of blocks of a grouped convolution, else 1, and d the number of weights of one
@@ -46,7 +50,7 @@ def patches(module: Measurable, inputs: Tensor, places: Tensor) -> Tensor:
     return found.mT.reshape(*places.shape, module.groups, -1)
 
 
-def map_size(module: Measurable, inputs: Tensor) -> int:
+def map_size(module: Patched, inputs: Tensor) -> int:
     """Return how many positions the layer's output has on `inputs`, images first.
 
     >>> map_size(nn.Conv2d(2, 3, 2, stride=2), torch.zeros(1, 2, 8, 6))

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from empirical.reading.attention import Heads
 from empirical.reading.expansion import Expansion
-from empirical.reading.layers import Measurable
-from empirical.reading.patches import patches
+from empirical.reading.patches import Patched, patches
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.recorder import Reading, Samples
@@ -83,7 +82,7 @@ class PatchesAndOutputs:
     """What a layer's channels see and compute: "x" (n, P, B, d) and "y" (n, P, B, C / B)."""
 
     name: str
-    layer: Measurable
+    layer: Patched
 
     @property
     def module(self) -> str:

@@ -12,7 +12,6 @@ from empirical.reading.layers import MEASURABLE, NORMS, Layer, keeps_images
 
 IN_ONE_FUNCTION = "an attention that runs inside of one function; measure_heads reads its heads"
 REASONS: tuple[tuple[type[nn.Module], str], ...] = (
-    (nn.modules.conv._ConvTransposeNd, "a transposed convolution"),
     (nn.RNNBase, "a recurrent layer"),
     (nn.RNNCellBase, "a recurrent layer"),
 )
@@ -34,12 +33,12 @@ def unmeasured(model: nn.Module, example: Tensor, layers: Iterable[Layer]) -> di
     Examples
     --------
     >>> import torch
-    >>> model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ConvTranspose2d(2, 3, 2), nn.Flatten(),
-    ...                       nn.Linear(27, 4))
+    >>> model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(2), nn.MultiheadAttention(4, 2))
+    >>> model.forward = lambda x: model[2](*[model[1](model[0](x))] * 3)[0]
     >>> from empirical.reading.layers import find_layers
     >>> images = torch.zeros(1, 1, 2, 2)
-    >>> unmeasured(model, images, find_layers(model, images))
-    {'1': 'a transposed convolution'}
+    >>> list(unmeasured(model, images, find_layers(model, images)))
+    ['2']
     """
     known = {layer.name for layer in layers}
     found: dict[str, str] = {}

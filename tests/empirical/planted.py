@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from empirical.pruning.channel_graph import ChannelGraph, Group, Member
 from empirical.pruning.removal import MIXING_NORMS, remove
 from empirical.reading.hooks import capture_calls, evaluating, module_at
+from empirical.reading.layers import TRANSPOSED, weight_of
 
 PLANTED_TOLERANCE = 1e-5
 """Of the largest output: float32 sums over fewer terms, rounded in another order."""
@@ -40,6 +41,8 @@ def silenced(model: nn.Module, group: Group, kept: np.ndarray) -> nn.Module:
         rows = torch.as_tensor(member.index[gone].ravel())
         for name in ("weight", "bias"):
             tensor = getattr(module, name, None)
+            if name == "weight" and isinstance(module, TRANSPOSED):
+                tensor = weight_of(module)
             if isinstance(tensor, Tensor):
                 tensor[rows] = 0.0
         for name, value in (("running_mean", 0.0), ("running_var", 1.0)):

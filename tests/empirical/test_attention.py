@@ -213,9 +213,8 @@ def test_what_measure_leaves_out_is_named_with_its_reason():
             return self.head(self.cell(tokens + self.table.weight[0])[0].mean(1))
 
     table = measure(Decoder().eval(), image_batches(60, 0), hull=False)
-    assert table.layers == ["parts.conv"]
+    assert table.layers == ["parts.conv", "parts.up"]
     assert table.skipped == {
-        "parts.up": "a transposed convolution",
         "parts.idle": NOT_CALLED,
         "table": "neither a convolution nor a linear layer but a Embedding",
         "cell": "a recurrent layer",
