@@ -1,6 +1,6 @@
 """A vision transformer on CIFAR-10: its heads and neurons measured, lesioned, replaced and pruned.
 
-    python scripts/vit_cifar10.py --data CIFAR10 --out FOLDER [--weights FILE]
+    python scripts/vit_cifar10.py --data CIFAR10 --out FOLDER [--weights FILE] [--parts heads ...]
 
 CIFAR10 holds train/<class>/* and test/<class>/*. Writes heads.csv, neurons.csv and pruning.csv.
 Scores come from calibration images, which are training images; damages and accuracies from test
@@ -41,7 +41,6 @@ from empirical import (
     train,
 )
 from empirical.data.images import ImageLoader
-from empirical.lesions.scores import cross_entropy
 
 SEED = 0
 CALIBRATION, PRUNING = 2000, 1000
@@ -49,6 +48,7 @@ LESIONED, REPLACED, REPORTED = 400, 400, 1250
 """Test images on which heads are lesioned, neurons replaced, and accuracies reported."""
 NEURONS = 8
 """Replaced in each layer."""
+PARTS = ("heads", "neurons", "pruning")
 DRAWS = 4
 """Backward passes of an image, for the law of damage."""
 RECIPE = Recipe(
@@ -103,29 +103,25 @@ def heads_by_damage(model: nn.Module, calibration: object, report: ImageSet) -> 
     table = measure_heads(model, calibration)
     with torch.no_grad():
         compared = [(images, model(images)) for images, _ in spread(report, LESIONED)]
-    lesioned = spread(report, LESIONED)
-    columns = []
-    for suffix, loader, loss in (("", compared, divergence), ("_loss", lesioned, cross_entropy)):
-        damage = lesion_heads(model, loader, table, loss=loss)
-        frame = damage.to_frame().set_index(["layer", "head"])
-        mean, replaced = frame[frame["kind"] == "mean"], frame[frame["kind"] == "heads"]
-        found = mean[["loss_increase", "loss_increase_se"]].add_prefix("damage_of_")
-        found = found.join(replaced[["predicted", "recovered", "recovered_se"]])
-        columns.append(found.add_suffix(suffix))
-        share, error = damage.pooled("heads")
-        print(damage.by_layer().round(3).to_string())
-        print(
-            f"{loss.__name__}: {agreement(found['recovered'], found['predicted'])}; of all damage "
-            f"{share:.3f} ± {error:.3f} recovered"
-        )
-    law = damage_heads(model, calibration, draws=DRAWS).to_frame()
-    columns.append(law.set_index(["layer", "head"]).add_prefix("law_"))
-    both = table.to_frame().set_index(["layer", "head"]).join(columns)
-    for foretold in ("predicted", "law_recovered"):
+    damage = lesion_heads(model, compared, table, loss=divergence)
+    frame = damage.to_frame().set_index(["layer", "head"])
+    mean, replaced = frame[frame["kind"] == "mean"], frame[frame["kind"] == "heads"]
+    found = mean[["loss_increase", "loss_increase_se"]].set_axis(
+        ["divergence", "divergence_se"], axis=1
+    )
+    found = found.join(replaced[["predicted", "recovered", "recovered_se"]])
+    law = damage_heads(model, spread(report, LESIONED), calibration=table, draws=DRAWS).to_frame()
+    law = law.set_index(["layer", "head"]).add_prefix("law_")
+    both = table.to_frame().set_index(["layer", "head"]).join([found, law])
+    share, error = damage.pooled("heads")
+    print(damage.by_layer().round(3).to_string())
+    print(f"of all damage {share:.3f} ± {error:.3f} recovered")
+    for foretold in ("predicted", "peer_predictability", "law_recovered"):
         print(f"{foretold}: {agreement(both['recovered'], both[foretold])}")
-    alone = both[["damage_of_loss_increase", "law_damage_alone"]].corr("spearman").iloc[0, 1]
-    print(f"damage alone, by the law and measured: Spearman {alone:.2f}")
-    return both.drop(columns="predicted_loss").reset_index()
+    for quantity in ("law_damage_alone", "signal_power", "peer_predictability"):
+        ranks = both[["divergence", quantity]].corr("spearman").iloc[0, 1]
+        print(f"damage and {quantity}: Spearman {ranks:.2f}")
+    return both.reset_index()
 
 
 def agreement(measured: pd.Series, foretold: pd.Series) -> str:
@@ -184,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10's images")
     parser.add_argument("--out", type=Path, default=Path("runs/vit_cifar10"))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--weights", type=Path, help="a trained network, instead of training one")
     options = parser.parse_args()
     parts = split_data(*load_data(options.data), calibration=CALIBRATION, selection=0.0, seed=SEED)
@@ -205,6 +202,8 @@ def main() -> None:
         ("neurons", lambda: neurons_by_layer(model, calibration, fewer)),
         ("pruning", lambda: pruned(model, some, report)),
     ):
+        if name not in options.parts:
+            continue
         frame = made()
         frame.round(5).to_csv(options.out / f"{name}.csv", index=False)
         print(frame.round(3).to_string(), flush=True)

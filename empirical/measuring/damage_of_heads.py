@@ -13,7 +13,7 @@ from empirical.devices import placed
 from empirical.measuring.calibration import LayerMoments
 from empirical.measuring.damage_law import FORMS, QUADRATIC, RIDGE, check_rereadable, foretell
 from empirical.measuring.damage_table import DamageTable
-from empirical.measuring.heads import measure_heads
+from empirical.measuring.heads import HeadTable, measure_heads
 from empirical.reading.attention import Heads, with_readable_heads
 from empirical.reading.batches import batches
 from empirical.reading.networks import Adapter, opened
@@ -39,6 +39,7 @@ def damage_heads(
     model: nn.Module,
     loader: Iterable[object],
     *,
+    calibration: HeadTable | None = None,
     layers: Sequence[str] | None = None,
     form: str = "quadratic",
     draws: int = 1,
@@ -52,19 +53,21 @@ def damage_heads(
     """Foretell the damage of losing each head, alone and with the others standing in. In nats.
 
     `damage` where the output projection reads the heads: a head is its set of channels, its peers
-    are the attention's other heads, and each regression is used on images that it was not fitted
-    on. `lesion_heads(loss=...)` with the prediction's divergence measures both sides.
+    are the attention's other heads. `lesion_heads(loss=...)` with the prediction's divergence
+    measures both sides.
 
     Parameters
     ----------
     model, loader, form, draws, ridge, positions, groups, seed, device, adapt : as for
         `damage`
+    calibration : what `measure_heads` found on other images: means and regressions. None takes
+        them from the loader's own, each regression used on images that it was not fitted on
     layers : attentions, by dotted name; None means all whose heads can be read
 
     Raises
     ------
     ValueError
-        no attention whose heads can be read; and as `damage`
+        no attention whose heads can be read, or that calibration does not hold; and as `damage`
 
     Examples
     --------
@@ -88,11 +91,11 @@ def damage_heads(
         "groups": count("groups", groups, least=2),
         "seed": count("seed", seed, least=0),
     }
-    known = measure_heads(
+    first = next(batches(loader, place, classes=False))
+    known = calibration or measure_heads(
         model, loader, target="logit_pc1", layers=layers,
         positions=positions, groups=groups, seed=seed, device=place,
     )  # fmt: skip
-    first = next(batches(loader, place, classes=False))
     twin, found, _ = with_readable_heads(model, first.images[:2], layers)
     table = foretell(
         twin,
@@ -102,7 +105,7 @@ def damage_heads(
         settings,
         known.skipped,
         channels={heads.name: heads.blocks.tolist() for heads in found},
-        fitted_on=first,
+        fitted_on=None if calibration else first,
         device=place,
     )
     return HeadDamageTable(**vars(table))

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.reading.layers import Convolution
+from empirical.reading.layers import TRANSPOSED, Convolution
 from empirical.reading.patches import PATCHED
 from empirical.reading.points import Tap
 from theory.moments import Moments
@@ -63,7 +63,7 @@ def _expansion(tap: Tap) -> Expansion | None:
     a hook may do something else than W X + b.
     """
     module = tap.layer.module
-    if type(module) not in PATCHED:
+    if type(module) not in PATCHED or isinstance(module, TRANSPOSED):
         return None
     weight = module.weight.detach()
     usable = weight.dtype in (torch.float32, torch.float64) and bool(torch.isfinite(weight).all())

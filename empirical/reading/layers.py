@@ -68,7 +68,8 @@ def weight_of(module: Measurable) -> Tensor:
 
 def turned(weight: Tensor, groups: int) -> Tensor:
     """Exchange inputs and outputs of a convolution's weight, block by block."""
-    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    blocks: Tensor = weight.unflatten(0, (groups, -1))
+    return blocks.transpose(1, 2).flatten(0, 1)
 
 
 def phases(module: Measurable) -> int:

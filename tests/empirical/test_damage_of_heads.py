@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.swin_transformer import SwinTransformer
 
-from empirical import damage_heads
+from empirical import damage_heads, measure_heads
 from empirical.reading.attention import with_readable_heads
 from empirical.reading.hooks import capture_calls, edit_inputs
 from tests.empirical.attention_networks import (
@@ -27,13 +27,18 @@ STEP = 1e-4
 """Of a central difference in float64: errors of some 1e-8."""
 
 
-def lost(heads: np.ndarray, head: int, *, peers: bool) -> np.ndarray:
-    """(n, ..., C) what a head loses: image i with a fit on those that share no i modulo 5."""
+def lost(
+    heads: np.ndarray, head: int, *, peers: bool, others: np.ndarray | None = None
+) -> np.ndarray:
+    """(n, ..., C) what a head loses, by a fit on `others`.
+
+    Without them, image i takes a fit on those that share no i modulo 5.
+    """
     own, width = np.zeros_like(heads), heads.shape[-1]
     mine = np.arange(width) // D == head
     for fold in range(5):
         inside = np.arange(len(heads)) % 5 == fold
-        known = heads[~inside].reshape(-1, width)
+        known = (heads[~inside] if others is None else others).reshape(-1, width)
         mean = known.mean(0)
         change = (heads[inside] - mean)[..., mine]
         if peers:
@@ -98,6 +103,27 @@ def test_definition_written_out(kind: type[nn.Module]) -> None:
     recovered = 1 - frame["damage_with_peers"] / frame["damage_alone"]
     np.testing.assert_allclose(frame["recovered"], recovered)
     assert (frame["recovered_se"] > 0).all()
+
+
+def test_a_calibration_of_other_images_is_used_as_it_is() -> None:
+    model, projection = transformer(Separate, Fused).double(), "attention.1.proj"
+    known, told = (
+        [(images.double(), labels) for images, labels in image_batches(N, seed)] for seed in (1, 2)
+    )
+    seen: list[Tensor] = []
+    images = torch.cat([part for part, _ in told])
+    with torch.no_grad(), capture_calls(model, {projection: lambda x, _: seen.append(x)}):
+        model(torch.cat([part for part, _ in known]))
+        model(images)
+    others, heads = (tokens.numpy() for tokens in seen)
+    table = measure_heads(model, known)
+    found = damage_heads(model, told, calibration=table, form="linearized", ridge=0.0)
+    expected = [
+        foretold(model, projection, images, lost(heads, head, peers=True, others=others))
+        for head in range(HEADS)
+    ]
+    values = found["attention.1"].values()["damage_with_peers"]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
 def test_the_quadratic_form_is_the_linearized_one_of_small_damage() -> None:
