@@ -126,6 +126,7 @@ class Calibration:
         )
         self._order_judged = False
         self._refused: dict[str, str] = {}
+        self.sound: set[frozenset[tuple[str, bytes]]] = set()  # choices that were tried
         self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
         self._curves: dict[tuple[str | Score, int], dict[str, Scores]] = {}
 
@@ -174,7 +175,7 @@ class Calibration:
         other = copy.copy(self)
         other.skip = (*self.skip, *skip)
         other._refused = self._refused | dict(refused or {})
-        other._scores, other._curves = {}, {}
+        other._scores, other._curves, other.sound = {}, {}, set()
         other.__dict__.pop("graph", None)
         return other
 

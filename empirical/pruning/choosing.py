@@ -90,11 +90,16 @@ def counts_of(known: Calibration, kept: Kept) -> alloc.Counts:
 
 
 def verified(known: Calibration, wanted: Callable[[Calibration], Kept]) -> tuple[Calibration, Kept]:
-    """What is `wanted` and can go; groups that cannot are kept whole, and the choice made anew."""
+    """What is `wanted` and can go; groups that cannot are kept whole, and the choice made anew.
+
+    Each choice is tried once, whatever recoveries follow.
+    """
     while True:
         kept = wanted(known)
-        wrong = refusals(known, kept)
+        key = frozenset((name, units.tobytes()) for name, units in kept.items())
+        wrong = {} if key in known.sound else refusals(known, kept)
         if not wrong:
+            known.sound.add(key)
             return known, kept
         known = known.keeping(refused=wrong)
 

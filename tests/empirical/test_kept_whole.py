@@ -11,10 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import VisionTransformer
 
 from empirical import Calibration, prune
+from empirical.pruning import choosing
 from empirical.pruning.label_rules import label_channels
 from empirical.pruning.tracing import matching
 from empirical.reading.hooks import evaluating
-from tests.empirical.pruning_networks import network
+from tests.empirical.pruning_networks import network, plain
 from tests.empirical.test_tracing import Mixed, images
 
 
@@ -71,6 +72,19 @@ def test_a_fault_that_only_the_chosen_channels_show_keeps_that_group_whole() -> 
     assert pruned.report.channels["0"] == (8, 5)
     with pytest.raises(ValueError, match=r"'0', which is kept whole: .*fixed numbers"):
         prune(model, known, counts={"0": 2, "1": 6}, criterion="l2", recovery="none")
+
+
+def test_a_choice_is_tried_once_whatever_recoveries_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    real = choosing.refusals
+    monkeypatch.setattr(choosing, "refusals", lambda *a: tried.append(a) or real(*a))
+    known = Calibration(plain(size=8), [(images(16), torch.arange(16) % 4)])
+    for count, recovery, times in ((4, "none", 1), (4, "merge", 1), (5, "merge", 2)):
+        prune(known.model, known, counts={"0": count}, criterion="l2", recovery=recovery)
+        assert len(tried) == times
+    fewer = known.keeping(skip=["3"])
+    prune(known.model, fewer, counts={"0": 4}, criterion="l2", recovery="none")
+    assert len(tried) == 3  # of another graph
 
 
 def test_tracing_leaves_the_model_and_its_settings_as_they_were() -> None:
