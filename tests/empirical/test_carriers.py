@@ -1,6 +1,8 @@
 """Features of one step against the logits of another, in networks."""
 
 import copy
+import runpy
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -81,3 +83,9 @@ def test_one_network_or_an_unknown_step_is_refused(loader):
         crossed_couplings({3: network(0)}, loader)
     with pytest.raises(ValueError, match=r"cells must name steps of networks .*got \[4\]"):
         crossed_couplings({0: network(0), 3: network(1)}, loader, cells=[(0, 4)])
+
+
+@pytest.mark.slow
+def test_the_notebook_of_the_chain_runs_and_its_assertions_hold(capsys):
+    runpy.run_path(str(Path(__file__).parents[2] / "notebooks" / "mechanism_chain.py"))
+    assert "filters held: Of the fall" in capsys.readouterr().out
