@@ -62,6 +62,15 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if anything is None else anything.device
 
 
+def queued(device: torch.device) -> bool:
+    """Return whether operations wait in a queue, for all of which whoever reads a value waits.
+
+    >>> queued(torch.device("cpu"))
+    False
+    """
+    return device.type != "cpu"
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Switch TF32 off on GPUs: its three digits are too few for sums and for small damages.
@@ -82,6 +91,15 @@ def full_precision() -> Iterator[None]:
 def fits_on(device: torch.device, size: int) -> bool:
     """Return whether `size` bytes take at most a third of what is free on a CUDA device."""
     return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 3
+
+
+def room(device: torch.device, on_host: int) -> int:
+    """Return half of the bytes that are free on a CUDA device; elsewhere `on_host`.
+
+    >>> room(torch.device("cpu"), 1000)
+    1000
+    """
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else on_host
 
 
 def halving_batches(function: Callable[[int], Result], batch_size: int) -> Result:

@@ -22,6 +22,7 @@ Out = Annotated[
     typer.Option(help="Folder for runs, table, figure and findings; start again to continue."),
 ]
 Seeds = Annotated[int, typer.Option(min=2, help="Networks per setting.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads (default: all cores).")]
 
 
@@ -40,6 +41,7 @@ def separate(
     dimension: Annotated[int, typer.Option(min=2, help="Inputs.")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="Steps of gradient descent.")] = 120_000,
     threads: Threads = None,
+    scheduler: Scheduler = None,
     out: Out = None,
 ) -> None:
     """Coupling of the axes over training, in regimes named beforehand."""
@@ -59,6 +61,7 @@ def separate(
             dimension=dimension,
             steps=steps,
             threads=threads,
+            scheduler=scheduler,
             out=out,
             progress=show,
         )
@@ -77,9 +80,7 @@ def phase(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Another parameter, as scale=0.3."),
     ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler to run on.")
-    ] = None,
+    scheduler: Scheduler = None,
     out: Out = None,
 ) -> None:
     """Where training separates the axes, over two settings.
@@ -111,6 +112,7 @@ def lesion(
     dimension: Annotated[int, typer.Option(min=2, help="Inputs.")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="Steps of gradient descent.")] = 4000,
     threads: Threads = None,
+    scheduler: Scheduler = None,
     out: Out = None,
 ) -> None:
     """Damage of lesion, replacement and refit, against identities."""
@@ -123,6 +125,7 @@ def lesion(
             dimension=dimension,
             steps=steps,
             threads=threads,
+            scheduler=scheduler,
             out=out,
             progress=_counter(bar, "training"),
         )
@@ -134,6 +137,7 @@ def init(
     seeds: Seeds = 200,
     width: Annotated[int, typer.Option(min=2, help="Channels.")] = 128,
     dimension: Annotated[int, typer.Option(min=2, help="Inputs.")] = 32,
+    scheduler: Scheduler = None,
     out: Out = None,
 ) -> None:
     """Coupling of the axes at initialization, against its exact laws."""
@@ -141,7 +145,12 @@ def init(
 
     with _progress() as bar:
         result = experiment(
-            seeds=seeds, width=width, dimension=dimension, progress=_counter(bar, "settings")
+            seeds=seeds,
+            width=width,
+            dimension=dimension,
+            out=None if out is None else out / "settings",
+            scheduler=scheduler,
+            progress=_counter(bar, "settings"),
         )
     _finish(result, "init", out)
 

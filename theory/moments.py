@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +23,9 @@ from theory.shared.validation import (
 
 BLOCK = 256
 """Rows of a symmetric product that are computed at once."""
+
+CACHED = 1 << 16
+"""Entries of a matrix that a core's cache holds beside others."""
 
 SMALLEST_DEVIATION, LARGEST_DEVIATION = 1e-140, 1e140
 """Their squares, and products of those with the counts of any data set, keep all their digits."""
@@ -136,22 +137,7 @@ class Moments:
         """Moments of both sets of samples together, whatever the order or the split."""
         if not isinstance(other, Moments):
             return NotImplemented
-        if (self.n_channels, self.n_targets) != (other.n_channels, other.n_targets):
-            raise ValueError(
-                "Moments to merge must have the same channels and targets; got "
-                f"{self.n_channels} + {self.n_targets} and {other.n_channels} + {other.n_targets}."
-            )
-        if self.n is None or other.n is None:
-            raise ValueError(
-                "Moments to merge must have a sample count; one of them is a population (n=None). "
-                "Pass n to from_covariance."
-            )
-        n = self.n + other.n
-        shift = other.mean - self.mean
-        scatter = (self.n - 1) * self.cov + (other.n - 1) * other.cov
-        scatter += np.outer(shift * (self.n * other.n / n), shift)
-        scatter /= n - 1
-        return trusted_moments(self.mean + shift * (other.n / n), scatter, self.n_targets, n)
+        return merge([self, other])
 
     def project_targets(self, weights: ArrayLike) -> Moments:
         """The same channels with the targets T replaced by the linear ones T @ weights.
@@ -278,4 +264,44 @@ def merge(parts: Iterable[Moments]) -> Moments:
         instance("parts", group, Moments, "Build each with Moments.from_samples.")
     if not groups:
         raise ValueError("parts must hold at least one Moments; got none.")
-    return reduce(add, groups)
+    first, *others = groups
+    if not others:
+        return first
+    n, mean = _mergeable(first, first), first.mean
+    scatter = (n - 1) * first.cov
+    for part in others:
+        more = _mergeable(first, part)
+        shift, together = part.mean - mean, n + more
+        _add_scatter(scatter, part.cov, more - 1, shift, n * more / together)
+        n, mean = together, mean + shift * (more / together)
+    scatter /= n - 1
+    return trusted_moments(mean, scatter, first.n_targets, n)
+
+
+def _mergeable(first: Moments, part: Moments) -> int:
+    """Return the sample count of a part, or say why it cannot be merged with the first."""
+    if (part.n_channels, part.n_targets) != (first.n_channels, first.n_targets):
+        raise ValueError(
+            "Moments to merge must have the same channels and targets; got "
+            f"{first.n_channels} + {first.n_targets} and {part.n_channels} + {part.n_targets}."
+        )
+    if part.n is None:
+        raise ValueError(
+            "Moments to merge must have a sample count; one of them is a population (n=None). "
+            "Pass n to from_covariance."
+        )
+    return part.n
+
+
+def _add_scatter(total: Float, cov: Float, weight: int, shift: Float, shifted: float) -> None:
+    """Add weight cov + shifted shift shiftᵀ in place, some rows at a time.
+
+    Whole temporary matrices would be new memory, which costs more than the sums.
+    """
+    rows = max(1, CACHED // len(total))
+    buffer = np.empty((rows, len(total)))
+    for start in range(0, len(total), rows):
+        part = total[start : start + rows]
+        term = buffer[: len(part)]
+        part += np.multiply(cov[start : start + rows], weight, out=term)
+        part += np.multiply.outer(shifted * shift[start : start + rows], shift, out=term)

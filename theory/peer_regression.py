@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from theory._precision import precision, well_conditioned_inverse
+from theory._precision import INVOLVED, precision, well_conditioned_inverse
 from theory.hull import compact_hull
 from theory.moments import Moments, merge
 from theory.shared.validation import Float, count, instance, one_of, positive
 from theory.standardize import Standardized, standardize
 
 PEERS = ("all", "hull", "overlap", "random")
+
+RANK = 1e-12
+"""Eigenvalues below this share of the largest are rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +79,12 @@ def regress_on_peers(
     matrix = layer.correlation + ridge * np.eye(layer.live.size)
     sets = _peer_sets(layer, peers, size, ridge, rng)
     slopes = np.zeros_like(matrix)
-    inverse = well_conditioned_inverse(matrix) if peers == "all" else None
-    if inverse is not None:  # every regression at once
-        slopes = -inverse / np.diagonal(inverse)[:, None]
-        np.fill_diagonal(slopes, 0.0)
+    if peers == "all":
+        slopes = _on_all_peers(matrix)
     else:
         for i, members in enumerate(sets):
             own, right = matrix[np.ix_(members, members)], layer.correlation[members, i]
-            slopes[i, members] = np.linalg.lstsq(own, right, rcond=1e-12)[0]
+            slopes[i, members] = np.linalg.lstsq(own, right, rcond=RANK)[0]
     sizes = np.array([members.size for members in sets], dtype=np.intp)
     return in_original_units(moments, layer, slopes, sizes)
 
@@ -121,6 +122,27 @@ def recovered_outside(parts: Sequence[Moments], *, seed: int = 0, **options: Any
     power = np.diagonal(total.cov)[: left.size] * int(total.n or 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(power > 0, 1 - left / power, np.nan))
+
+
+def _on_all_peers(matrix: Float) -> Float:
+    """(C, C) slopes of every channel on all others, of a correlation with its ridge.
+
+    Row i of the inverse P gives -P_ij / P_ii. Where the matrix is singular, P is its pseudo-inverse
+    and Q the projector on its null space. A channel that a dependency involves (Q_ii > 0) has the
+    exact regression of least norm -Q_ij / Q_ii; the solutions of any other channel differ by
+    vectors of the null space, to which -P_ij / P_ii is orthogonal.
+    """
+    inverse = well_conditioned_inverse(matrix)
+    if inverse is None:
+        values, vectors = np.linalg.eigh(matrix)
+        kept = values > RANK * values[-1:]
+        range_, null = vectors[:, kept], vectors[:, ~kept]
+        inverse = (range_ / values[kept]) @ range_.T
+        involved = np.sqrt((null**2).sum(axis=1)) > INVOLVED
+        inverse[involved] = null[involved] @ null.T
+    slopes = -inverse / np.diagonal(inverse)[:, None]
+    np.fill_diagonal(slopes, 0.0)
+    return slopes
 
 
 def _peer_sets(

@@ -50,7 +50,14 @@ class LesionOptions:
         list[str] | None, typer.Option(help="Lesion this layer only; may be repeated.")
     ] = None
     permutations: Annotated[int, typer.Option(min=99, help="Of the control.")] = 200
-    memory: Annotated[float, typer.Option(min=0, help="GiB that activations may take.")] = 2.0
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="GiB that activations may take.",
+            show_default="2, or half of what is free on a GPU",
+        ),
+    ] = None
     axes: Annotated[
         Path | None,
         typer.Option(help="axes.npz of `twoaxis measure` on this network, not to measure again."),
@@ -73,7 +80,8 @@ class LesionOptions:
         from theory.peer_regression import PEERS
         from theory.shared.validation import one_of, within
 
-        within("--memory", self.memory, "[0, 1e6]")
+        if self.memory is not None:
+            within("--memory", self.memory, "[0, 1e6]")
         for kind in self.kinds:
             one_of("--kind", kind, KINDS)
         for name in self.peer_sets:
@@ -244,7 +252,7 @@ class LesionExperiment:
 
         return {
             "layers": self.options.layer or self.table.layers,
-            "memory": int(self.options.memory * 2**30),
+            "memory": None if self.options.memory is None else int(self.options.memory * 2**30),
             "seed": self.opened.source.seed,
             "progress": share,
         }

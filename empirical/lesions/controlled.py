@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from empirical.lesions.foretold import QUANTITY
-from empirical.lesions.table import LesionTable
+from empirical.lesions.table import DAMAGES, LesionTable
 from empirical.measuring.damage_table import DamageTable
 from theory.shared.validation import Float, count, one_of
 
@@ -74,7 +74,7 @@ def controlled(
     >>> bool((found.controlled_se < found.measured_se).all())
     True
     """
-    one_of("name", name, measured.damage)
+    one_of("name", name, DAMAGES)
     _check(measured, same, many, count("folds", folds, least=2))
     fold = np.arange(measured.n_images) % folds
     frames = []
@@ -98,7 +98,7 @@ def controlled(
                 "damage_with_peers": same[layer].with_peers,
             }
             found = _estimate(
-                measured.damage[name][rows].astype(np.float64).T,
+                measured.per_image(name)[rows].astype(np.float64).T,
                 per_image[quantity][:, own],
                 many[layer].values()[quantity][other],
                 many[layer].standard_errors()[quantity][other],

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.data.images import check_memory
 from empirical.devices import full_precision
 from empirical.lesions.interventions import Job, apply
 from empirical.lesions.scores import Loss, cross_entropy, damage, image_scores
 from empirical.lesions.table import DAMAGES
+from empirical.reading.ahead import hashed
 from empirical.reading.batches import Batch, batches, length
 from empirical.reading.hooks import edit, edit_inputs, evaluating
 from empirical.reading.outputs import checked_logits, checked_outputs
@@ -39,11 +40,13 @@ class Lesioned:
     ----------
     lesion, image : int64 (M,): index into the job's lesions, and into the batch
     logits : (M, K)
+    unchanged : (M,) pairs whose logits are the dense net's up to rounding, and count as the same
     """
 
     lesion: Tensor
     image: Tensor
     logits: Tensor
+    unchanged: Tensor | None = None
 
 
 Runner = Callable[[Tensor, Job], Iterator[Lesioned]]
@@ -92,15 +95,17 @@ def edited_module(job: Job) -> str:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Damages (R, N) of the lesions of all jobs in order, and the dense network's scores (N,).
+class Block:
+    """All jobs on one batch: damages (4, R, n), and the dense network's scores (3, n).
 
-    `digests` are those of the N images.
+    `digests` are those of the n images; `foreseen` is how many images there will be, 0 where that
+    is not known.
     """
 
-    damage: dict[str, NDArray[np.float32]]
-    dense: dict[str, NDArray[np.float64]]
-    digests: frozenset[bytes]
+    damage: NDArray[np.float32]
+    dense: NDArray[np.float64]
+    digests: list[bytes]
+    foreseen: int
 
 
 def execute(
@@ -113,7 +118,7 @@ def execute(
     images_at_once: int | None = None,
     calibration_images: frozenset[bytes] | None = None,
     progress: Progress | None = None,
-) -> Outcome:
+) -> Iterator[Block]:
     """Run `jobs[i]` with `runners[i]`, all jobs on each batch in turn, so that one pass suffices.
 
     Raises
@@ -121,51 +126,27 @@ def execute(
     ValueError
         Images shared with calibration; a network that is not deterministic, or not finite; labels
         beyond the network's outputs.
-    MemoryError
-        After the first batch, where the damages of all images would not fit.
     """
     known = calibration_images or frozenset()
-    blocks: list[NDArray[np.float32]] = []
-    dense_blocks: list[dict[str, NDArray[np.float64]]] = []
-    seen: set[bytes] = set()
     device = next(model.parameters()).device
-    rows, n_batches = sum(len(job.channels) for job in jobs), length(loader) or 0
-    done, foreseen = 0, False
+    rows, n_batches, done = sum(len(job.channels) for job in jobs), length(loader) or 0, 0
     source = batches(loader, device, classes=loss is cross_entropy)
+    stream = hashed(_parts(source, images_at_once), device)
     with evaluating(model), full_precision():
-        for number, batch in enumerate(_parts(source, images_at_once)):
-            images, labels = batch
-            if batch.number and not foreseen:
-                foreseen = True
-                _foresee(rows, n_batches * batch.first)
-            digests = batch.digests()
+        for number, (batch, digests) in enumerate(stream):
             if not known.isdisjoint(digests):
-                _refuse_shared(known, batch, source)
-            seen.update(digests)
+                _refuse_shared(known, digests, stream)
             dense = _dense_scores(model, batch, loss, number)
-            dense_blocks.append({name: dense[name].cpu().numpy() for name in DENSE})
-            parts = []
+            found = _Damages(jobs, batch, dense, loss)
             for job, run in zip(jobs, runners, strict=True):
-                parts.append(_job_damage(run, job, images, labels, dense, loss))
+                found.add(job, run)
                 done += len(job.channels)
                 if progress is not None:
                     progress(done, n_batches * rows)
-            blocks.append(np.concatenate(parts, axis=1))
-    return Outcome(
-        dict(zip(DAMAGES, np.concatenate(blocks, axis=2), strict=True)),
-        {name: np.concatenate([block[name] for block in dense_blocks]) for name in dense_blocks[0]},
-        frozenset(seen),
-    )
-
-
-def _foresee(rows: int, images: int) -> None:
-    """Refuse more damages than memory holds; they are kept image by image, twice at the end."""
-    check_memory(
-        2 * len(DAMAGES) * rows * images * np.dtype(np.float32).itemsize,
-        f"the damages of {rows} lesions on some {images} images",
-        "Lesion fewer layers at a time, or give each process a share of the images (`twoaxis "
-        "lesion --shard`, merge_lesions).",
-    )
+            scores = torch.stack([dense[name] for name in DENSE]).cpu().numpy()
+            # batches are alike: those before this one say how large they are
+            size = batch.first // batch.number if batch.number else 0
+            yield Block(found.on_host(), scores, digests, n_batches * size)
 
 
 def _parts(source: Iterable[Batch], most: int | None) -> Iterator[Batch]:
@@ -177,31 +158,56 @@ def _parts(source: Iterable[Batch], most: int | None) -> Iterator[Batch]:
             yield batch.part(slice(start, start + size))
 
 
-def _job_damage(
-    run: Runner, job: Job, images: Tensor, labels: Tensor, dense: dict[str, Tensor], loss: Loss
-) -> NDArray[np.float32]:
-    """`DAMAGES` (4, L, N) of one job on one batch."""
-    shape = (len(DAMAGES), len(job.channels), len(images))
-    result = images.new_zeros(shape, dtype=torch.float32)
-    classes = not bool(dense["accuracy"].isnan().any())
-    if not classes:
-        result[1:] = torch.nan
-    for part in run(images, job):
-        if not bool(torch.isfinite(part.logits).all()):
-            bad = (
-                (~torch.isfinite(part.logits)).reshape(len(part.logits), -1).any(1).nonzero()[0, 0]
-            )
-            members = job.channels[int(part.lesion[bad])].tolist()
+class _Damages:
+    """`DAMAGES` (4, R, N) of all jobs on one batch, looked at when the last is in the queue.
+
+    Pairs that no runner yields stay at 0.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], batch: Batch, dense: dict[str, Tensor], loss: Loss
+    ) -> None:
+        self.jobs, self.batch, self.loss = jobs, batch, loss
+        self.classes = "log_chances" in dense
+        self.chances = dense.get("log_chances")
+        self.scores = torch.stack([dense[name] for name in DENSE])
+        shape = (sum(len(job.channels) for job in jobs), len(batch.images))
+        self.values = batch.images.new_zeros((len(DAMAGES), *shape), dtype=torch.float32)
+        self.finite = batch.images.new_ones(shape, dtype=torch.bool)
+        if not self.classes:
+            self.values[1:] = torch.nan
+        self.rows = 0
+
+    def add(self, job: Job, run: Runner) -> None:
+        """Run a job."""
+        for part in run(self.batch.images, job):
+            row, image = part.lesion + self.rows, part.image
+            intact = dict(zip(DENSE, self.scores[:, image], strict=True))
+            if self.chances is not None:
+                intact["log_chances"] = self.chances[image]
+            labels = self.batch.labels[image]
+            scores = image_scores(part.logits, labels, self.loss, classes=self.classes)
+            found = damage(intact, scores).float()
+            if part.unchanged is not None:
+                known = found if self.classes else found[:1]
+                known.masked_fill_(part.unchanged, 0)
+            self.values[:, row, image] = found
+            self.finite[row, image] = part.logits.isfinite().flatten(1).all(1)
+        self.rows += len(job.channels)
+
+    def on_host(self) -> NDArray[np.float32]:
+        """Return the damages, or say which lesion gave no numbers."""
+        if not bool(self.finite.all()):
+            row = int((~self.finite).any(1).nonzero()[0, 0])
+            ends = np.cumsum([len(job.channels) for job in self.jobs])
+            number = int(np.searchsorted(ends, row, side="right"))
+            job = self.jobs[number]
+            members = job.channels[row - int(ends[number])].tolist()
             raise ValueError(
                 f"model must stay finite under lesions; kind {job.kind!r} of channels {members} of "
                 f"layer {job.layer.name!r} gives NaN or infinite logits. Run it in float32."
             )
-        control = {name: values[part.image] for name, values in dense.items()}
-        scores = image_scores(part.logits, labels[part.image], loss, classes=classes)
-        found = damage(control, scores)
-        for name, values in zip(DAMAGES, result, strict=True):
-            values[part.lesion, part.image] = found[name].float()
-    return np.asarray(result.cpu())
+        return np.asarray(self.values.cpu())
 
 
 def _dense_scores(model: nn.Module, batch: Batch, loss: Loss, number: int) -> dict[str, Tensor]:
@@ -235,11 +241,11 @@ def _refuse_random(model: nn.Module, images: Tensor, logits: Tensor) -> None:
         )
 
 
-def _refuse_shared(known: frozenset[bytes], batch: Batch, rest: Iterable[Batch]) -> None:
+def _refuse_shared(
+    known: frozenset[bytes], first: list[bytes], rest: Iterable[tuple[Batch, list[bytes]]]
+) -> None:
     """Count what the remaining batches share too, and raise."""
-    digests = batch.digests()
-    for other in rest:
-        digests += other.digests()
+    digests = chain(first, *(found for _, found in rest))
     shared = sum(digest in known for digest in digests)
     raise ValueError(
         f"loader must hold images that calibration has not seen; {shared} of its images are among "

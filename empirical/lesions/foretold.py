@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from empirical.lesions.table import LesionTable
+from empirical.lesions.table import DAMAGES, LesionTable
 from empirical.measuring.damage_table import ALONE, CLEAR, WITH_PEERS, DamageTable
 from theory.rank_coupling import spearman, split_half
 from theory.shared.validation import Float, count, one_of
@@ -57,13 +57,13 @@ def agreement(
     ValueError
         no row of `measured` at the point of `foretold`, or of a kind that it foretells
     """
-    one_of("name", name, measured.damage)
+    one_of("name", name, DAMAGES)
     count("seed", seed, least=0)
     point = foretold.settings["point"]
     rng = np.random.default_rng(seed)
     average, error = measured.mean_and_error(name)
     rows, layers = [], []
-    halves = _halves(measured.damage[name].astype(np.float64))
+    halves = _halves(measured.per_image(name).astype(np.float64))
     for layer, own in foretold.layers.items():
         place = {members: index for index, members in enumerate(foretold.channels[layer])}
         replicates, found, errors = own.replicates(), own.values(), own.standard_errors()
@@ -89,7 +89,7 @@ def agreement(
                     }
                 )
             )
-            per_image = measured.damage[name][chosen].sum(axis=0, dtype=np.float64)
+            per_image = measured.per_image(name)[chosen].sum(axis=0, dtype=np.float64)
             layers.append(
                 {
                     "layer": layer,

@@ -18,7 +18,7 @@ from torch import nn
 
 from empirical.lesions.execution import Progress
 from empirical.lesions.interventions import FromPeers, Intervention, Job, ToConstant
-from empirical.lesions.lesioning import MEMORY, adapted, example_images, run_jobs
+from empirical.lesions.lesioning import adapted, example_images, run_jobs
 from empirical.lesions.plan import METHODS, plan_runs
 from empirical.lesions.replacement_table import ReplacementTable
 from empirical.lesions.scores import Loss, cross_entropy
@@ -57,7 +57,7 @@ def lesion_heads(
     ridge: float = 1e-4,
     loss: Loss = cross_entropy,
     method: str = "fast",
-    memory: int = MEMORY,
+    memory: int | None = None,
     progress: Progress | None = None,
     adapt: Adapter | None = None,
 ) -> HeadDamage:
@@ -88,7 +88,8 @@ def lesion_heads(
     [[2, 'mean'], [0, 'heads']]
     """
     one_of("method", method, METHODS)
-    positive("memory", memory)
+    if memory is not None:
+        positive("memory", memory)
     positive("ridge", ridge, zero=True)
     model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)

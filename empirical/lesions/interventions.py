@@ -19,7 +19,8 @@ class Intervention(Protocol):
     """New values of lesioned channels.
 
     Called with `y` (N, C, *S), the dense output with channels second, and `channels` (L, k), the k
-    channels of each of L lesions; returns (L, N, k, *S).
+    channels of each of L lesions, on the host; returns (L, N, k, *S). What it knows of all channels
+    stays on the host too: only what these lesions need is sent to where `y` is.
     """
 
     def __call__(self, y: Tensor, channels: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ class ToConstant:
 
     def __call__(self, y: Tensor, channels: Tensor) -> Tensor:
         """Return each channel's constant, as wide as the layer."""
-        values = self.constants.to(y)[channels]
+        values = self.constants[channels].to(y, non_blocking=True)
         shape = (len(channels), len(y), channels.shape[1], *y.shape[2:])
         return values.reshape(len(channels), 1, -1, *(1,) * (y.ndim - 2)).expand(shape)
 
@@ -68,7 +69,8 @@ class FromOtherImage:
             )
         generator = torch.Generator().manual_seed(self.seed)
         shift = int(torch.randint(1, len(y), (1,), generator=generator))
-        return y.roll(-shift, dims=0)[:, channels].movedim(1, 0)
+        chosen = y[:, channels.to(y.device, non_blocking=True)]
+        return chosen.roll(-shift, dims=0).movedim(1, 0)
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ class FromPeers:
 
     def __call__(self, y: Tensor, channels: Tensor) -> Tensor:
         """Return coefficients @ y + intercepts, for the lesioned channels only."""
-        values = torch.einsum("lkc,nc...->lnk...", self.coefficients.to(y)[channels], y)
-        shifts = self.intercepts.to(y)[channels]
+        weights = self.coefficients[channels].to(y, non_blocking=True)
+        values = torch.einsum("lkc,nc...->lnk...", weights, y)
+        shifts = self.intercepts[channels].to(y, non_blocking=True)
         return values + shifts.reshape(len(channels), 1, -1, *(1,) * (y.ndim - 2))
 
 

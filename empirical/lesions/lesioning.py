@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from empirical.lesions.by_layer import lesion_by_layer
 from empirical.lesions.choosing import Choice, chosen_channels
 from empirical.lesions.execution import Progress, execute
 from empirical.lesions.interventions import FromOtherImage, Intervention, Job, ToConstant
+from empirical.lesions.kept import Kept
 from empirical.lesions.plan import METHODS, Plan, plan_runs
 from empirical.lesions.scores import Loss, cross_entropy
 from empirical.lesions.table import LesionTable
@@ -21,14 +24,11 @@ from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.sets import Sets, channel_sets
-from theory.shared.validation import count, instance, one_of, positive
+from theory.shared.validation import count, instance, one_of, path_of, positive
 
 KINDS = ("mean", "zero", "resample")
 EXAMPLES = 4
 """Images on which layers are found and the fast way is compared with the naive one."""
-
-MEMORY = 2 << 30
-"""Bytes that the activations of a lesion run may take by default."""
 
 
 def lesion(
@@ -41,7 +41,8 @@ def lesion(
     calibration: Any = None,
     loss: Loss = cross_entropy,
     method: str = "fast",
-    memory: int = MEMORY,
+    memory: int | None = None,
+    per_image: bool | str | os.PathLike[str] = True,
     seed: int = 0,
     progress: Progress | None = None,
     adapt: Adapter | None = None,
@@ -71,7 +72,12 @@ def lesion(
         is refused
     method : "fast" runs again only what a lesion changes; "naive" makes a forward pass per lesion.
         Equal up to rounding.
-    memory : bytes that "fast" may use for activations
+    memory : bytes that "fast" may use for activations; None for 2 GiB, or half of what is free on
+        the CUDA device that the model is on
+    per_image : whether the table holds the damage of every image, 16 bytes per lesion and image, or
+        its sums alone, from which means and standard errors follow. A folder keeps the images'
+        damages there, in a file per layer that `LesionTable.load` maps instead of reading it: the
+        table returned holds sums, and layers that are in the folder already are not run again
     seed : of the donors of "resample"
     progress : called with (passes done, passes in all)
     adapt : an `Adapter`, where batches are not pairs or the model returns more than its outputs
@@ -92,7 +98,8 @@ def lesion(
     """
     wanted = _kinds(kinds)
     one_of("method", method, METHODS)
-    positive("memory", memory)
+    if memory is not None:
+        positive("memory", memory)
     count("seed", seed, least=0)
     model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
@@ -115,8 +122,14 @@ def lesion(
         for kind in wanted
         for point in ["post_norm" if kind == "zero" and layer.norm is not None else "pre_norm"]
     ]
-    plan = plan_runs(model, example, jobs, method, memory)
-    return run_jobs(model, loader, jobs, plan, loss, known.images, progress)
+
+    def run(own: Sequence[Job], kept: bool | BinaryIO) -> LesionTable:
+        plan = plan_runs(model, example, own, method, memory)
+        return run_jobs(model, loader, own, plan, loss, known.images, progress, kept)
+
+    if isinstance(per_image, bool):
+        return run(jobs, per_image)
+    return lesion_by_layer(path_of("per_image", per_image), run, model, loader, jobs, loss)
 
 
 def run_jobs(
@@ -127,9 +140,10 @@ def run_jobs(
     loss: Loss,
     calibration_images: frozenset[bytes] | None,
     progress: Progress | None,
+    per_image: bool | BinaryIO = True,
 ) -> LesionTable:
-    """Run all jobs as planned, and lay their lesions out as rows."""
-    outcome = execute(
+    """Run all jobs as planned, and lay their lesions out as rows; `per_image` is `Kept`'s."""
+    blocks = execute(
         model,
         loader,
         jobs,
@@ -140,15 +154,19 @@ def run_jobs(
         progress=progress,
     )
     sizes = [len(job.channels) for job in jobs]
+    kept = Kept(sum(sizes), per_image)
+    for block in blocks:
+        kept.add(block)
     return LesionTable(
         layer=np.repeat([job.layer.name for job in jobs], sizes),
         kind=np.repeat([job.kind for job in jobs], sizes),
         point=np.repeat([job.point for job in jobs], sizes),
         channels=tuple(tuple(row) for job in jobs for row in job.channels.tolist()),
-        damage=outcome.damage,
-        dense=outcome.dense,
+        damage=kept.damage(),
+        dense=kept.dense(),
         fallback=plan.fallback,
-        image_digests=outcome.digests,
+        sums=kept.sums(),
+        image_digests=frozenset(kept.digests),
     )
 
 

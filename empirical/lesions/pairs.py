@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from empirical.lesions.execution import Progress
-from empirical.lesions.lesioning import MEMORY, lesion
+from empirical.lesions.lesioning import lesion
 from empirical.lesions.table import LesionTable
 from empirical.measuring.table import AxisTable
 from theory.moments import Moments
@@ -102,7 +102,7 @@ def lesion_pairs(
     layers: Sequence[str] | None = None,
     pairs: int = 12,
     kind: str = "mean",
-    memory: int = MEMORY,
+    memory: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     **options: Any,
@@ -160,12 +160,12 @@ def _pair_frame(
     high: Mapping[str, int],
 ) -> pd.DataFrame:
     one = {
-        (layer, members[0]): singles.damage["loss_increase"][row].astype(np.float64)
+        (layer, members[0]): singles.per_image("loss_increase")[row].astype(np.float64)
         for row, (layer, members) in enumerate(zip(singles.layer, singles.channels, strict=True))
     }
     rows, seen = [], dict.fromkeys(high, 0)
     for layer, (i, j), together in zip(
-        doubles.layer, doubles.channels, doubles.damage["loss_increase"], strict=True
+        doubles.layer, doubles.channels, doubles.per_image("loss_increase"), strict=True
     ):
         parts = one[layer, i] + one[layer, j]
         interaction = together.astype(np.float64) - parts

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from empirical.devices import full_precision
+from empirical.devices import full_precision, queued, room
 from empirical.lesions.execution import (
     Change,
     Lesioned,
@@ -27,9 +27,15 @@ from empirical.reading.hooks import evaluating
 
 METHODS = ("fast", "naive")
 
+MEMORY = 2 << 30
+"""Bytes of the host that the activations of a lesion run may take by default."""
+
 IMAGES_AT_ONCE = 64
 PAIRS_AT_ONCE = 256
 """Beyond these, larger batches are no faster on a CPU and leave its caches."""
+
+IMAGES_ON_DEVICE = 256
+"""There memory alone bounds the pairs, of which it has room for more where images are fewer."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,14 @@ class Intact:
 
 
 def plan_runs(
-    model: nn.Module, example: Tensor, jobs: Sequence[Job], method: str, memory: int
+    model: nn.Module, example: Tensor, jobs: Sequence[Job], method: str, memory: int | None
 ) -> Plan:
     """Plan the runs of all jobs, each compared with its naive twin on the example.
 
     Parameters
     ----------
     example : A few images of the evaluation set
-    memory : bytes for activations
+    memory : bytes for activations; None for `MEMORY`, or half of what is free on a CUDA device
 
     Raises
     ------
@@ -101,7 +107,11 @@ def plan_runs(
         if method == "naive":
             return Plan([naive] * len(jobs))
         suffixes, fallback = _suffixes(program, jobs)
-        images, pairs = _divide(memory, sizes, suffixes, batch_free(program))
+        memory = room(example.device, MEMORY) if memory is None else memory
+        most = (IMAGES_AT_ONCE, PAIRS_AT_ONCE)
+        if queued(example.device):
+            most = (IMAGES_ON_DEVICE, memory)
+        images, pairs = _divide(memory, sizes, suffixes, batch_free(program), most)
         intact, runners = Intact(program), []
         for job, suffix, most_pairs in zip(jobs, suffixes, pairs, strict=True):
             fast = naive if suffix is None else _fast_runner(intact, suffix, most_pairs)
@@ -172,8 +182,9 @@ def _divide(
     sizes: dict[fx.Node, int],
     suffixes: Sequence[Suffix | None],
     constant: set[fx.Node],
+    most: tuple[int, int],
 ) -> tuple[int, list[int]]:
-    """Return how many images, and for each job how many pairs, are run at once."""
+    """Return how many images, and for each job how many pairs, are run at once: at most `most`."""
     image = sum(size for node, size in sizes.items() if node not in constant)
     pair = [0 if suffix is None else pair_bytes(suffix, sizes) for suffix in suffixes]
     least = image + max(pair, default=0)
@@ -182,9 +193,10 @@ def _divide(
             f"memory must be at least {least} bytes, which one lesion of one image takes; got "
             f"{memory}. Raise it, or pass method='naive'."
         )
-    images = min(IMAGES_AT_ONCE, memory // least)
+    # images take half at most, so that there is room for lesions of them
+    images = min(most[0], memory // least, max(1, memory // 2 // image))
     left = memory - images * image
-    return images, [min(PAIRS_AT_ONCE, left // size) if size else images for size in pair]
+    return images, [min(most[1], left // size) if size else images for size in pair]
 
 
 def _fast_runner(intact: Intact, suffix: Suffix, most_pairs: int) -> Runner:

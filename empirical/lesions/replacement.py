@@ -19,7 +19,6 @@ from empirical.lesions.choosing import Choice, chosen_channels
 from empirical.lesions.execution import Progress
 from empirical.lesions.interventions import FromPeers, Job, ToConstant
 from empirical.lesions.lesioning import (
-    MEMORY,
     adapted,
     example_images,
     names_of,
@@ -51,7 +50,7 @@ def replace(
     point: str = "pre_norm",
     loss: Loss = cross_entropy,
     method: str = "fast",
-    memory: int = MEMORY,
+    memory: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     adapt: Adapter | None = None,
@@ -96,7 +95,8 @@ def replace(
     [1.0, 1.0, 1.0]
     """
     one_of("method", method, METHODS)
-    positive("memory", memory)
+    if memory is not None:
+        positive("memory", memory)
     count("seed", seed, least=0)
     named = [peers] if isinstance(peers, str) else list(peers)
     wanted = list(dict.fromkeys(one_of("peers", kind, PEERS) for kind in named))
@@ -104,7 +104,6 @@ def replace(
     repeats = count("draws", draws)
     if size is not None:
         count("size", size)
-    count("memory", memory)
     model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
     one_of("point", point, ("pre_norm", "post_activation"))

@@ -51,7 +51,7 @@ class ReplacementTable(LesionTable):
 
     def recovered(self, name: str = "loss_increase") -> tuple[Float, Float]:
         """Return (R,) recovered fraction of the mean lesion's damage and its standard error."""
-        damage = self.damage[name]
+        damage = self.per_image(name)
         found = [_recovered(damage[i], damage[j]) for i, j in enumerate(self._mean_rows())]
         fraction, spread = np.array(found).T
         return fraction, spread
@@ -109,14 +109,14 @@ class ReplacementTable(LesionTable):
 
     def summed_mean_lesions(self, name: str = "loss_increase") -> tuple[float, float]:
         """Return the damage of all mean lesions, summed over channels, and its standard error."""
-        total = self.damage[name][self.kind == "mean"].sum(axis=0, dtype=np.float64)
+        total = self.per_image(name)[self.kind == "mean"].sum(axis=0, dtype=np.float64)
         return float(total.mean()), float(total.std(ddof=1) / np.sqrt(len(total)))
 
     def _summed(self, kind: str, name: str) -> tuple[Float, Float]:
         """(N,) damage of the replacements and of their mean lesions, summed over channels."""
         rows = np.flatnonzero(self.kind == one_of("kind", kind, sorted(set(self.kind))))
         draws = int(self.draw[rows].max()) + 1
-        damage = self.damage[name].astype(np.float64)
+        damage = self.per_image(name).astype(np.float64)
         lesioned = damage[self._mean_rows()[rows]].sum(axis=0)
         return damage[rows].sum(axis=0) / draws, lesioned / draws
 

@@ -51,20 +51,22 @@ def image_scores(
     return scores
 
 
-def damage(dense: dict[str, Tensor], lesioned: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return how much worse each image became: positive where the lesion hurts.
+def damage(dense: dict[str, Tensor], lesioned: dict[str, Tensor]) -> Tensor:
+    """Return how much worse each image became, (4, N) in the order of `DAMAGES`.
 
-    "divergence" is the Kullback-Leibler divergence of the lesioned prediction from the intact one,
-    Σ_k p_k log(p_k / q_k): no label is read, and it is never negative. NaN where the
-    outputs are no logits.
+    Positive where the lesion hurts. "divergence" is the Kullback-Leibler divergence of the lesioned
+    prediction from the intact one, Σ_k p_k log(p_k / q_k): no label is read, and it is never
+    negative. NaN where the outputs are no logits.
     """
     divergence = torch.full_like(dense["loss"], torch.nan)
     if "log_chances" in dense:
         intact = dense["log_chances"]
         divergence = (intact.exp() * (intact - lesioned["log_chances"])).sum(1)
-    return {
-        "loss_increase": lesioned["loss"] - dense["loss"],
-        "accuracy_drop": dense["accuracy"] - lesioned["accuracy"],
-        "margin_drop": dense["margin"] - lesioned["margin"],
-        "divergence": divergence,
-    }
+    return torch.stack(
+        [
+            lesioned["loss"] - dense["loss"],
+            dense["accuracy"] - lesioned["accuracy"],
+            dense["margin"] - lesioned["margin"],
+            divergence,
+        ]
+    )

@@ -3,7 +3,8 @@
 The intact network's values on a batch are computed once. A chunk of M pairs (lesion, image) then
 carries k changed channels as far as `lesion_rules` can, and whole values from there on. A pair
 whose only changed value equals the intact one (a channel that ReLU silences on that image with the
-lesion and without) cannot change the output: it is dropped.
+lesion and without) cannot change the output: it is dropped, or, where a queue would have to be
+waited for, marked.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from empirical.devices import queued
 from empirical.lesions.execution import Lesioned
 from empirical.lesions.graph import Program
 from empirical.lesions.interventions import Job
@@ -67,15 +69,16 @@ class Suffix:
         if self.program.result not in (self.site, *self.nodes):
             return  # nothing that is lesioned reaches the logits
         y = dense[self.site].movedim(job.channel_dim, 1)
-        n_images = len(y)
-        everyone = torch.arange(n_images, device=y.device)
+        n_images, n_lesions = len(y), len(job.channels)
+        everyone = torch.arange(n_images, device=y.device).repeat(n_lesions)
+        lesions = torch.arange(n_lesions, device=y.device).repeat_interleave(n_images)
+        members = job.channels.to(y.device, non_blocking=True).repeat_interleave(n_images, dim=0)
         step = max(1, most_pairs // n_images)
-        for lesions in torch.split(torch.arange(len(job.channels)), step):
-            channels = job.channels[lesions].to(y.device)
-            values = job.change(y, channels).flatten(0, 1)
-            image = everyone.repeat(len(lesions))
-            lesion = lesions.to(y.device).repeat_interleave(n_images)
-            changed = Changed(values, channels.repeat_interleave(n_images, dim=0))
+        for first in range(0, n_lesions, step):
+            channels = job.channels[first : first + step]
+            pairs = slice(first * n_images, (first + len(channels)) * n_images)
+            image, lesion = everyone[pairs], lesions[pairs]
+            changed = Changed(job.change(y, channels).flatten(0, 1), members[pairs])
             start: Changed | Tensor = changed
             if job.channel_dim % y.ndim != 1:  # the rules take channels to be second
                 start = written(y, image, changed).movedim(1, job.channel_dim)
@@ -91,6 +94,7 @@ class _Chunk:
     ) -> None:
         self.suffix, self.dense, self.image, self.lesion = suffix, dense, image, lesion
         self.state: dict[fx.Node, Changed | Tensor] = {}
+        self.unchanged: Tensor | None = None
 
     def run(self, start: Changed | Tensor) -> Lesioned:
         suffix = self.suffix
@@ -104,7 +108,8 @@ class _Chunk:
                 self._drop_unchanged(node)
                 if len(self.image) == 0:
                     return Lesioned(self.lesion, self.image, self.dense[suffix.program.result][:0])
-        return Lesioned(self.lesion, self.image, self._whole(suffix.program.result))
+        logits = self._whole(suffix.program.result)
+        return Lesioned(self.lesion, self.image, logits, self.unchanged)
 
     def _step(self, node: fx.Node) -> None:
         """Compute a node; a convolution with a fused norm computes the norm's node instead."""
@@ -169,6 +174,9 @@ class _Chunk:
             return
         intact = self.dense[node][self.image[:, None], found.channels]
         kept = (found.values != intact).flatten(1).any(1)
+        if queued(kept.device):  # to drop them now is to wait until their number is known
+            self.unchanged = ~kept
+            return
         if float(kept.float().mean()) > 1 - LEAST_DROPPED:
             return
         self.image, self.lesion = self.image[kept], self.lesion[kept]

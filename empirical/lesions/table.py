@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -36,6 +37,8 @@ class LesionTable:
     damage : `DAMAGES` name -> float32 (R, N), lesioned against dense on each of the N images
     dense : "loss", "accuracy", "margin" -> float64 (N,) of the dense network
     fallback : layers whose lesions were run by whole forward passes, with the reason
+    sums : where damages are not kept image by image, `DAMAGES` name -> float64 (R, 2), their sum
+        over images and that of their squares; `damage` is then empty
     image_digests : 16 bytes per image, so that no image is counted twice
 
     Examples
@@ -56,19 +59,42 @@ class LesionTable:
     damage: dict[str, NDArray[np.float32]]
     dense: dict[str, Float]
     fallback: dict[str, str]
+    sums: dict[str, Float] = field(default_factory=dict, kw_only=True)
     image_digests: frozenset[bytes] = field(default=frozenset(), kw_only=True)
 
     @property
     def n_images(self) -> int:
         """Number of evaluation images N."""
-        return int(self.damage["loss_increase"].shape[1])
+        return len(self.dense["loss"])
 
     def mean_and_error(self, name: str) -> tuple[Float, Float]:
         """Return (R,) mean damage over images and its standard error; paired, image by image."""
-        values = self.damage[name].astype(np.float64)
-        if self.n_images < 2:
+        n = self.n_images
+        if name in self.sums:
+            total, squares = self.sums[name].T
+            scatter = np.maximum(squares - total**2 / n, 0)
+            return total / n, np.sqrt(scatter / (n - 1) / n) if n > 1 else np.full_like(
+                total, np.nan
+            )
+        values = self.per_image(name).astype(np.float64)
+        if n < 2:
             return values.mean(axis=1), np.full(len(values), np.nan)
-        return values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(self.n_images)
+        return values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(n)
+
+    def per_image(self, name: str) -> NDArray[np.float32]:
+        """Return (R, N) damages of each image.
+
+        Raises
+        ------
+        ValueError
+            only their sums were kept
+        """
+        if not self.damage:
+            raise ValueError(
+                "damages must be kept image by image for this; only their sums were. Call "
+                "lesion(..., per_image=True), or with a folder."
+            )
+        return self.damage[name]
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, channel and kind: each damage and its standard error over images.
@@ -93,6 +119,7 @@ class LesionTable:
         chosen: dict[str, Any] = {
             "channels": tuple(self.channels[i] for i in index),
             "damage": {name: values[index] for name, values in self.damage.items()},
+            "sums": {name: values[index] for name, values in self.sums.items()},
         }
         for item in fields(self):
             if isinstance(getattr(self, item.name), np.ndarray):
@@ -100,8 +127,9 @@ class LesionTable:
         return replace(self, **chosen)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write every image's damage to one .npz file, atomically, without pickles."""
+        """Write damages, or their sums, to one .npz file, atomically, without pickles."""
         arrays: dict[str, NDArray[Any]] = {f"damage/{n}": v for n, v in self.damage.items()}
+        arrays |= {f"sums/{name}": values for name, values in self.sums.items()}
         arrays |= {f"dense/{name}": values for name, values in self.dense.items()}
         header = {
             "format": FORMAT,
@@ -119,14 +147,15 @@ class LesionTable:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> LesionTable:
-        """Read what `save` wrote.
+        """Read what `save`, or a folder of `lesion`, holds; of the latter damages are mapped.
 
         Raises
         ------
         FileNotFoundError, ValueError
             no such file; a file that is damaged or no LesionTable
         """
-        arrays = read_arrays(path_of("path", path))
+        path = path_of("path", path)
+        arrays = read_arrays(path)
         said = f"header of {str(path)!r}"
         header = parse_json(bytes(arrays.pop("header", np.empty(0, np.uint8))), said)
         if header.get("format") != FORMAT:
@@ -138,17 +167,43 @@ class LesionTable:
                 np.array(kind, dtype=np.str_),
                 np.array(point, dtype=np.str_),
                 tuple(tuple(int(i) for i in members) for members in channels),
-                {name: arrays[f"damage/{name}"] for name in DAMAGES},
+                {name: arrays[f"damage/{name}"] for name in DAMAGES if f"damage/{name}" in arrays},
                 {name: arrays[f"dense/{name}"] for name in ("loss", "accuracy", "margin")},
                 dict(header["fallback"]),
+                sums={name: arrays[f"sums/{name}"] for name in DAMAGES if f"sums/{name}" in arrays},
                 image_digests=frozenset(row.tobytes() for row in arrays["image_digests"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{str(path)!r} is damaged: {error!r}. Make it again.") from error
+        if not table.damage and images_of(path).exists():
+            mapped = np.memmap(images_of(path), dtype=np.float32, mode="r")
+            by_image = mapped.reshape(-1, len(DAMAGES), len(table.layer))
+            table.damage.update(zip(DAMAGES, by_image.transpose(1, 2, 0), strict=True))
         shape = (len(table.layer), len(table.dense["loss"]))
-        if any(values.shape != shape for values in table.damage.values()):
+        if {*table.damage, *table.sums} != {*DAMAGES} or any(
+            values.shape != shape for values in table.damage.values()
+        ):
             raise ValueError(f"{str(path)!r} is damaged: damages must be {shape}. Make it again.")
         return table
+
+
+def images_of(path: Path) -> Path:
+    """Return the file with the images' damages beside that of a table with their sums."""
+    return path.with_name(f"{path.name.removesuffix('.npz')}.f32")
+
+
+def joined(tables: Sequence[LesionTable]) -> LesionTable:
+    """Return the sums of the lesions of all tables, which are of the same images."""
+    return replace(
+        tables[0],
+        layer=np.concatenate([table.layer for table in tables]),
+        kind=np.concatenate([table.kind for table in tables]),
+        point=np.concatenate([table.point for table in tables]),
+        channels=tuple(members for table in tables for members in table.channels),
+        damage={},
+        sums={name: np.concatenate([table.sums[name] for table in tables]) for name in DAMAGES},
+        fallback={key: value for table in tables for key, value in table.fallback.items()},
+    )
 
 
 def merge_lesions(tables: Sequence[LesionTable]) -> LesionTable:
@@ -160,7 +215,8 @@ def merge_lesions(tables: Sequence[LesionTable]) -> LesionTable:
     Raises
     ------
     TypeError, ValueError
-        no tables; tables of other lesions; an image that is in two of them
+        no tables; tables of other lesions; damages of some and sums of others; an image that is in
+        two of them
     """
     instance("tables", tables, Sequence, "Pass a list of LesionTables.")
     for table in tables:
@@ -177,12 +233,18 @@ def merge_lesions(tables: Sequence[LesionTable]) -> LesionTable:
                 "tables to merge must hold the same lesions; layers, kinds or channels differ. "
                 "Run the shares with the same arguments."
             )
+    if len({(bool(table.damage), bool(table.sums)) for table in tables}) > 1:
+        raise ValueError(
+            "tables to merge must all hold the damages of images, or all their sums; they differ. "
+            "Run the shares with the same per_image."
+        )
     check_disjoint([table.image_digests for table in tables])
     return replace(
         first,
         damage={
             name: np.concatenate([t.damage[name] for t in tables], axis=1) for name in first.damage
         },
+        sums={name: sum(t.sums[name] for t in tables) for name in first.sums},
         dense={name: np.concatenate([t.dense[name] for t in tables]) for name in first.dense},
         fallback={key: value for table in tables for key, value in table.fallback.items()},
         image_digests=frozenset[bytes]().union(*(table.image_digests for table in tables)),

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from empirical.devices import device_of
+from empirical.reading.ahead import hashed
 from empirical.reading.batches import batches
 from empirical.reading.hooks import evaluating
 from empirical.reading.layers import Layer
@@ -136,8 +137,8 @@ def _from_loader(
     )
     seen: set[bytes] = set()
     with evaluating(model), recorder.reading(model):
-        for batch in batches(loader, device, classes=False):
-            seen.update(batch.digests())
+        for batch, digests in hashed(batches(loader, device, classes=False), device):
+            seen.update(digests)
             recorder.run(model, batch)
     parts = {name: total.moments() for name, total in sums.items()}
     moments = {name: merge(own) for name, own in parts.items()}

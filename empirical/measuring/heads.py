@@ -20,6 +20,7 @@ from empirical.measuring.targets import (
     reads_classes,
     target_function,
 )
+from empirical.reading.ahead import hashed
 from empirical.reading.attention import Heads, with_readable_heads
 from empirical.reading.batches import batches, warn_of_copies
 from empirical.reading.groups import grouped_moments
@@ -144,8 +145,8 @@ def measure_heads(
     )
     digests: set[bytes] = set()
     with evaluating(twin), recorder.reading(twin):
-        for batch in chain([first], stream):
-            digests.update(batch.digests())
+        for batch, own in hashed(chain([first], stream), place):
+            digests.update(own)
             recorder.run(twin, batch)
     if not isinstance(loader, list | tuple):  # whoever lists batches sees that they repeat
         warn_of_copies(len(digests), recorder.n_images)

@@ -30,6 +30,7 @@ from empirical.measuring.targets import (
     reads_classes,
     target_function,
 )
+from empirical.reading.ahead import hashed
 from empirical.reading.batches import Batch, batches, length, warn_of_copies
 from empirical.reading.expansion import Expansion, expansions
 from empirical.reading.gradients import KEPT_BYTES
@@ -218,8 +219,8 @@ def measure(
     faster = not exact and not lower and suits_channels_last(model, first.images[:2])
     digests: set[bytes] = set()
     with evaluating(model), recorder.reading(model), _bar(progress, loader) as advance:
-        for batch in chain([first], stream):
-            digests.update(batch.digests())
+        for batch, own in hashed(chain([first], stream), place):
+            digests.update(own)
             recorder.run(model, batch.channels_last() if faster else batch)
             advance()
     if not isinstance(loader, list | tuple):  # whoever lists batches sees that they repeat

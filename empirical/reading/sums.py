@@ -12,8 +12,10 @@ deviation costs no digits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from theory.moments import Moments, trusted_moments
 
 Float = NDArray[np.float64]
 Product = tuple[str, str]
+Key = TypeVar("Key", str, Product)
 
 FEW = 8
 """Images of the first batch whose mean is the shift."""
@@ -242,7 +245,16 @@ class Sums:
 
         The products ("y", "y"), and with targets ("y", "t") and ("t", "t"), must have been added.
         """
-        return [self._group(g) for g in range(self.groups) if self._counts[g] > 0]
+        host = self._copied_to_host()
+        return [host._group(g) for g in range(self.groups) if self._counts[g] > 0]
+
+    def _copied_to_host(self) -> Sums:
+        """The same sums on the host: one transfer each, not one for each group."""
+        found = copy(self)
+        found._device = torch.device("cpu")
+        found._shift, found._first = _on_host(self._shift), _on_host(self._first)
+        found._sums = _on_host(self._sums)
+        return found
 
     def _group(self, group: int) -> Moments:
         of_group = self.total(only=group)
@@ -255,6 +267,10 @@ class Sums:
         joint /= 2
         mean = np.concatenate([mean, of_group.mean("t")])
         return trusted_moments(mean, joint, targets.shape[0], of_group.n)
+
+
+def _on_host(values: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+    return {name: value.cpu() for name, value in values.items()}
 
 
 def _add_product(total: Float, rows: Mapping[str, Float], pair: Product, positions: int) -> None:

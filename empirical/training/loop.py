@@ -161,7 +161,9 @@ class TrainingLoop:
             loss = functional.cross_entropy(
                 logits.float(), labels, label_smoothing=self.recipe.label_smoothing
             )
-        loss.backward()
+        # gradients are averaged over processes, and each counts as many images as it has
+        share = len(labels) * distributed.world_size() / self.recipe.batch_size
+        (loss * share).backward()
         keep_directions(self.held)
         self.optimizer.step()
         with torch.no_grad():

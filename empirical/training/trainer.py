@@ -20,6 +20,7 @@ from empirical.devices import chosen_device
 from empirical.models import ModelSpec
 from empirical.reading.networks import Adapter, opened
 from empirical.seeding import own_generators
+from empirical.training import distributed
 from empirical.training.checkpoints import checkpoint_path
 from empirical.training.loop import TrainingDivergedError, TrainingLoop, TrainingProgress
 from empirical.training.recipes import Recipe
@@ -126,6 +127,7 @@ def train(
     run.on_checkpoint, run.on_progress = on_checkpoint, on_progress
     with ExitStack() as stack:
         stack.enter_context(own_generators(run.device))
+        stack.enter_context(distributed.synchronized(network))
         # cuDNN's autotuner and its atomic kernels would make two runs differ in the last bit.
         stack.enter_context(
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ from matplotlib.figure import Figure
 
 from sim.networks import Network
 from sim.spectra import power_law
+from sim.sweep import Result, Setting, run_sweep
 from sim.tasks import Population, Regression
 from theory import initial_coupling, initial_coupling_normalized, jackknife_standard_error
 from theory.shared.findings import Finding
@@ -130,39 +134,58 @@ def initial(
     dimension: int = 32,
     width: int = 128,
     seeds: int = 200,
+    out: str | os.PathLike[str] | None = None,
+    scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Initial:
     """Draw random layers for every exponent and alignment, and compare with κ and its normal form.
+
+    Parameters
+    ----------
+    exponents, alignments : of spectrum and target; every pair is a setting.
+    dimension, width, seeds : inputs, channels, and random layers of a setting.
+    out, scheduler, progress : as in `run_sweep`.
 
     >>> result = initial(exponents=[1.0], alignments=[0.5], dimension=8, width=16, seeds=20)
     >>> bool(np.abs(result.deviations).max() < 4)
     True
     """
     count("seeds", seeds, least=2)
-    settings = [(e, a) for e in exponents for a in alignments]
-    rows = []
-    for made, (exponent, alignment) in enumerate(settings):
-        task = Regression(power_law(dimension, exponent), alignment=alignment)
-        population = task.population
-        cross = population.cross[:, 0]
-        rows.append(
-            (
-                exponent,
-                alignment,
-                *_correlations(
-                    population, Network(width=width), range(made * seeds, (made + 1) * seeds)
-                ),
-                initial_coupling(population.spectrum, cross),
-                initial_coupling_normalized(population.spectrum, cross),
-            )
-        )
-        if progress is not None:
-            progress(made + 1, len(settings))
-    table = np.array(rows, dtype=np.float64).T
-    exponent, alignment, plain, plain_se, normalized, normalized_se, kappa, law = table
-    return Initial(
-        exponent, alignment, plain, plain_se, kappa, normalized, normalized_se, law, seeds * width
+    common: dict[str, Any] = {
+        "dimension": count("dimension", dimension),
+        "width": count("width", width),
+        "seeds": seeds,
+    }
+    settings = [
+        common | {"exponent": e, "alignment": a, "first_seed": seeds * number}
+        for number, (e, a) in enumerate(product(exponents, alignments))
+    ]
+    rows = run_sweep(initial_cell, settings, out=out, scheduler=scheduler, progress=progress)
+    found = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
+    exponent, alignment = (
+        np.array([setting[name] for setting in settings]) for name in ("exponent", "alignment")
     )
+    return Initial(exponent, alignment, **found, channels=seeds * width)
+
+
+def initial_cell(setting: Setting) -> Result:
+    """One setting: correlations over the channels of all its layers, and their laws."""
+    task = Regression(
+        power_law(int(setting["dimension"]), setting["exponent"]), alignment=setting["alignment"]
+    )
+    first, population = int(setting["first_seed"]), task.population
+    network, cross = Network(width=int(setting["width"])), population.cross[:, 0]
+    plain, plain_se, normalized, normalized_se = _correlations(
+        population, network, range(first, first + int(setting["seeds"]))
+    )
+    return {
+        "plain": plain,
+        "plain_se": plain_se,
+        "plain_theory": float(initial_coupling(population.spectrum, cross)),
+        "normalized": normalized,
+        "normalized_se": normalized_se,
+        "normalized_theory": float(initial_coupling_normalized(population.spectrum, cross)),
+    }
 
 
 def _correlations(

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sim.experiments.estimates import estimate, interval
-from sim.experiments.runs import kept_run
+from sim.experiments.runs import kept_run, run_on_cluster
 from sim.networks import Network
 from sim.records import LayerMoments, layer_moments
 from sim.spectra import power_law
@@ -142,6 +142,7 @@ def lesion(
     records: int = 8,
     threads: int | None = None,
     out: str | os.PathLike[str] | None = None,
+    scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Lesions:
     """Lesion every channel of an ensemble along training, and at the least-squares readout.
@@ -153,6 +154,7 @@ def lesion(
     alignment, noise : of the target.
     seeds, steps, records, threads, progress : as in `simulate`.
     out : folder in which the run is kept; called again, it is loaded from there.
+    scheduler : address of a Dask scheduler, a worker of which makes the run in `out`.
 
     >>> lesion(width=4, dimension=8, seeds=2, steps=50, records=3).deviation("refit") < 1e-9
     True
@@ -163,17 +165,10 @@ def lesion(
             f"of {dimension} inputs."
         )
     task = Regression(power_law(dimension, exponent), alignment=alignment, noise=noise)
-    run = kept_run(
-        out,
-        task,
-        Network(width=width),
-        steps=steps,
-        seeds=seeds,
-        records=records,
-        quantities=False,
-        threads=threads,
-        progress=progress,
-    )
+    network = Network(width=width)
+    options = {"steps": steps, "seeds": seeds, "records": records, "quantities": False}
+    run_on_cluster(out, [(task, network, options)], scheduler)
+    run = kept_run(out, task, network, threads=threads, progress=progress, **options)
     filters = np.concatenate([run.filters, run.filters[:, -1:]], axis=1)
     best = _best_readouts(layer_moments(filters[:, -1], run.readout[:, -1], task.population))
     readout = np.concatenate([run.readout, best[:, None]], axis=1)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from sim.experiments.estimates import estimate
 from sim.experiments.plotting import band
 from sim.experiments.predictions import coupling_curves
-from sim.experiments.runs import kept_run
+from sim.experiments.runs import Run, kept_run, run_on_cluster
 from sim.law import expected_law, predicted_rank_coupling
 from sim.networks import Network
 from sim.records import pearson, signal_power
@@ -120,6 +120,7 @@ def separate(
     regimes: Sequence[tuple[str, float, float]] = REGIMES,
     threads: int | None = None,
     out: str | os.PathLike[str] | None = None,
+    scheduler: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Separation:
     """Train ensembles from a coupled start in regimes that theory has named, and compare.
@@ -134,6 +135,7 @@ def separate(
     regimes : (name, alignment of the target, initialization scale) each.
     threads : as in `simulate`.
     out : folder in which finished runs are kept; called again, they are loaded from there.
+    scheduler : address of a Dask scheduler, whose workers make the runs in `out`.
     progress : called with (regime, steps made, steps).
 
     >>> result = separate(width=32, dimension=8, seeds=3, steps=500, records=6)
@@ -142,10 +144,16 @@ def separate(
     """
     count("seeds", seeds, least=2)
     spectrum = power_law(dimension, EXPONENT)
-    found = []
-    for name, alignment, scale in regimes:
+    runs: list[Run] = []
+    for _, alignment, scale in regimes:
         task = Regression(spectrum, alignment=alignment)
         network = Network(width=width, scale=scale, coupling=COUPLING, train_readout=False)
+        rate = RELATIVE_RATE * stable_rate(task, network, range(seeds))
+        options = {"steps": steps, "seeds": seeds, "learning_rate": rate, "records": records}
+        runs.append((task, network, options | {"quantities": False}))
+    run_on_cluster(out, runs, scheduler)
+    found = []
+    for (name, *_), (task, network, options) in zip(regimes, runs, strict=True):
         population = task.population
         predicted = (
             predicted_rank_coupling(population, network, 0.0),
@@ -156,13 +164,9 @@ def separate(
             out,
             task,
             network,
-            steps=steps,
-            seeds=seeds,
-            learning_rate=RELATIVE_RATE * stable_rate(task, network, range(seeds)),
-            records=records,
-            quantities=False,
             threads=threads,
             progress=None if progress is None else _named(progress, name),
+            **options,
         )
         theory_curves = coupling_curves(run)
         found.append(

@@ -15,7 +15,7 @@ from empirical.pruning.input_moments import input_moments
 from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.reconstruction import reconstruct, references
 from empirical.pruning.tracing import trace_channels
-from empirical.reading.batches import Batch, batches, image_digests
+from empirical.reading.batches import batches, image_digests
 from empirical.reading.layers import find_layers
 from empirical.reading.readings import WITH_TARGET
 from empirical.reading.sums import Sums
@@ -196,30 +196,3 @@ def test_digests_are_of_the_images_as_the_loader_gave_them(monkeypatch):
     assert IMAGES[:4].shape in uploads
     assert (batch.images == 7).all()
     assert batch.digests() == image_digests(IMAGES[:4])
-
-
-def test_a_batch_waits_for_the_device_once(monkeypatch):
-    """One look at what is finite; everything else stays where it is until the end."""
-    waits = []
-    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__"):
-        method = getattr(torch.Tensor, name)
-
-        def watched(self, *args, method=method, name=name, **kwargs):
-            waits.append(name)
-            return method(self, *args, **kwargs)
-
-        monkeypatch.setattr(torch.Tensor, name, watched)
-    model = net().float()
-
-    def during(count):
-        waits.clear()
-        loader = [Batch(IMAGES.float(), LABELS, N * i, i, 3, IMAGES) for i in range(count)]
-        monkeypatch.setattr(
-            "empirical.measuring.measurement.batches", lambda *_args, **_kwargs: iter(loader)
-        )
-        monkeypatch.setattr(Batch, "digests", lambda _self: [])
-        measure(model, loader, precision="float32", hull=False)
-        return list(waits)
-
-    one, two = during(1), during(2)
-    assert len(two) - len(one) == 1, (one, two)

@@ -1,0 +1,70 @@
+"""Lesions of many images and channels: a file per layer, which a later run finds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from empirical.lesions.interventions import Job
+from empirical.lesions.scores import Loss
+from empirical.lesions.table import LesionTable, images_of, joined
+from empirical.reading.batches import batches
+from theory.shared.files import atomic
+from theory.shared.store import Stage
+
+Run = Callable[[Sequence[Job], BinaryIO], LesionTable]
+"""Runs the jobs of a layer, the images' damages into a file."""
+
+
+def lesion_by_layer(
+    folder: Path,
+    run: Run,
+    model: nn.Module,
+    loader: Iterable[object],
+    jobs: Sequence[Job],
+    loss: Loss,
+) -> LesionTable:
+    """Run the jobs of each layer that `folder` does not have; return the sums of all."""
+    digests = [batch.digests() for batch in batches(loader, classes=False)]
+    common = {
+        "network": _digest(repr(model), model.state_dict()),
+        "images": _digest([b"".join(part).hex() for part in digests]),
+        "loss": f"{loss.__module__}:{getattr(loss, '__qualname__', repr(loss))}",
+    }
+    tables = []
+    for name in dict.fromkeys(job.layer.name for job in jobs):
+        own = [job for job in jobs if job.layer.name == name]
+        path = folder / f"{name}.npz"
+        lesions = [
+            [job.kind, job.point, _digest(job.channels, repr(type(job.change)), vars(job.change))]
+            for job in own
+        ]
+
+        def make(own: Sequence[Job] = own, path: Path = path) -> None:
+            with atomic(images_of(path)) as stream:
+                table = run(own, stream)
+            table.save(path)
+
+        Stage((path, images_of(path)), common | {"lesions": lesions}, (__name__,)).ensure(make)
+        tables.append(LesionTable.load(path))
+    return joined(tables)
+
+
+def _digest(*values: object) -> str:
+    """Hash of texts, tensors, and mappings and lists of them."""
+    found = hashlib.sha256()
+    for value in values:
+        if isinstance(value, dict):
+            found.update(_digest(*(part for pair in value.items() for part in pair)).encode())
+        elif isinstance(value, Tensor):
+            found.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            array = value.detach().cpu().contiguous().reshape(-1)
+            found.update(array.view(torch.uint8).numpy().data)
+        else:
+            found.update(repr(value).encode())
+    return found.hexdigest()[:16]
