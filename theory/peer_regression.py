@@ -140,7 +140,7 @@ def _on_all_peers(matrix: Float) -> Float:
         inverse = (range_ / values[kept]) @ range_.T
         involved = np.sqrt((null**2).sum(axis=1)) > INVOLVED
         inverse[involved] = null[involved] @ null.T
-    slopes = -inverse / np.diagonal(inverse)[:, None]
+    slopes: Float = -inverse / np.diagonal(inverse)[:, None]
     np.fill_diagonal(slopes, 0.0)
     return slopes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from empirical.reading.batches import batches
 from theory.shared.files import atomic
 from theory.shared.store import Stage
 
-Run = Callable[[Sequence[Job], BinaryIO], LesionTable]
+Run = Callable[[Sequence[Job], IO[bytes]], LesionTable]
 """Runs the jobs of a layer, the images' damages into a file."""
 
 

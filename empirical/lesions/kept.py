@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ class Kept:
         squares; a file takes every image's as float32 (4, R), one image after another, beside sums
     """
 
-    def __init__(self, rows: int, per_image: bool | BinaryIO) -> None:
+    def __init__(self, rows: int, per_image: bool | IO[bytes]) -> None:
         self.rows, self.per_image = rows, per_image
         self.digests: set[bytes] = set()
         self._dense: list[NDArray[np.float64]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -123,7 +123,7 @@ def lesion(
         for point in ["post_norm" if kind == "zero" and layer.norm is not None else "pre_norm"]
     ]
 
-    def run(own: Sequence[Job], kept: bool | BinaryIO) -> LesionTable:
+    def run(own: Sequence[Job], kept: bool | IO[bytes]) -> LesionTable:
         plan = plan_runs(model, example, own, method, memory)
         return run_jobs(model, loader, own, plan, loss, known.images, progress, kept)
 
@@ -140,7 +140,7 @@ def run_jobs(
     loss: Loss,
     calibration_images: frozenset[bytes] | None,
     progress: Progress | None,
-    per_image: bool | BinaryIO = True,
+    per_image: bool | IO[bytes] = True,
 ) -> LesionTable:
     """Run all jobs as planned, and lay their lesions out as rows; `per_image` is `Kept`'s."""
     blocks = execute(

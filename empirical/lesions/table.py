@@ -65,6 +65,8 @@ class LesionTable:
     @property
     def n_images(self) -> int:
         """Number of evaluation images N."""
+        if self.damage:
+            return int(self.damage["loss_increase"].shape[1])
         return len(self.dense["loss"])
 
     def mean_and_error(self, name: str) -> tuple[Float, Float]:
@@ -244,7 +246,7 @@ def merge_lesions(tables: Sequence[LesionTable]) -> LesionTable:
         damage={
             name: np.concatenate([t.damage[name] for t in tables], axis=1) for name in first.damage
         },
-        sums={name: sum(t.sums[name] for t in tables) for name in first.sums},
+        sums={name: np.sum([t.sums[name] for t in tables], axis=0) for name in first.sums},
         dense={name: np.concatenate([t.dense[name] for t in tables]) for name in first.dense},
         fallback={key: value for table in tables for key, value in table.fallback.items()},
         image_digests=frozenset[bytes]().union(*(table.image_digests for table in tables)),

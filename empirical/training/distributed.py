@@ -79,11 +79,11 @@ def _normalize(norm: Any, images: Tensor) -> Tensor:
     c, over = images.shape[1], [d for d in range(images.ndim) if d != 1]
     values = images.float()
     n, total = values.new_full((1,), values.numel() / c), values.sum(over)
-    n, total = _Summed.apply(torch.cat([n, total])).split([1, c])  # type: ignore[no-untyped-call]
+    n, total = _Summed.apply(torch.cat([n, total])).split([1, c])
     shape = (1, c, *(1,) * (images.ndim - 2))
     mean = total / n
     centred = values - mean.view(shape)
-    variance = _Summed.apply(centred.square().sum(over)) / n  # type: ignore[no-untyped-call]
+    variance = _Summed.apply(centred.square().sum(over)) / n
     if norm.track_running_stats:
         norm.num_batches_tracked.add_(1)
         rate = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
@@ -93,7 +93,8 @@ def _normalize(norm: Any, images: Tensor) -> Tensor:
     result = centred * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
         result = result * norm.weight.view(shape) + norm.bias.view(shape)
-    return result.to(images.dtype)
+    found: Tensor = result.to(images.dtype)
+    return found
 
 
 class _Summed(torch.autograd.Function):
@@ -104,7 +105,7 @@ class _Summed(torch.autograd.Function):
         return summed(values)
 
     @staticmethod
-    def backward(_ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
         return summed(gradient)
 
 

@@ -24,7 +24,7 @@ from sim.networks import Network
 from sim.records import pearson, signal_power
 from sim.simulation import stable_rate
 from sim.spectra import power_law
-from sim.tasks import Regression
+from sim.tasks import Regression, Task
 from sim.trajectory import Trajectory
 from theory.shared.findings import Finding
 from theory.shared.style import figure_legend, label, sheet, styled
@@ -146,7 +146,7 @@ def separate(
     spectrum = power_law(dimension, EXPONENT)
     runs: list[Run] = []
     for _, alignment, scale in regimes:
-        task = Regression(spectrum, alignment=alignment)
+        task: Task = Regression(spectrum, alignment=alignment)
         network = Network(width=width, scale=scale, coupling=COUPLING, train_readout=False)
         rate = RELATIVE_RATE * stable_rate(task, network, range(seeds))
         options = {"steps": steps, "seeds": seeds, "learning_rate": rate, "records": records}

@@ -10,6 +10,7 @@ import time
 import distributed
 import pytest
 
+from sim.experiments import initial, lesion
 from sim.experiments.cells import phase_cell
 from sim.sweep import run_sweep
 from tests.sim import sweep_job
@@ -89,6 +90,22 @@ def test_a_cluster_gives_bitwise_the_same(tmp_path):
         )
     assert str(here) == str(there)
     assert kept(tmp_path / "here") == kept(tmp_path / "there")
+
+
+def test_other_experiments_give_the_same_on_a_cluster(tmp_path):
+    small = {"seeds": 2, "dimension": 6, "width": 4}
+    trained = {**small, "steps": 30, "records": 3}
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, scheduler_port=0, dashboard_address=None, processes=False
+    ) as cluster:
+        address = cluster.scheduler_address
+        for experiment, given in ((initial, small), (lesion, trained)):
+            folder = tmp_path / experiment.__name__
+            there = experiment(**given, out=folder, scheduler=address)
+            assert there.to_frame().equals(experiment(**given).to_frame())
+            assert list(folder.iterdir())
+        with pytest.raises(ValueError, match="out must be a folder that the workers"):
+            lesion(**trained, scheduler=address)
 
 
 @pytest.mark.slow

@@ -83,6 +83,31 @@ def test_copies_and_dead_channels_give_finite_regressions() -> None:
         assert not fit.coefficients[:, 3].any()
 
 
+def dependent(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Samples of channels of which some are exact functions of others."""
+    own = rng.standard_normal((60, 5))
+    mixed = own @ rng.standard_normal((5, 9))
+    if kind == "copies":
+        return np.column_stack([own, own[:, 0], 3 * own[:, 0], -own[:, 1]])
+    if kind == "beside others":
+        return np.column_stack([mixed, rng.standard_normal((60, 4))])
+    return mixed if kind == "low rank" else np.column_stack([own, own.sum(axis=1)])
+
+
+@pytest.mark.parametrize("kind", ["copies", "low rank", "beside others", "sum"])
+def test_a_singular_layer_gets_the_least_squares_of_each_channel(kind: str) -> None:
+    """One decomposition against a least-squares problem per channel, smallest of its solutions."""
+    found = Moments.from_samples(dependent(kind, np.random.default_rng(3)))
+    deviation = np.sqrt(np.diagonal(found.cov))
+    r = found.cov / np.outer(deviation, deviation)
+    fit = regress_on_peers(found, ridge=0.0)
+    slopes = fit.coefficients / deviation[:, None] * deviation
+    for i in range(len(r)):
+        others = np.delete(np.arange(len(r)), i)
+        naive = np.linalg.lstsq(r[np.ix_(others, others)], r[others, i], rcond=1e-12)[0]
+        np.testing.assert_allclose(slopes[i, others], naive, atol=1e-7)
+
+
 @pytest.mark.parametrize("peers", ["all", "hull", "overlap", "random"])
 def test_a_layer_without_a_live_channel_keeps_its_means(peers: str) -> None:
     fit = regress_on_peers(Moments.from_samples(np.full((5, 3), 2.0)), peers=peers)
