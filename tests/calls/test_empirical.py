@@ -98,7 +98,7 @@ TABLE = {
             "channels": ({"0": [9]}, {"0": []}, 3, {"0": 3}, {"0": None}, {"0": ["x"]}, {"9": [0]}),
             "kinds": ("meen", [], ["zero", "zeros"], [None]),
             "method": ("slow", None),
-            "memory": (None, "text", NAN, INF, -1, 1),
+            "memory": ("text", NAN, INF, -1, 1),
             "seed": INDICES,
         },
     ),
