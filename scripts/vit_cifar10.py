@@ -110,18 +110,23 @@ def heads_by_damage(model: nn.Module, calibration: object, report: ImageSet) -> 
         ["divergence", "divergence_se"], axis=1
     )
     found = found.join(replaced[["predicted", "recovered", "recovered_se"]])
-    law = damage_heads(model, spread(report, LESIONED), calibration=table, draws=DRAWS).to_frame()
-    law = law.set_index(["layer", "head"]).add_prefix("law_")
-    both = table.to_frame().set_index(["layer", "head"]).join([found, law])
     share, error = damage.pooled("heads")
     print(damage.by_layer().round(3).to_string())
     print(f"of all damage {share:.3f} ± {error:.3f} recovered")
+    law = damage_heads(model, spread(report, LESIONED), calibration=table, draws=DRAWS).to_frame()
+    law = law.set_index(["layer", "head"]).add_prefix("law_")
+    both = table.to_frame().set_index(["layer", "head"]).join([found, law])
+    compare(both)
+    return both.reset_index()
+
+
+def compare(both: pd.DataFrame) -> None:
+    """Print what each foretelling says of the shares recovered, and what goes with damage."""
     for foretold in ("predicted", "peer_predictability", "law_recovered"):
         print(f"{foretold}: {agreement(both['recovered'], both[foretold])}")
     for quantity in ("law_damage_alone", "signal_power", "peer_predictability"):
         ranks = both[["divergence", quantity]].corr("spearman").iloc[0, 1]
         print(f"damage and {quantity}: Spearman {ranks:.2f}")
-    return both.reset_index()
 
 
 def agreement(measured: pd.Series, foretold: pd.Series) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from empirical.devices import device_of
 from empirical.pruning.channel_graph import ChannelGraph, Member
+from empirical.reading.apart import channels_last
 from empirical.reading.batches import Batch
 from empirical.reading.hooks import evaluating
 from empirical.reading.positions import Sampler
@@ -118,7 +119,8 @@ class _Units:
 
     def take(self, inputs: Tensor, _output: Tensor, sampler: Sampler) -> Samples:
         """Sample the units among the inputs."""
-        samples = sampler.take(self.name, inputs, self._channel_dim)
+        rows = channels_last(inputs, self._channel_dim, len(sampler.order))
+        samples = sampler.take(self.name, rows, -1)
         units = samples[:, :, self._index.to(samples.device)]  # (n, P, units, m)
         blocks = units.reshape(*units.shape[:3], self._blocks, -1)
         return {"x": blocks.permute(0, 1, 4, 3, 2).flatten(1, 2)}

@@ -22,6 +22,7 @@ from empirical.devices import device_of
 from empirical.measuring.curvature import OfPrediction
 from empirical.pruning.channel_graph import ChannelGraph, Member
 from empirical.pruning.input_moments import InputMoments
+from empirical.reading.apart import channels_last
 from empirical.reading.batches import Batch, leading
 from empirical.reading.hooks import edit_inputs, evaluating
 
@@ -81,7 +82,8 @@ def pulled_products(
                     module = model.get_submodule(member.module)
                     means = torch.from_numpy(moments[key].mean).to(device_of(model))
                     calls = drawn[member.module]
-                    found[key].append(_products(member, module, means, calls))
+                    n = len(batch.images)
+                    found[key].append(_products(member, module, means, calls, n))
             for kept in inputs.values():
                 kept.clear()
     return {
@@ -111,7 +113,11 @@ def _gradients(
 
 
 def _products(
-    member: Member, module: nn.Module, means: Tensor, calls: Sequence[tuple[Tensor, Tensor]]
+    member: Member,
+    module: nn.Module,
+    means: Tensor,
+    calls: Sequence[tuple[Tensor, Tensor]],
+    n: int,
 ) -> list[Products]:
     """V (n, units, units) of each block, summed over calls, positions and a unit's inputs."""
     dim = -1 if isinstance(module, nn.Linear) else 1
@@ -121,10 +127,7 @@ def _products(
     for x, gradient in calls:
         # (n, units, blocks, inputs of a unit in the block, positions)
         values, slopes = (
-            t.movedim(dim, 1).flatten(2)[:, index].unflatten(2, (blocks, -1))
-            if t.ndim > 2
-            else t[:, index, None].unflatten(2, (blocks, -1))
-            for t in (x, gradient)
+            channels_last(t, dim, n).mT[:, index].unflatten(2, (blocks, -1)) for t in (x, gradient)
         )
         for block in range(blocks):
             shift = means[block].to(values)[None, :, None, None]

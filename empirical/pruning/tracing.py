@@ -18,7 +18,7 @@ from empirical.pruning.channel_graph import ChannelGraph, Group, Member, with_co
 from empirical.pruning.label_rules import label_channels
 from empirical.pruning.labels import Atoms, Indices, Key
 from empirical.pruning.macs import positions
-from empirical.pruning.verification import misread
+from empirical.pruning.verification import misread, not_apart
 from empirical.reading.hooks import module_at
 from theory.shared.validation import one_of
 
@@ -67,7 +67,7 @@ def trace_channels(
                 + "".join(f"; {name}: {reason}" for name, reason in kept_whole.items())
                 + ". It needs a hidden convolution or linear layer that another one reads."
             )
-        wrong = misread(model, example, groups)
+        wrong = misread(model, example, groups) or not_apart(model, example, groups)
         if not wrong:
             return with_costs(groups, kept_whole, model, example)
         skipped |= wrong

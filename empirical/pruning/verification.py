@@ -19,6 +19,7 @@ from empirical.pruning.channel_graph import Group
 from empirical.pruning.label_rules import label_channels
 from empirical.pruning.labels import Atoms, Indices
 from empirical.pruning.removal import Kept, cut, kept_channels, mask
+from empirical.reading.apart import image_by_image
 from empirical.reading.hooks import evaluating, module_at
 
 DOES_NOT_RUN = (RuntimeError, AttributeError, TypeError, ValueError, AssertionError, LookupError)
@@ -67,6 +68,23 @@ def misread(
         found |= misread(model, example, groups[middle:], kept)
         return found or _producers(groups, reason)
     return _producers(moved, FIXED)
+
+
+def not_apart(model: nn.Module, example: Tensor, groups: Sequence[Group]) -> dict[str, str]:
+    """Producers whose channels some layer reads without regard to the image, with the reason.
+
+    No image could then be told from another in what that layer reads, which merging and every
+    score of inputs need: a network over positions that makes the bias of an attention, say.
+    """
+    readers = [(group, member.module) for group in groups for member in group.consumers]
+    images = torch.cat([example, example.flip(-1)])
+    apart = image_by_image(model, images, dict.fromkeys(name for _, name in readers))
+    return {
+        m.module: f"{name!r}, which reads its channels, does not keep images apart"
+        for group, name in readers
+        if not apart.get(name, True)
+        for m in group.producers
+    }
 
 
 def check_same(removed: nn.Module, masked: nn.Module, images: Tensor) -> None:

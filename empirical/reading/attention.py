@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from empirical.reading.apart import image_by_image
 from empirical.reading.attention_modules import headed
-from empirical.reading.hooks import capture_calls, evaluating
+from empirical.reading.hooks import evaluating
 from empirical.reading.layers import Layer
 from theory.shared.validation import one_of
 
@@ -209,33 +209,12 @@ def _compare(model: nn.Module, twin: nn.Module, example: Tensor) -> None:
 
 
 def _unreadable(model: nn.Module, found: list[Heads], example: Tensor) -> dict[str, str]:
-    """Which projections do not run, or do not see tokens image by image: name -> reason.
-
-    Where images come first (also as windows of them), two images give twice as many rows as one,
-    and the first half of them are those of the first.
-    """
-    seen: dict[str, list[Tensor]] = {}
-    readers = {
-        heads.projection: (
-            lambda inputs, _output, name=heads.name: seen.setdefault(name, []).append(inputs)
-        )
-        for heads in found
-    }
-    with evaluating(model), capture_calls(model, readers):
-        for images in (example[:1], example[:2]):
-            model(images)
+    """Which projections do not run, or do not see tokens image by image: name -> reason."""
+    apart = image_by_image(model, example, [heads.projection for heads in found])
     reasons = {}
     for heads in found:
-        calls = seen.get(heads.name, [])
-        half = len(calls) // 2
-        if not calls:
+        if heads.projection not in apart:
             reasons[heads.name] = "its output projection does not run through its own forward"
-        elif not all(_first_half(*pair) for pair in zip(calls[:half], calls[half:], strict=True)):
+        elif not apart[heads.projection]:
             reasons[heads.name] = "its output projection does not read tokens image by image"
     return reasons
-
-
-def _first_half(one: Tensor, two: Tensor) -> bool:
-    if len(two) != 2 * len(one) or one.shape[1:] != two.shape[1:]:
-        return False
-    return torch.allclose(two[: len(one)], one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))

@@ -126,9 +126,9 @@ class Sampler:
         """Copy samples (n, P, C) out of a layer's output, images in the order `self.order`."""
         if output.shape[0] != len(self.order):
             raise ValueError(
-                "model must keep images along the first dimension of every measured output; a "
-                f"batch of {len(self.order)} images gave an output of shape "
-                f"{tuple(output.shape)}. Leave this layer out by passing layers=[...]."
+                "model must keep images along the first dimension of every measured output; of "
+                f"{len(self.order)} images layer {layer!r} gave an output of shape "
+                f"{tuple(output.shape)}. Leave it out of layers=[...], or name it in skip."
             )
         samples = output.movedim(channel_dim, -1)
         samples = samples.unsqueeze(1) if samples.ndim == 2 else samples.flatten(1, -2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -115,3 +116,36 @@ def test_the_share_that_is_reported_is_the_one_that_an_independent_counter_finds
     assert abs(after / before - 0.8) < 0.01
     with pytest.raises(ValueError, match=r"leaves 0\.65\d\d .*0\.62\d\d depend on no channel"):
         prune(model, [batch], macs=0.6, criterion="l2", recovery="none")
+
+
+class Parts(nn.Module):
+    """Rows of an image folded into the first dimension, and a scale made from fixed numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.read, self.out = nn.Linear(8, 10), nn.Linear(10, 6), nn.Linear(6, 4)
+        self.hidden, self.scale = nn.Linear(2, 12), nn.Linear(12, 6)
+        self.register_buffer("places", torch.tensor([[0.5, -1.0], [2.0, 1.0]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = len(x)
+        rows = self.read(self.one(x.flatten(0, 1)).relu()).relu()
+        scale = self.scale(self.hidden(self.places).relu()).sigmoid().mean(0)
+        return self.out((rows * scale.detach()).unflatten(0, (n, -1)).mean((1, 2)))
+
+
+def test_parts_of_an_image_are_read_image_by_image_and_what_is_of_none_is_kept_whole() -> None:
+    torch.manual_seed(0)
+    model, batch = Parts().eval(), (images(40), torch.arange(40) % 4)
+    known = Calibration(model, [batch])
+    assert "'scale', which reads its channels, does not keep" in known.graph.kept_whole["hidden"]
+    assert "one" in {group.name for group in known.graph.groups}
+    rows = model.one(images(40)).relu().detach().double().flatten(0, 2).numpy()
+    moments = known.input_moments["one", "read"]
+    assert moments.n == len(rows) == 40 * 24  # three channels of eight rows
+    np.testing.assert_allclose(moments.cov[0], np.cov(rows.T), rtol=1e-5, atol=1e-9)
+    (products,) = known.pulled_products["one", "read"]
+    assert products.shape == (2 * 40, 10, 10)  # two draws of each image, not of each row
+    for recovery in ("merge", "reconstruct", "fold"):
+        small = prune(model, known, macs=0.8, criterion="replaceability", recovery=recovery)
+        assert small.report.channels["one"][1] < 10
