@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from empirical.analysis.comparing import Comparison, compare
+    from empirical.analysis.comparing import compare
+    from empirical.analysis.comparison import Comparison
+    from empirical.analysis.matching import Matching, match_channels
     from empirical.data.images import ImageSet, image_loader
     from empirical.data.loading import load_data
     from empirical.data.splits import split_data
@@ -65,6 +67,7 @@ __all__ = [
     "ImageSet",
     "Layer",
     "LesionTable",
+    "Matching",
     "ModelSpec",
     "PrunedHeads",
     "PrunedModel",
@@ -95,6 +98,7 @@ __all__ = [
     "load_model",
     "load_pruned",
     "load_weights",
+    "match_channels",
     "measure",
     "measure_heads",
     "merge_lesions",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from empirical.analysis.measured_damage import NOTHING, MeasuredDamage
 from empirical.measuring.damage_table import FORETOLD
 from empirical.measuring.table import AxisTable
 from theory.hull import Peer
@@ -62,6 +63,7 @@ class Standing:
     quantities : quantity -> its place
     peers : members of its hull, in the order of choice
     damage : each foretold damage with its interval; empty where none was asked for
+    measured : each damage that lesions measured; empty where none was run
     kinds : what is special about it, as in `ChannelAxes.affected`
     stand_in : whether its peers predict of its variance "none", "part" or "all", or "unresolved"
     channels : of the layer
@@ -70,6 +72,7 @@ class Standing:
     quantities: Mapping[str, Place]
     peers: tuple[Peer, ...]
     damage: Mapping[str, Estimate]
+    measured: Mapping[str, Estimate]
     kinds: tuple[str, ...]
     stand_in: str
     channels: int
@@ -89,8 +92,10 @@ def interval(value: float, error: float) -> Estimate:
     return Estimate(value, value - CLEAR * error, value + CLEAR * error)
 
 
-def standing(table: AxisTable, layer: str, channel: int) -> Standing:
-    """Look one channel up in its layer.
+def standing(
+    table: AxisTable, layer: str, channel: int, measured: MeasuredDamage = NOTHING
+) -> Standing:
+    """Look one channel up in its layer, and among what lesions measured.
 
     Raises
     ------
@@ -109,6 +114,7 @@ def standing(table: AxisTable, layer: str, channel: int) -> Standing:
         places,
         tuple(axes.hull.of(channel)) if axes.hull is not None else (),
         _damage(table, layer, channel),
+        _lesioned(measured, layer, channel),
         tuple(kind for kind, members in axes.affected.items() if channel in members),
         standing_in(places["peer_predictability"].value),
         c,
@@ -143,3 +149,11 @@ def _damage(table: AxisTable, layer: str, channel: int) -> dict[str, Estimate]:
     found = table.damage[layer]
     values, errors = found.values(), found.standard_errors()
     return {n: interval(float(values[n][channel]), float(errors[n][channel])) for n in FORETOLD}
+
+
+def _lesioned(measured: MeasuredDamage, layer: str, channel: int) -> dict[str, Estimate]:
+    found = {
+        name: interval(float(values[layer][channel]), float(measured.errors[name][layer][channel]))
+        for name, values in measured.values.items()
+    }
+    return {name: value for name, value in found.items() if not math.isnan(value.mean)}

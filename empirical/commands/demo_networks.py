@@ -30,10 +30,13 @@ from empirical.pruning.calibration import Calibration
 from empirical.pruning.criteria import REGISTRY
 from empirical.pruning.pruner import prune
 from empirical.pruning.recovery import AUTO
+from empirical.pruning.what_if import removal_plan
 from empirical.report.coupling import coupling_section
 from empirical.report.lesion import lesion_section
+from empirical.report.map_page import map_section
 from empirical.report.page import Section
 from empirical.report.patches import patches_section
+from empirical.report.plan import plan_payload
 from empirical.report.pruning import DEFAULT, pruning_section
 from empirical.runs.lesion_stage import beside_mean_lesion
 from empirical.training.evaluation import evaluate
@@ -128,6 +131,7 @@ class _SeedResult:
     history: pd.DataFrame
     lesions: pd.DataFrame | None = None
     recovered: pd.DataFrame | None = None
+    mapped: Section | None = None
     curves: pd.DataFrame | None = None
 
 
@@ -154,7 +158,9 @@ def network_sections(settings: DemoSettings, progress: Progress) -> list[Section
     tables = {key: table for result in results for key, table in result.tables.items()}
     couplings = training_couplings(tables, permutations=settings.permutations)
     about, size = DATA[settings.data], load_data(settings.data)[0].image_size
+    mapped = [result.mapped for result in results if result.mapped is not None]
     return [
+        *mapped,
         coupling_section(
             tables,
             couplings,
@@ -217,22 +223,30 @@ def one_seed(settings: DemoSettings, seed: int) -> _SeedResult:
     replaced = beside_mean_lesion(
         replace(model, held_out, table, seed=seed, draws=settings.draws).to_frame()
     ).assign(seed=seed)
-    curves = _curves(model, measured, held_out, settings, seed, accuracies[-1])
+    known = Calibration(model, measured, seed=seed)
+    curves = _curves(model, known, held_out, settings, seed, accuracies[-1])
+    mapped = None
+    if seed == settings.seeds[0]:
+        mapped = map_section(
+            measure(model, measured, damage=True),
+            plan=plan_payload(removal_plan(known)),
+            lesions=[damages, replaced],
+            about=f"The network of seed {seed} at the end of its training.",
+        )
     scores = table.to_frame()[["layer", "channel", *SCORES]]
     damages = damages.merge(scores, on=["layer", "channel"]).assign(seed=seed)
-    return _SeedResult(tables, history, damages, replaced, curves)
+    return _SeedResult(tables, history, damages, replaced, mapped, curves)
 
 
 def _curves(
     model: torch.nn.Module,
-    measured: ImageLoader,
+    known: Calibration,
     held_out: ImageLoader,
     settings: DemoSettings,
     seed: int,
     dense: dict[str, Any],
 ) -> pd.DataFrame:
     """Accuracy of every recipe at every share, after that of the `dense` network."""
-    known = Calibration(model, measured, seed=seed)
     accuracy = {name: dense[name] for name in ("accuracy", "accuracy_se")}
     rows = [_row(seed, "dense", "none", 0, 1.0, 1.0) | accuracy]
     for criterion, recovery in RECIPES_OF_PRUNING:

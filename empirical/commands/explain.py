@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from empirical.commands.options import spread
 from empirical.commands.source import NetworkSource
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @spread
@@ -20,6 +23,10 @@ def explain(
     channel: Annotated[int, typer.Argument(help="Index of the channel, from 0.")],
     page: Annotated[
         Path | None, typer.Option(help="Also write the card to this HTML file.")
+    ] = None,
+    lesions: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `twoaxis lesion`, for damages that were measured."),
     ] = None,
     images: Annotated[
         int, typer.Option(min=1, help="Training images among which to seek what drives it.")
@@ -41,12 +48,33 @@ def explain(
         chosen = opened.drawn(opened.train, images)
         loader = image_loader(chosen, batch_size=source.batch_size)
         network = {"model": opened.network, "loader": loader}
-    card = card_of(measured, layer, channel, **network)
+    frames = [] if lesions is None else lesion_frames(lesions)
+    card = card_of(measured, layer, channel, lesions=frames, **network)
     typer.echo(str(card))
     if page is not None:
         write_text(
             page,
             '<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark">'
             f"<title>{escape(card.title)}</title>{card.to_html()}</html>",
         )
         typer.echo(f"Card: {page.resolve()}")
+
+
+def lesion_frames(folder: Path) -> list[pd.DataFrame]:
+    """What `twoaxis lesion` wrote of single channels.
+
+    Raises
+    ------
+    FileNotFoundError
+        the folder holds no lesions.csv
+    """
+    from empirical.data.tables import read_table
+
+    if not (folder / "lesions.csv").is_file():
+        raise FileNotFoundError(
+            f"--lesions must be a folder of `twoaxis lesion`; {folder} holds no lesions.csv."
+        )
+    files = [folder / f"{name}.csv" for name in ("lesions", "replacements")]
+    return [read_table(file) for file in files if file.is_file()]

@@ -117,6 +117,7 @@ def lesion(
             typer.echo(f"Share {options.shard} of the images: {path.resolve()}")
             return
         write_channels(out, table)
+        table.save(out / "axes.npz")
         sections, accuracy = experiment.sections()
         write_report(
             out,
@@ -169,6 +170,7 @@ class LesionExperiment:
         from empirical.report.damage_factors import TITLE as FACTORS
         from empirical.report.damage_factors import damage_factors_section
         from empirical.report.lesion_analysis import TITLE, lesion_analysis_section
+        from empirical.report.map_page import map_section
         from empirical.report.page import chapter
         from empirical.report.replacement import replacement_section
         from theory.shared.files import write_table
@@ -184,7 +186,7 @@ class LesionExperiment:
             found = analyze_lesions(frame, permutations=permutations, seed=seed)
             return lesion_analysis_section(found, pairs)
 
-        chapters = []
+        chapters = [map_section(self.table, lesions=[t for t in (damages, replaced) if t])]
         if self.table.damage:
             law = agreement(replaced or damages, self.table.foretold, seed=seed)
 

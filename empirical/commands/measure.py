@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,10 +60,12 @@ def measure(
     """
     from rich.console import Console
 
+    from empirical.analysis.standing import WHY
     from empirical.data.images import image_loader
     from empirical.devices import halving_batches
     from empirical.measuring.measurement import measure
     from empirical.measuring.targets import target_function
+    from empirical.report.card import WIDTH
     from theory.axes import ESTIMATES
     from theory.shared.files import check_writable
     from theory.shared.validation import one_of
@@ -113,16 +116,20 @@ def measure(
     console = Console()
     console.print(summary_table(table))
     for name, kinds in table.affected.items():
-        listed = ", ".join(f"{kind.replace('_', ' ')} {len(c)}" for kind, c in kinds.items())
+        listed = ", ".join(f"{k.replace('_', ' ')} {len(c)} ({WHY[k]})" for k, c in kinds.items())
         console.print(f"Special in {name}: {listed}", soft_wrap=True)
     for name, why in table.skipped.items():
         console.print(f"Left out: {name}, {why}", soft_wrap=True)
     console.print(f"Tables: {out.resolve()}/axes.csv, layers.csv, axes.npz", soft_wrap=True)
     if page is not None:
-        from empirical.report.map_page import write_map
+        from empirical.report.map_page import map_findings, write_map
+        from empirical.report.plan import plan_payload
 
         title = f"{opened.name} on {opened.train.name}"
-        write_map(page, table, plan=_plan(opened, chosen, forecast), title=title)
+        plan = _plan(opened, chosen, forecast)
+        write_map(page, table, plan=plan, title=title)
+        for finding in map_findings(table, None if plan is None else plan_payload(plan)):
+            console.print(textwrap.fill(f"- {finding}", WIDTH, subsequent_indent="  "))
         console.print(f"Page: {page.resolve()}", soft_wrap=True)
 
 
@@ -152,11 +159,14 @@ def summary_table(table: AxisTable) -> Table:
 
     shown = ("input_capture", "task_information", "peer_predictability")
     couplings = layer_couplings(table, pairs=PAIRS[:1]).set_index("layer")
-    summary = Table(title="Means over channels (nats; peer predictability is a share)")
+    summary = Table(
+        title="Means over channels",
+        caption="I_X input capture, I_T task information (nats), E share that peers predict; rank "
+        "correlation of I_X and I_T, and 95 % of it were there none.",
+    )
     summary.add_column("layer")
-    means = [name.replace("_", " ") for name in shown]
-    for column in ("channels", *means, "coupling", "null 95 %"):
-        summary.add_column(column, justify="right")
+    for column in ("channels", "I_X", "I_T", "E", "I_X ~ I_T", "by chance"):
+        summary.add_column(column, justify="right", no_wrap=True)
     for name in table.layers:
         values, row = table[name].as_dict(), couplings.loc[name]
         summary.add_row(
@@ -172,4 +182,4 @@ def summary_table(table: AxisTable) -> Table:
 def _mean(values: NDArray[np.float64]) -> str:
     """The mean over the channels that have a value, a dash where none has."""
     known = values[values == values]  # NaN is not
-    return f"{known.mean():.4f}" if known.size else "–"
+    return f"{known.mean():.3g}" if known.size else "–"

@@ -43,7 +43,10 @@ class NetworkSource:
     ] = None
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Weights: .safetensors, or a .pt/.pth file that holds a state dict."),
+        typer.Option(
+            help="Weights: .safetensors (of a pruned network, too), or a .pt/.pth file that holds "
+            "a state dict."
+        ),
     ] = None
     key: Annotated[
         str | None,
@@ -103,6 +106,7 @@ class NetworkSource:
     def _network(self, images: ImageSet) -> tuple[nn.Module, CheckpointInfo | None]:
         """Build a network by name or from a checkpoint, for images like these."""
         from empirical.models import create_model
+        from empirical.pruning.pruned_file import is_pruned, load_pruned
         from empirical.training.checkpoints import load_model, load_weights, written_here
 
         info = None
@@ -115,6 +119,8 @@ class NetworkSource:
                 width=self.width,
                 seed=self.seed,
             )
+            if self.checkpoint is not None and is_pruned(self.checkpoint):
+                return load_pruned(self.checkpoint, network).model, None
             if self.checkpoint is not None:
                 info = written_here(self.checkpoint)
                 self._check_classes(info, images)
@@ -122,6 +128,8 @@ class NetworkSource:
             return network.eval(), info
         if self.checkpoint is None:
             raise ValueError("model must be given where there is no checkpoint; both are missing.")
+        if is_pruned(self.checkpoint):
+            return load_pruned(self.checkpoint).model, None
         if self.key is not None:
             raise ValueError(f"--key goes with --model and --checkpoint; got {self.key!r} alone.")
         network, info = load_model(self.checkpoint)

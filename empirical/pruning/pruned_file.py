@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from empirical.models import ModelSpec
@@ -127,6 +128,16 @@ def load_pruned(path: str | PathLike[str], model: nn.Module | None = None) -> Lo
     _reshape(loaded, said.modules, tensors, str(path))
     loaded.load_state_dict(tensors)
     return LoadedModel(loaded.eval(), spec, said.report)
+
+
+def is_pruned(path: str | PathLike[str]) -> bool:
+    """Whether `save_pruned` wrote the file; False of any other, broken or not."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as source:
+            metadata = source.metadata() or {}
+    except (SafetensorError, OSError):
+        return False
+    return FORMAT in "".join(metadata.values())
 
 
 def structure(model: nn.Module) -> dict[str, dict[str, int | list[int]]]:

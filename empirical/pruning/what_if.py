@@ -46,9 +46,9 @@ class RemovalPlan:
     law: Float | None = None
     note: str = (
         "Channels go in the order in which the prediction misses them least, their peers standing "
-        "in. The loss is the damage of `forecast`: second order, from calibration images, in nats "
-        "of the prediction. What is measured after removal and recovery is larger, by a factor "
-        "that `forecast` measures; nothing was removed here."
+        "in. The loss is foretold, to second order, from calibration images, in nats of the "
+        "prediction; nothing was removed here. What is measured after removal and recovery is "
+        "larger; a forecast measures by how much."
     )
 
     def outcome(self, gone: Mapping[str, int]) -> tuple[int, float]:

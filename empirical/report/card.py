@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from empirical.analysis.measured_damage import (
+    LOSS,
+    MEASURED_ALONE,
+    MEASURED_WITH_PEERS,
+    measured_damage,
+)
 from empirical.analysis.standing import ALL, NONE, PART, WHY, Standing, standing
 from empirical.measuring.damage_table import ALONE, RECOVERED, WITH_PEERS
 from empirical.measuring.table import AxisTable
@@ -16,10 +23,15 @@ from theory.hull import Peer
 from theory.shared.findings import Estimate, Finding
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import nn
 
     from empirical.analysis.drivers import Drivers
+    from empirical.lesions.table import LesionTable
     from empirical.reading.networks import Adapter
+
+WIDTH = 80
+"""Columns of a terminal."""
 
 LOCAL, TARGET, BESIDE = "peer_predictability", "task_information", "conditional_task_information"
 
@@ -48,10 +60,13 @@ class ChannelCard:
         return f"{self.layer}, channel {self.channel}"
 
     def __str__(self) -> str:
-        lines = [self.title, *(f"  {f}" for f in self.findings)]
+        lines = [self.title]
+        for finding in self.findings:
+            lines += textwrap.wrap(str(finding), WIDTH, initial_indent="  ", subsequent_indent="  ")
         for name, place in self.standing.quantities.items():
             value, error, rank = spelled(place)
-            lines.append(f"  {words(name):<29}{value:>10}{error:<11} {unit(name):<9} {rank}")
+            short = unit(name).replace(" per squared weight", "/weight²")
+            lines.append(f"  {words(name):<29}{value:>10}{error:<11} {short:<14} {rank}")
         return "\n".join(line.rstrip() for line in lines)
 
     def to_html(self) -> str:
@@ -70,6 +85,7 @@ def explain(
     model: nn.Module | None = None,
     loader: Iterable[object] | None = None,
     images: int = 8,
+    lesions: Sequence[LesionTable | pd.DataFrame] = (),
     adapt: Adapter | None = None,
 ) -> ChannelCard:
     """Say what a channel carries, who could stand in for it and what its removal costs.
@@ -81,6 +97,7 @@ def explain(
     model, loader : network and images, for the images and positions that drive the channel most;
         both or neither
     images : how many of them
+    lesions : what `lesion` and `replace` returned, for measured damages beside foretold ones
     adapt : an `Adapter`, as in `measure`
 
     Raises
@@ -98,7 +115,7 @@ def explain(
     >>> print(explain(measure(net, data), "0", 1).findings[1])
     Its peers can stand in for it: it is channel 0 times -2, plus a constant.
     """
-    found = standing(table, layer, channel)
+    found = standing(table, layer, channel, measured_damage(table, *lesions))
     if (model is None) != (loader is None):
         given = "model" if loader is None else "loader"
         raise ValueError(f"model and loader must be given together; got {given} alone.")
@@ -122,6 +139,8 @@ def card_findings(found: Standing) -> list[Finding]:
         findings.append(_peers(found))
     if found.damage:
         findings.append(_damage(found.damage))
+    if MEASURED_ALONE in found.measured:
+        findings.append(_lesioned(found.measured))
     listed = [WHY[kind] for kind in found.kinds if kind in WHY and kind != "copies"]
     if listed:
         findings.append(Finding("To be kept in mind: " + "; ".join(listed) + "."))
@@ -131,14 +150,26 @@ def card_findings(found: Standing) -> list[Finding]:
 def _place(found: Standing) -> Finding:
     parts: list[str] = []
     values: dict[str, Any] = {}
-    for name, text in (
-        (LOCAL, "its peers predict {%s:.0%%} of its variance"),
-        (TARGET, "alone it carries {%s:.3g} nats about the target"),
-        (BESIDE, "{%s:.2g} nats that no peer carries"),
+    for name, text, nothing in (
+        (LOCAL, "its peers predict {%s:.0%%} of its variance", ""),
+        (
+            TARGET,
+            "alone it carries {%s:.2g} nats about the target",
+            "what it carries alone about the target is not told from zero ({%s:.1g} nats)",
+        ),
+        (
+            BESIDE,
+            "{%s:.2g} nats that no peer carries",
+            "what no peer carries is not told from zero ({%s:.1g} nats)",
+        ),
     ):
         place = found.quantities[name]
         if math.isnan(place.value.mean):
             parts.append(f"{words(name)} is not resolved")
+            continue
+        if nothing and place.value.low <= 0 < place.value.high:
+            parts.append(nothing % name)
+            values |= {name: place.value}
             continue
         parts.append(text % name + f" (rank {{{name}_rank}} of {{{name}_of}})")
         values |= {name: place.value, f"{name}_rank": place.rank, f"{name}_of": place.of}
@@ -194,6 +225,19 @@ def _peers(found: Standing) -> Finding:
         "The peers that predict it: " + ", ".join(parts) + "; together {total:.0%} of the "
         "variance measured here.",
         values,
+    )
+
+
+def _lesioned(measured: Mapping[str, Estimate]) -> Finding:
+    texts = {
+        MEASURED_ALONE: "held at its mean {%s:.2g} nats",
+        MEASURED_WITH_PEERS: "replaced by its peers {%s:.2g}",
+        LOSS: "and the loss for the labels changes by {%s:+.2g}",
+    }
+    known = [name for name in texts if name in measured]
+    return Finding(
+        "Measured by lesions: " + ", ".join(texts[name] % name for name in known) + ".",
+        {name: measured[name] for name in known},
     )
 
 

@@ -98,6 +98,7 @@ def _filter(weights: Float) -> str:
     low, high = float(shown.min()), float(shown.max())
     shade = (255 * (shown - low) / (high - low if high > low else 1.0)).round().astype(np.uint8)
     text = "its filter" if colours else "norm of its filter over the inputs"
+    text += f", {low:.2g} to {high:.2g}"
     return (
         f'<figure style="display:inline-block;margin:.2rem"><img alt="{text}" src="{png(shade)}" '
         f'style="width:{THUMBNAIL}px;image-rendering:pixelated">'

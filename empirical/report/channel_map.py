@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from empirical.analysis.measured_damage import MEASURED, NOTHING, MeasuredDamage
 from empirical.analysis.standing import CLEAR, WHY
 from empirical.measuring.damage_table import ALONE, DAMAGES, RECOVERED
 from empirical.measuring.table import AxisTable
@@ -17,6 +19,9 @@ from empirical.report.wording import words
 from theory import quantities
 from theory.quantity import Quantity
 from theory.shared.validation import Float, instance
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Payload = dict[str, Any]
 """What the page reads: plain values, and arrays in base64, little-endian."""
@@ -27,13 +32,18 @@ WIDE = 0.25
 KINDS = tuple(WHY)
 
 
-def map_payload(table: AxisTable, plan: Mapping[str, Any] | None = None) -> Payload:
+def map_payload(
+    table: AxisTable,
+    plan: Mapping[str, Any] | None = None,
+    measured: MeasuredDamage = NOTHING,
+) -> Payload:
     """Pack the channels of all layers, one after another.
 
     Parameters
     ----------
     table : from `measure`; with foretold damages the page opens on them
     plan : what `plan_payload` returns, for the sliders; None leaves them out
+    measured : damages of lesions, from `measured_damage`
 
     Raises
     ------
@@ -42,7 +52,10 @@ def map_payload(table: AxisTable, plan: Mapping[str, Any] | None = None) -> Payl
     """
     instance("table", table, AxisTable, "Pass what measure returned.")
     sizes = [axes.signal_power.size for axes in table.axes.values()]
-    columns = [_column(table, about) for about in shown_quantities(table).values()]
+    columns = [
+        column(about, *judged(table, about, measured))
+        for about in shown_quantities(table, measured).values()
+    ]
     start = (ALONE, RECOVERED) if table.damage else ("peer_predictability", "task_information")
     return {
         "layers": [
@@ -59,37 +72,46 @@ def map_payload(table: AxisTable, plan: Mapping[str, Any] | None = None) -> Payl
     }
 
 
-def shown_quantities(table: AxisTable) -> dict[str, Quantity]:
+def shown_quantities(table: AxisTable, measured: MeasuredDamage = NOTHING) -> dict[str, Quantity]:
     """Name -> what it is, of every quantity that some channel of the table has."""
     found = quantities() | (DAMAGES if table.damage else {})
+    found |= {name: about for name, about in MEASURED.items() if name in measured.values}
     return {
         name: about
         for name, about in found.items()
-        if any(np.isfinite(values).any() for values in _values(table, name).values())
+        if any(np.isfinite(values).any() for values in _values(table, name, measured).values())
     }
 
 
-def _values(table: AxisTable, name: str) -> dict[str, Float]:
+def _values(table: AxisTable, name: str, measured: MeasuredDamage) -> Mapping[str, Float]:
     """Layer -> (C,); NaN where a layer has no such damages."""
+    if name in MEASURED:
+        return measured.values[name]
     if name not in DAMAGES:
         return {layer: getattr(axes, name) for layer, axes in table.axes.items()}
-    nothing = {layer: np.full(a.signal_power.size, np.nan) for layer, a in table.axes.items()}
-    return nothing | {layer: own.values()[name] for layer, own in table.damage.items()}
+    return _nothing(table) | {layer: own.values()[name] for layer, own in table.damage.items()}
 
 
-def _errors(table: AxisTable, name: str) -> dict[str, Float]:
+def _errors(table: AxisTable, name: str, measured: MeasuredDamage) -> Mapping[str, Float]:
     """Layer -> (C,) standard errors; NaN where there are none."""
+    if name in MEASURED:
+        return measured.errors[name]
     if name in DAMAGES:
         found = {layer: own.standard_errors()[name] for layer, own in table.damage.items()}
     else:
         known = {layer: table.standard_errors(layer) for layer in table.layers}
         found = {layer: own[name] for layer, own in known.items() if name in own}
-    nothing = {layer: np.full(a.signal_power.size, np.nan) for layer, a in table.axes.items()}
-    return nothing | found
+    return _nothing(table) | found
 
 
-def _column(table: AxisTable, about: Quantity) -> dict[str, Any]:
-    values, errors, doubt = judged(table, about)
+def _nothing(table: AxisTable) -> dict[str, Float]:
+    return {layer: np.full(a.signal_power.size, np.nan) for layer, a in table.axes.items()}
+
+
+def column(
+    about: Quantity, values: Float, errors: Float, doubt: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Pack one quantity of all rows, as `judged` returns it."""
     return {
         "name": about.name,
         "label": words(about.name),
@@ -104,13 +126,16 @@ def _column(table: AxisTable, about: Quantity) -> dict[str, Any]:
     }
 
 
-def judged(table: AxisTable, about: Quantity) -> tuple[Float, Float, NDArray[np.bool_]]:
+def judged(
+    table: AxisTable, about: Quantity, measured: MeasuredDamage = NOTHING
+) -> tuple[Float, Float, NDArray[np.bool_]]:
     """Values and standard errors of all channels, and which values are not resolved.
 
     What peers win back of a damage that is not resolved itself has no value.
     """
     values, errors = (
-        np.concatenate(list(found(table, about.name).values())) for found in (_values, _errors)
+        np.concatenate(list(found(table, about.name, measured).values()))
+        for found in (_values, _errors)
     )
     if about.name == RECOVERED:
         values = np.where(judged(table, DAMAGES[ALONE])[2], np.nan, values)
@@ -120,16 +145,18 @@ def judged(table: AxisTable, about: Quantity) -> tuple[Float, Float, NDArray[np.
 def doubtful(values: Float, errors: Float, about: Quantity) -> NDArray[np.bool_]:
     """Whose interval reaches the bottom of the range, so that it may as well be that.
 
-    A quantity without a bottom, a share, is in doubt where its interval is wide. Counts, and what
-    has no standard error, are not judged.
+    A share without a bottom is in doubt where its interval is wide; another quantity without one,
+    where its interval holds 0. Counts, and what has no standard error, are not judged.
     """
     known = np.isfinite(values) & (np.nan_to_num(errors) > 0)
     if about.unit == "channels":
         return np.zeros(values.shape, dtype=bool)
     with np.errstate(invalid="ignore"):
-        if math.isinf(about.low):
+        if not math.isinf(about.low):
+            return np.asarray(known & (values - CLEAR * errors <= about.low))
+        if about.unit == "share":
             return np.asarray(known & (CLEAR * errors > WIDE))
-        return np.asarray(known & (values - CLEAR * errors <= about.low))
+        return np.asarray(known & (np.abs(values) <= CLEAR * errors))
 
 
 def scale(values: Float, about: Quantity) -> str:
@@ -196,19 +223,51 @@ def packed(array: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
 
 
-def map_file(payload: Payload, table: AxisTable) -> Payload:
-    """What a report keeps of a map: the payload, and what a reader without script sees."""
-    frame = table.describe()
+def map_file(
+    payload: Payload, layers: pd.DataFrame, sides: Sequence[Side], caption: str
+) -> Payload:
+    """What a report keeps of a map: the payload, and what a reader without script sees.
+
+    Parameters
+    ----------
+    payload : from `map_payload`
+    layers : one row per layer, shown as a table with this `caption`
+    sides : both axes of the picture
+    """
     return {
         "payload": payload,
-        "picture": _picture(table, payload["start"]),
+        "picture": _picture(*sides),
         "layers": {
-            "columns": [words(name) for name in frame.columns],
+            "caption": caption,
+            "columns": [words(name) for name in layers.columns],
             "rows": [
-                [_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)
+                [_cell(value) for value in row] for row in layers.itertuples(index=False, name=None)
             ],
         },
     }
+
+
+@dataclass(frozen=True)
+class Side:
+    """One axis of the picture: a quantity, and (M, rows) its values at M moments."""
+
+    about: Quantity
+    values: Float
+
+    def places(self) -> tuple[Float, list[str]]:
+        """(M, rows) in [0, 1], NaN where a value has no place, and the ends as text.
+
+        A logarithmic axis holds what is above 0.
+        """
+        log = scale(self.values.ravel(), self.about) == "log"
+        known = np.isfinite(self.values) & ((self.values > 0) if log else True)
+        shown = np.where(known, self.values, np.nan)
+        if not known.any():
+            return shown, ["", ""]
+        through = np.log10(shown) if log else shown
+        low, high = np.nanmin(through), np.nanmax(through)
+        ends = [f"{np.nanmin(shown):.2g}", f"{np.nanmax(shown):.2g}" + ", log" * log]
+        return (through - low) / (high - low if high > low else 1.0), ends
 
 
 def _cell(value: Any) -> str:
@@ -217,37 +276,25 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _picture(table: AxisTable, names: Sequence[str]) -> dict[str, Any] | None:
-    """Every channel as a dot of one SVG path, and the ends of both axes; None where none is known.
-
-    A logarithmic axis holds what is above 0.
-    """
-    about = [(quantities() | DAMAGES)[name] for name in names]
-    sides = [judged(table, own)[0] for own in about]
-    logs = [scale(values, own) == "log" for values, own in zip(sides, about, strict=True)]
-    drawn = np.isfinite(sides[0]) & np.isfinite(sides[1])
-    for values, log in zip(sides, logs, strict=True):
-        drawn &= (values > 0) | ~np.full(drawn.shape, log)
+def _picture(across: Side, up: Side) -> dict[str, Any] | None:
+    """Every row as a dot of one SVG path, and its way there as a line; None where none is known."""
+    (x, x_ends), (y, y_ends) = across.places(), up.places()
+    drawn = np.isfinite(x).all(0) & np.isfinite(y).all(0)
     if not drawn.any():
         return None
-    places, ends = [], []
-    for values, log in zip(sides, logs, strict=True):
-        known = values[drawn]
-        through = np.log10(known) if log else known
-        low, span = through.min(), np.ptp(through)
-        places.append((through - low) / (span if span > 0 else 1.0))
-        ends.append([f"{known.min():.2g}", f"{known.max():.2g}"])
-    dots = zip(70 + 530 * places[0], 370 - 350 * places[1], strict=True)
-    x, y = (f"{words(own.name)} ({own.unit})" for own in about)
+    steps = np.stack([70 + 530 * x[:, drawn], 370 - 350 * y[:, drawn]], axis=2).transpose(1, 0, 2)
+    ways = ["L".join(f"{a:.0f} {b:.0f}" for a, b in way) for way in steps]
+    names = [f"{words(side.about.name)} ({side.about.unit})" for side in (across, up)]
     return {
-        "path": "".join(f"M{a:.0f} {b:.0f}h0" for a, b in dots),
-        "label": f"{y} against {x}: {int(drawn.sum())} of {drawn.size} channels",
+        "path": "".join(f"M{way.rpartition('L')[2]}h0" for way in ways),
+        "ways": "".join(f"M{way}" for way in ways) if len(x) > 1 else "",
+        "label": f"{names[1]} against {names[0]}: {int(drawn.sum())} of {drawn.size} channels",
         "ticks": [
-            {"x": 70, "y": 398, "anchor": "start", "text": ends[0][0]},
-            {"x": 600, "y": 398, "anchor": "end", "text": ends[0][1]},
-            {"x": 335, "y": 415, "anchor": "middle", "text": x + (", log" if logs[0] else "")},
-            {"x": 55, "y": 374, "anchor": "end", "text": ends[1][0]},
-            {"x": 55, "y": 24, "anchor": "end", "text": ends[1][1]},
-            {"x": 66, "y": 425, "anchor": "start", "text": "up: " + y},
+            {"x": 70, "y": 398, "anchor": "start", "text": x_ends[0]},
+            {"x": 600, "y": 398, "anchor": "end", "text": x_ends[1]},
+            {"x": 335, "y": 415, "anchor": "middle", "text": names[0]},
+            {"x": 55, "y": 374, "anchor": "end", "text": y_ends[0]},
+            {"x": 55, "y": 24, "anchor": "end", "text": y_ends[1]},
+            {"x": 66, "y": 8, "anchor": "start", "text": "up: " + names[1]},
         ],
     }

@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from empirical.analysis.standing import ALL, NONE, UNRESOLVED, interval, standing_in
+from empirical.analysis.measured_damage import (
+    MEASURED,
+    MEASURED_ALONE,
+    NOTHING,
+    MeasuredDamage,
+    measured_damage,
+)
+from empirical.analysis.standing import ALL, NONE, UNRESOLVED, WHY, interval, standing_in
+from empirical.lesions.table import LesionTable
 from empirical.measuring.damage_table import ALONE, DAMAGES, RECOVERED
 from empirical.measuring.table import AxisTable
 from empirical.pruning.what_if import RemovalPlan
-from empirical.report.channel_map import judged, map_file, map_payload
+from empirical.report.channel_map import Side, judged, map_file, map_payload
 from empirical.report.page import Section, page_html
 from empirical.report.plan import plan_payload
 from empirical.report.wording import words
@@ -29,12 +38,16 @@ BESIDE = "conditional_task_information"
 Plan = Mapping[str, Any]
 """What `plan_payload` returns."""
 
+Lesions = LesionTable | pd.DataFrame
+"""What `lesion` or `replace` returned, or its frame."""
+
 
 def write_map(
     path: str | os.PathLike[str],
     table: AxisTable,
     *,
     plan: RemovalPlan | None = None,
+    lesions: Sequence[Lesions] = (),
     title: str = "The channels of a network",
 ) -> Path:
     """Write a table as one page to explore: a map of all channels, in one file.
@@ -47,6 +60,7 @@ def write_map(
     path : the HTML file
     table : from `measure`; with ``damage=True`` the page also says what the prediction loses
     plan : from `removal_plan`, for the sliders that say what would go and what it would cost
+    lesions : what `lesion` and `replace` returned, for damages measured beside foretold ones
     title : of the page
 
     Raises
@@ -54,7 +68,13 @@ def write_map(
     TypeError
         no table
     """
-    section = map_section(table, plan=None if plan is None else plan_payload(plan))
+    section = map_section(table, plan=None if plan is None else plan_payload(plan), lesions=lesions)
+    lead = "What each channel carries, who could stand in for it, and what its removal costs."
+    return write_page(path, title, lead, section)
+
+
+def write_page(path: str | os.PathLike[str], title: str, lead: str, section: Section) -> Path:
+    """Write a chapter that holds a map as a page of its own, in one file."""
     content = {
         "title": "What was found",
         "note": section.note,
@@ -64,35 +84,69 @@ def write_map(
         "shown": [],
         "tables": [],
     }
-    lead = "What each channel carries, who could stand in for it, and what its removal costs."
     file = path_of("path", path)
     write_text(file, page_html(title, lead, [content], files=False))
     return file
 
 
 def map_section(
-    table: AxisTable, *, plan: Plan | None = None, stem: str = "channels", about: str = ""
+    table: AxisTable,
+    *,
+    plan: Plan | None = None,
+    lesions: Sequence[Lesions] = (),
+    stem: str = "channels",
+    about: str = "",
 ) -> Section:
     """The chapter: five sentences, then the map.
 
     Parameters
     ----------
-    table : as for `write_map`
+    table, lesions : as for `write_map`
     plan : from `plan_payload`
     stem : of the map's file
     about : which network on which images
     """
+    measured = measured_damage(table, *lesions)
+    payload = map_payload(table, plan, measured)
+    known = quantities() | DAMAGES
+    sides = [Side(known[n], judged(table, known[n])[0][None]) for n in payload["start"]]
+    caption = "Layers: medians over their channels"
     return Section(
         TITLE,
         note=about,
-        findings=map_findings(table, plan),
-        maps={stem: map_file(map_payload(table, plan), table)},
+        findings=map_findings(table, plan, measured),
+        maps={stem: map_file(payload, table.describe(), sides, caption)},
     )
 
 
-def map_findings(table: AxisTable, plan: Plan | None = None) -> list[Finding]:
+def map_findings(
+    table: AxisTable, plan: Plan | None = None, measured: MeasuredDamage = NOTHING
+) -> list[Finding]:
     """What was measured, what was found, what may go at what price, and what is not resolved."""
-    return [_measured(table), _peers(table), _target(table), _price(table, plan), _doubts(table)]
+    price = _price(table, plan)
+    if MEASURED_ALONE in measured.values and table.damage:
+        lesioned = _lesioned(table, measured)
+        price = Finding(
+            f"{price.template} {lesioned.template}", dict(price.values) | dict(lesioned.values)
+        )
+    return [_measured(table), _peers(table), _target(table), price, _doubts(table)]
+
+
+def _lesioned(table: AxisTable, measured: MeasuredDamage) -> Finding:
+    """How far lesions bear out what was foretold."""
+    found, _, doubt = judged(table, MEASURED[MEASURED_ALONE], measured)
+    foretold = judged(table, DAMAGES[ALONE])[0]
+    both = np.isfinite(found) & np.isfinite(foretold)
+    total = float(foretold[both].sum())
+    return Finding(
+        "Measured by lesions, one at a time, {lesioned:,} channels cost in sum {ratio:.2f} times "
+        "what was foretold; {resolved:,} cost more than nothing.",
+        {
+            "lesioned": int(both.sum()),
+            "resolved": int((both & ~doubt).sum()),
+            "ratio": float(found[both].sum()) / total if total > 0 else float("nan"),
+        },
+    )
 
 
 def _count(table: AxisTable) -> int:
@@ -101,10 +155,11 @@ def _count(table: AxisTable) -> int:
 
 def _measured(table: AxisTable) -> Finding:
     settings = table.settings
-    samples = "random positions" if settings.get("sampling") != "pooled" else "means over each map"
+    pooled = settings.get("sampling") == "pooled"
+    samples = "as means over each map" if pooled else "at random positions of each map"
     return Finding(
-        "Measured: {channels:,} channels of {layers} layers on {images:,} images, with the target "
-        "{target} and {samples}.",
+        "Measured: {channels:,} channels of {layers} layers on {images:,} images, {samples}; what "
+        "they say about the task is information about the target: {target}.",
         {
             "channels": _count(table),
             "layers": len(table.axes),
@@ -188,17 +243,32 @@ def _doubts(table: AxisTable) -> Finding:
     for axes in table.axes.values():
         for kind, members in axes.affected.items():
             kinds[kind] = kinds.get(kind, 0) + len(members)
-    listed = _listed([f"{words(kind)} {number:,}" for kind, number in kinds.items()])
+    listed = _listed([f"{words(kind)} {number:,} ({WHY[kind]})" for kind, number in kinds.items()])
     left = f" {len(table.skipped)} layers were left out: {_listed(list(table.skipped))}." * bool(
         table.skipped
     )
-    errors = any(table.replicates.values())
+    open_, shares = _unresolved(table)
     return Finding(
-        ("Channels of a special kind: " + listed + "." if kinds else "No channel is special.")
-        + left
-        + ("" if errors else " There are no standard errors, so no interval stands by a value."),
-        dict(kinds),
+        open_ + (f" Special: {listed}." if kinds else " No channel is special.") + left,
+        dict(kinds) | shares,
     )
+
+
+def _unresolved(table: AxisTable) -> tuple[str, dict[str, float]]:
+    """Of how many channels the main quantities are not told from the bottom of their range."""
+    if not any(table.replicates.values()):
+        return "There are no standard errors, so no interval stands by a value.", {}
+    asked = [quantities()["task_information"], *([DAMAGES[ALONE]] if table.damage else [])]
+    shares = {}
+    for about in asked:
+        values, _, doubt = judged(table, about)
+        known = np.isfinite(values)
+        if known.any():
+            shares[f"open_{about.name}"] = float(doubt[known].mean())
+    texts = [f"{words(n.removeprefix('open_'))} of {{{n}:.0%}}" for n in shares]
+    if not texts:
+        return "Nothing is resolved.", {}
+    return f"Not told from zero: {' and '.join(texts)} of the channels.", shares
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

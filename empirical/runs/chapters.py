@@ -57,11 +57,13 @@ def run_sections(
     last = stages.steps[-1]
     trained = {seed: tables[seed, last] for seed in stages.config.seeds}
     varied = _over_seeds(stages, "variations.csv"), _over_seeds(stages, "sample_counts.csv")
+    lesioned = stages.lesions() if stages.config.lesion.enabled else []
     mapped = []
     if stages.config.measure.map:
         table, plan = stages.channel_map()
         about = f"Seed {stages.config.seeds[0]}, step {last}: {subject(stages)}."
-        mapped.append(map_page.map_section(table, plan=plan, about=about))
+        lost = [frame for own in lesioned[:1] for frame in (own.lesions, own.recovered)]
+        mapped.append(map_page.map_section(table, plan=plan, lesions=lost, about=about))
     sections = [
         *mapped,
         training.training_section(
@@ -85,7 +87,6 @@ def run_sections(
             chapter(gradients.TITLE, lambda: gradients.gradients_section(_gradients(stages)))
         )
     if stages.config.lesion.enabled:
-        lesioned = stages.lesions()
         lesions, recovered = (
             pd.concat([getattr(result, name) for result in lesioned], ignore_index=True)
             for name in ("lesions", "recovered")

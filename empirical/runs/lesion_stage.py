@@ -59,4 +59,5 @@ def beside_mean_lesion(replaced: pd.DataFrame) -> pd.DataFrame:
         lesioned["loss_increase"].rename("mean_lesion"), on=["layer", "channel"]
     )
     kept = ["layer", "channel", "kind", "draw", "n_peers", "predicted", "mean_lesion"]
-    return beside[[*kept, "loss_increase", "loss_increase_se"]]
+    damages = [f"{name}{end}" for name in ("loss_increase", "divergence") for end in ("", "_se")]
+    return beside[[*kept, *damages]]

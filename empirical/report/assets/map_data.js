@@ -9,6 +9,15 @@ function bytesOf(text) {
 
 const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
 
+const countsOf = (text) => (text ? new Uint16Array(bytesOf(text).buffer) : null);
+
+function joined(parts) {
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) { all.set(part, at); at += part.length; }
+  return all;
+}
+
 function halvesOf(text) { // the upper 16 bits of single precision
   const halves = new Uint16Array(bytesOf(text).buffer);
   const whole = new Uint32Array(halves.length);
@@ -37,12 +46,22 @@ class Channels {
     this.layerOf = new Uint16Array(start);
     this.layers.forEach((layer, l) => this.layerOf.fill(l, layer.start, layer.stop));
     this.special = bytesOf(payload.special);
-    this.columns = payload.columns.map((column) => ({
-      ...column,
-      values: floatsOf(column.values),
-      errors: column.errors === null ? null : halvesOf(column.errors),
-      doubt: bitsOf(column.doubt, start),
-    }));
+    this.special_any = this.special.some((bits) => bits > 0);
+    this.moments = payload.moments ?? null; // names, where channels move
+    this.labels = countsOf(payload.channels); // indices in their layers, where not all are there
+    this.counterparts = countsOf(payload.counterparts);
+    this.columns = payload.columns.map((column) => {
+      const values = floatsOf(column.values);
+      const way = [...(column.way ?? []).map(halvesOf), values]; // the last moment at the end
+      return {
+        ...column,
+        values,
+        way,
+        all: way.length > 1 ? joined(way) : values,
+        errors: column.errors === null ? null : halvesOf(column.errors),
+        doubt: bitsOf(column.doubt, start),
+      };
+    });
     this.byName = new Map(this.columns.map((column) => [column.name, column]));
     const hull = payload.hull;
     this.hull = hull && {
@@ -56,9 +75,14 @@ class Channels {
 
   layer(i) { return this.layers[this.layerOf[i]]; }
 
-  channel(i) { return i - this.layer(i).start; }
+  channel(i) { return this.labels ? this.labels[i] : i - this.layer(i).start; }
 
-  name(i) { return `${this.layer(i).name} · ${this.channel(i)}`; }
+  name(i) {
+    const other = this.counterparts && this.counterparts[i] !== this.channel(i) ? ` → ${this.counterparts[i]}` : "";
+    return `${this.layer(i).name} · ${this.channel(i)}${other}`;
+  }
+
+  changeOf(column) { return this.byName.get(`${column.name}_change`); }
 
   // Peers that predict a channel, in the order of choice.
   peers(i) {
@@ -116,9 +140,10 @@ function powerOfTen(value, digits) {
 function shown(value, unit) {
   if (!Number.isFinite(value)) return "–";
   if (unit === "channels") return String(Math.round(value));
-  if (unit === "share") {
+  if (unit === "share" || unit === "points") {
     const percent = 100 * value;
-    return `${Math.abs(percent) < 9.95 ? percent.toFixed(1) : Math.round(percent)} %`;
+    const text = Math.abs(percent) < 9.95 ? percent.toFixed(1) : String(Math.round(percent));
+    return unit === "share" ? `${text} %` : text;
   }
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -128,7 +153,9 @@ function shown(value, unit) {
 
 // What a table shows of a channel: in brackets what its interval does not tell from the bottom.
 function cellText(column, i) {
-  const text = shown(column.values[i], column.unit);
+  const value = column.values[i];
+  const text = `${column.signed && value > 0 ? "+" : ""}${shown(value, column.unit)}`;
+  if (column.way.length > 1) return `${shown(column.way[0][i], column.unit)} → ${text}`;
   return column.doubt[i] && text !== "–" ? `(${text})` : text;
 }
 

@@ -50,9 +50,39 @@ class ChannelMap {
       menu.addEventListener("change", () => this.everything());
     }
     layer.addEventListener("change", () => this.filter());
+    const which = this.part("which");
+    which.add(new Option("all", ""));
+    this.channels.kinds.forEach((kind, bit) => {
+      const number = this.channels.special.reduce((sum, bits) => sum + ((bits >> bit) & 1), 0);
+      if (number || this.channels.moments) which.add(new Option(`${kind.name} (${number})`, bit));
+    });
+    which.closest("label").hidden = which.options.length < 2;
+    which.addEventListener("change", () => this.filter());
+    this.times();
     this.part("search").addEventListener("input", () => this.filter());
     this.part("clear").addEventListener("click", () => this.reset());
     this.part("csv").addEventListener("click", () => this.download());
+  }
+
+  // Where channels move: a slider through the moments, and whether their ways are drawn.
+  times() {
+    const { moments } = this.channels;
+    this.part("moments").hidden = !moments;
+    this.moment = moments ? moments.length - 1 : 0;
+    if (!moments) return;
+    const slider = this.part("moment");
+    slider.max = this.moment;
+    slider.value = this.moment;
+    const tell = () => {
+      this.moment = Number(slider.value);
+      this.part("moment-name").textContent = moments[this.moment];
+      slider.setAttribute("aria-valuetext", moments[this.moment]);
+    };
+    slider.addEventListener("input", () => { tell(); this.plot.arrange(this.x, this.y, this.moment); this.select(this.brushed); });
+    this.part("trails").checked = this.channels.count <= 300;
+    this.part("trails").addEventListener("change", () => this.redraw());
+    this.part("hint").textContent = "Drag to select. A dot is where a channel stands at this moment; a line leads there from where it stood first.";
+    tell();
   }
 
   everything() {
@@ -62,10 +92,13 @@ class ChannelMap {
     for (const side of [this.x, this.y]) side.log = side.column.scale === "log";
     this.tint = column("colour") ?? null;
     const main = ["peer_predictability", "task_information", "conditional_task_information", "hull_size"];
-    const wanted = [this.x.column.name, this.y.column.name, ...(this.tint ? [this.tint.name] : []), ...main];
+    const sides = [this.x.column.name, this.y.column.name];
+    const wanted = this.channels.moments
+      ? [...sides.flatMap((name) => [name, `${name}_change`]), "correlation"]
+      : [...sides, ...(this.tint ? [this.tint.name] : []), ...main];
     const few = [...new Set(wanted)].map((name) => this.channels.byName.get(name)).filter(Boolean);
     this.table.show(this.part("wide").checked ? this.channels.columns : few);
-    this.plot.arrange(this.x, this.y);
+    this.plot.arrange(this.x, this.y, this.moment);
     this.palette();
     this.filter();
   }
@@ -102,10 +135,12 @@ class ChannelMap {
     this.part("wrong").textContent = wrong.length ? `not understood: ${wrong.join(", ")}` : "";
     const layer = this.part("layer").value;
     const hide = this.part("doubts").checked;
+    const which = this.part("which").value;
     const [x, y] = [this.x.column, this.y.column];
     this.passing = new Uint8Array(this.channels.count);
     for (let i = 0; i < this.channels.count; i += 1) {
       this.passing[i] = (layer === "" || this.channels.layerOf[i] === Number(layer)) && passes(i)
+        && (which === "" || (this.channels.special[i] >> Number(which)) & 1)
         && !(hide && (x.doubt[i] || y.doubt[i])) ? 1 : 0;
     }
     this.select(this.brushed);
@@ -131,6 +166,7 @@ class ChannelMap {
       faint: Boolean(this.brushed && !this.brushed[i]),
       hollow: Boolean(this.x.column.doubt[i] || this.y.column.doubt[i]),
       cross: Boolean(this.goes[i]),
+      trail: this.part("trails").checked,
     };
   }
 
@@ -147,6 +183,8 @@ class ChannelMap {
     fillCard(this.part("card"), this.channels, i, {
       goes: i >= 0 && this.goes[i] === 1,
       pick: (peer) => this.pin(peer),
+      side: this.x.column,
+      order: this.table.order,
     });
     this.part("said").textContent = i < 0 ? "" : summary(this.channels, i, [this.x.column, this.y.column]);
   }
@@ -171,6 +209,7 @@ class ChannelMap {
   reset() {
     this.part("search").value = "";
     this.part("layer").value = "";
+    this.part("which").value = "";
     this.part("doubts").checked = false;
     this.pinned = -1;
     this.brushed = null;
@@ -240,7 +279,7 @@ class ChannelMap {
   }
 
   watch() {
-    const again = () => { this.plot.arrange(this.x, this.y); this.palette(); this.select(this.brushed); };
+    const again = () => { this.plot.arrange(this.x, this.y, this.moment); this.palette(); this.select(this.brushed); };
     let width = this.plot.width;
     new ResizeObserver(() => {
       const now = Math.round(this.part("figure").getBoundingClientRect().width);

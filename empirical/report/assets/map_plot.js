@@ -15,7 +15,7 @@ function svg(parent, kind, attributes, text) {
 
 // From a quantity's values to the length of an axis; `edge` says where a value is beyond it.
 function axisScale(column, log, length) {
-  const known = Array.from(column.values).filter((v) => Number.isFinite(v) && (!log || v > 0));
+  const known = Array.from(column.all).filter((v) => Number.isFinite(v) && (!log || v > 0));
   known.sort((a, b) => a - b);
   if (!known.length) return null;
   const at = (share) => known[Math.round(share * (known.length - 1))];
@@ -32,7 +32,7 @@ function axisScale(column, log, length) {
   const through = log ? Math.log10 : (v) => v;
   const pad = 0.03 * (through(high) - through(low));
   const [from, to] = [through(low) - pad, through(high) + pad];
-  const gutter = log && column.values.some((v) => v <= 0) ? GUTTER : 0;
+  const gutter = log && column.all.some((v) => v <= 0) ? GUTTER : 0;
   return {
     log,
     gutter,
@@ -64,8 +64,8 @@ function logTicks(from, to) {
 }
 
 function tickText(value, unit, log) {
-  if (unit === "share") return `${Number((100 * value).toPrecision(3))} %`;
-  if (log && (value < 1e-2 || value >= 1e4)) return powerOfTen(value, 1);
+  if (unit === "share" || unit === "points") return `${Number((100 * value).toPrecision(3))}${unit === "share" ? " %" : ""}`;
+  if (log && (value < 1e-3 || value >= 1e4)) return powerOfTen(value, 1);
   return String(Number(value.toPrecision(3)));
 }
 
@@ -86,23 +86,38 @@ class MapPlot {
     this.figure = figure;
   }
 
-  // Lay out the axes for two columns and place every channel.
-  arrange(x, y) {
+  // Lay out the axes for two columns and place every channel, at a moment and on its way there.
+  arrange(x, y, moment) {
     const box = this.figure.getBoundingClientRect();
     this.width = Math.max(240, Math.round(box.width));
     this.height = Math.round(Math.min(560, Math.max(300, 0.66 * this.width)));
     this.inner = [this.width - MARGIN.left - MARGIN.right, this.height - MARGIN.top - MARGIN.bottom];
     const scales = [axisScale(x.column, x.log, this.inner[0]), axisScale(y.column, y.log, this.inner[1])];
-    this.at = new Float32Array(2 * this.channels.count).fill(NaN);
+    const valuesAt = (side, m) => side.column.way[Math.min(m, side.column.way.length - 1)];
+    this.steps = [];
+    for (let m = 0; m <= moment; m += 1) this.steps.push(this.placed(scales, valuesAt(x, m), valuesAt(y, m)));
+    this.at = this.steps[moment];
+    this.last = !this.channels.moments || moment === this.channels.moments.length - 1;
+    this.axes(x, y, scales);
+  }
+
+  placed(scales, across, up) {
+    const at = new Float32Array(2 * this.channels.count).fill(NaN);
     this.edge = new Uint8Array(this.channels.count);
     for (let i = 0; i < this.channels.count; i += 1) {
-      const [h, v] = [x, y].map((side, k) => scales[k] && scales[k].place(side.column.values[i]));
+      const [h, v] = [across, up].map((values, k) => scales[k] && scales[k].place(values[i]));
       if (!h || !v) continue;
-      this.at[2 * i] = MARGIN.left + h.at;
-      this.at[2 * i + 1] = MARGIN.top + this.inner[1] - v.at;
+      at[2 * i] = MARGIN.left + h.at;
+      at[2 * i + 1] = MARGIN.top + this.inner[1] - v.at;
       this.edge[i] = h.edge || v.edge;
     }
-    this.axes(x, y, scales);
+    return at;
+  }
+
+  // The way of one channel up to the moment shown, as the commands of a path.
+  way(i) {
+    return this.steps.filter((at) => !Number.isNaN(at[2 * i]))
+      .map((at, k) => `${k ? "L" : "M"}${at[2 * i].toFixed(1)} ${at[2 * i + 1].toFixed(1)}`).join("");
   }
 
   axes(x, y, scales) {
@@ -135,6 +150,7 @@ class MapPlot {
     svg(overlay, "text", {
       x: 14, y: middle, "text-anchor": "middle", class: "cm-name", transform: `rotate(-90 14 ${middle})`,
     }, name(y));
+    this.path = svg(overlay, "path", { class: "cm-whiskers" });
     this.whiskers = svg(overlay, "path", { class: "cm-whiskers" });
     this.ring = svg(overlay, "circle", { r: 7, class: "cm-ring", visibility: "hidden" });
     this.box = svg(overlay, "rect", { class: "cm-brush", visibility: "hidden" });
@@ -154,6 +170,14 @@ class MapPlot {
     pen.clearRect(0, 0, width, height);
     const radius = this.channels.count > 1500 ? 2.6 : 3.4;
     this.drawn = new Uint8Array(this.channels.count);
+    for (let i = 0; i < this.channels.count && this.steps.length > 1; i += 1) {
+      const way = look(i);
+      if (!way || !way.trail) continue;
+      pen.globalAlpha = way.faint ? 0.06 : 0.3;
+      pen.strokeStyle = way.colour;
+      pen.lineWidth = 1;
+      pen.stroke(new Path2D(this.way(i)));
+    }
     for (const front of [false, true]) {
       for (let i = 0; i < this.channels.count; i += 1) {
         const x = this.at[2 * i];
@@ -196,11 +220,12 @@ class MapPlot {
     const there = !Number.isNaN(x);
     this.ring.setAttribute("visibility", there ? "visible" : "hidden");
     this.whiskers.setAttribute("d", "");
+    this.path.setAttribute("d", there && this.steps.length > 1 ? this.way(i) : "");
     if (!there) return;
     this.ring.setAttribute("cx", x);
     this.ring.setAttribute("cy", y);
     const path = this.sides.map((side, k) => {
-      const ends = this.channels.interval(side.column, i);
+      const ends = this.last && this.channels.interval(side.column, i);
       if (!ends) return "";
       const [low, high] = ends.map((end) => this.scales[k].place(end).at);
       return k === 0

@@ -24,6 +24,7 @@ class ChannelRows {
     this.columns = columns;
     this.head.replaceChildren();
     const titles = [["layer", "channel", ""], ...columns.map((c) => [c.name, c.label, `${c.what} Unit: ${c.unit}.`])];
+    if (this.channels.special_any) titles.push(["special", "special", "What is special about the channel."]);
     for (const [key, text, about] of titles) {
       const cell = element(this.head, "th");
       cell.scope = "col";
@@ -37,7 +38,7 @@ class ChannelRows {
       });
       cell.dataset.key = key;
     }
-    if (!this.sort.key || (this.sort.key !== "layer" && !columns.some((c) => c.name === this.sort.key))) {
+    if (!this.sort.key || (!["layer", "special"].includes(this.sort.key) && !columns.some((c) => c.name === this.sort.key))) {
       this.sort = { key: "layer", down: false };
     }
   }
@@ -53,7 +54,7 @@ class ChannelRows {
     for (const cell of this.head.children) {
       cell.setAttribute("aria-sort", cell.dataset.key !== key ? "none" : down ? "descending" : "ascending");
     }
-    const column = this.channels.byName.get(key);
+    const column = key === "special" ? { values: Float32Array.from(this.channels.special) } : this.channels.byName.get(key);
     const sign = down ? -1 : 1;
     const missing = (i) => (column && !Number.isFinite(column.values[i]) ? 1 : 0); // last either way
     this.order = Array.from(this.indices).sort((a, b) => missing(a) - missing(b)
@@ -70,6 +71,8 @@ class ChannelRows {
       name.scope = "row";
       element(name, "button", this.channels.name(i)).type = "button";
       for (const column of this.columns) element(row, "td", cellText(column, i), column.doubt[i] ? "cm-doubt" : "");
+      const kinds = this.channels.special_kinds(i);
+      if (this.channels.special_any) element(row, "td", kinds.map((kind) => kind.name).join(", "), "cm-kind");
       return row;
     });
     this.body.replaceChildren(...rows);
@@ -83,17 +86,24 @@ class ChannelRows {
     for (const row of this.body.children) row.classList.toggle("cm-marked", Number(row.dataset.i) === i);
   }
 
+  before(column) { return column.way.length > 1 ? this.channels.changeOf(column) : null; }
+
   // Every quantity of the rows shown, with standard errors, as text of a CSV file.
   csv() {
     const plain = (text) => (/^'*[=+\-@\t\n]/.test(text) ? `'${text}` : text); // no formula for a spreadsheet
     const quote = (text) => (/[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
     const value = (v) => (Number.isFinite(v) ? String(Number(v.toPrecision(7))) : "");
-    const head = ["layer", "channel"];
-    for (const c of this.channels.columns) head.push(c.name, ...(c.errors ? [`${c.name}_se`] : []));
+    const head = ["layer", "channel", ...(this.channels.counterparts ? ["counterpart"] : [])];
+    for (const c of this.channels.columns) head.push(...(this.before(c) ? [`${c.name}_before`] : []), c.name, ...(c.errors ? [`${c.name}_se`] : []));
     head.push("affected");
     const lines = this.order.map((i) => {
       const cells = [quote(plain(this.channels.layer(i).name)), this.channels.channel(i)];
-      for (const c of this.channels.columns) cells.push(value(c.values[i]), ...(c.errors ? [value(c.errors[i])] : []));
+      if (this.channels.counterparts) cells.push(this.channels.counterparts[i]);
+      for (const c of this.channels.columns) {
+        const change = this.before(c);
+        if (change) cells.push(value(c.values[i] - change.values[i]));
+        cells.push(value(c.values[i]), ...(c.errors ? [value(c.errors[i])] : []));
+      }
       cells.push(this.channels.special_kinds(i).map((kind) => kind.name).join(" + "));
       return cells.join(",");
     });
