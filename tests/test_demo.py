@@ -83,6 +83,15 @@ def test_the_questions_of_a_person_come_first_and_linear_networks_last(run):
     assert "linear networks" in titles[-1]
 
 
+def test_one_network_is_on_the_map_with_what_lesions_measured(run):
+    out, _ = run
+    found = json.loads((out / "maps" / "channels.json").read_text())["payload"]
+    names = {column["name"] for column in found["columns"]}
+    assert {"damage_alone", "measured_damage", "measured_damage_with_peers"} <= names
+    assert sum(layer["channels"] for layer in found["layers"]) == 16 + 32 + 32
+    assert found["plan"]["groups"]
+
+
 @pytest.mark.parametrize("command", ["demo --small", "measure", "lesion", "prune"])
 def test_an_out_that_cannot_be_written_is_refused_before_anything_is_computed(command, tmp_path):
     """The option --model names nothing that exists: it would be refused next."""

@@ -166,7 +166,7 @@ def _couplings(
         return float(jackknife_standard_error(values[:, None])[0]) if len(values) else np.nan
 
     errors = [error(part) for part in parts]
-    together = error(parts[1] - parts[0]) if paired else float(np.hypot(*errors))
+    together = error(parts[1] - parts[0]) if paired else float(np.hypot(errors[0], errors[1]))
     return (
         interval(whole[0], errors[0]),
         interval(whole[1], errors[1]),

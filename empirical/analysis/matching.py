@@ -126,7 +126,8 @@ def _tapped(
     point: str,
 ) -> tuple[dict[str, tuple[Tap, Tap]], dict[str, str]]:
     """The taps of layers that both networks have, and why others are left out."""
-    sides, skipped = [], {}
+    sides: list[dict[str, Tap]] = []
+    skipped: dict[str, str] = {}
     for network in networks:
         found, without = taps(
             find_layers(network, example, layers), point, strict=layers is not None

@@ -110,12 +110,12 @@ def _names(paths: list[Path]) -> list[str]:
     >>> _names([Path("run/step-1.npz"), Path("run/step-2.npz")])
     ['step-1', 'step-2']
     """
-    ways = [lambda p: p.stem, lambda p: p.resolve().parent.name, lambda p: str(p)]
-    for way in ways:
-        names = [way(path) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{number}: {path}" for number, path in enumerate(paths, start=1)]
+    ways = (
+        [path.stem for path in paths],
+        [path.resolve().parent.name for path in paths],
+        [f"{number}: {path}" for number, path in enumerate(paths, start=1)],
+    )
+    return next(names for names in ways if len(set(names)) == len(names))
 
 
 def _read(

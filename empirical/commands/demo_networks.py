@@ -160,7 +160,6 @@ def network_sections(settings: DemoSettings, progress: Progress) -> list[Section
     about, size = DATA[settings.data], load_data(settings.data)[0].image_size
     mapped = [result.mapped for result in results if result.mapped is not None]
     return [
-        *mapped,
         coupling_section(
             tables,
             couplings,
@@ -169,6 +168,7 @@ def network_sections(settings: DemoSettings, progress: Progress) -> list[Section
         ),
         lesion_section(_joined(results, "lesions"), _joined(results, "recovered")),
         pruning_section(_joined(results, "curves"), LOCAL, TARGET),
+        *mapped,
         patches_section(
             _joined(results, "history"),
             couplings,

@@ -90,7 +90,7 @@ def comparison_section(
     sides = [Side(known[name], ways[name]) for name in (LOCAL, TARGET)]
     caption = "Layers: how many channels rose and fell, and the coupling of both axes"
     layers = found.describe()
-    layers = layers[[name for name in layers if not name.endswith("_change")]]
+    layers = layers[[name for name in layers if not str(name).endswith("_change")]]
     payload = comparison_payload(found, ways, (names[0], *along, names[1]))
     return Section(
         TITLE,

@@ -27,6 +27,12 @@ def network():
     return model, [(images[i : i + 100], labels[i : i + 100]) for i in range(0, 300, 100)]
 
 
+def fresh_images():
+    """Images that no table was measured on, for lesions."""
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randn(200, 3, 6, 6, generator=generator), torch.arange(200) % 4)]
+
+
 def measured():
     """(model, batches, table with foretold damages, plan of removal)."""
     with torch.random.fork_rng():

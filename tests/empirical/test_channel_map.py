@@ -10,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empirical import Calibration, forecast, prune, removal_plan
+from empirical import Calibration, compare, forecast, lesion, measure, prune, removal_plan
+from empirical.analysis.measured_damage import measured_damage
 from empirical.analysis.standing import CLEAR
+from empirical.data.tables import read_table
 from empirical.measuring.damage_table import ALONE, DAMAGES, RECOVERED
 from empirical.pruning.holding_out import held_out
 from empirical.report.channel_map import doubtful, map_payload, shown_quantities
+from empirical.report.comparison_map import write_comparison
 from empirical.report.map_page import map_findings, map_section, write_map
 from empirical.report.page import SCRIPTS, STYLES, render, write_report
 from empirical.report.plan import plan_payload
-from tests.empirical.map_tables import large, measured
+from tests.empirical.map_tables import fresh_images, large, measured
 from theory import quantities
+from theory.shared.files import write_table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -91,6 +95,47 @@ def test_what_is_not_told_from_the_bottom_of_its_range_is_in_doubt(name, value, 
     assert doubtful(np.array([value]), np.array([error]), about).tolist() == [doubt]
 
 
+def test_lesions_are_laid_beside_the_foretold_damages(case, tmp_path):
+    model, _, table, _ = case
+    sets = {"2": [7, 1]}
+    lesioned = lesion(model, fresh_images(), channels=sets, calibration=table, kinds=["mean"])
+    write_table(tmp_path / "lesions.csv", lesioned.to_frame())  # whose layers are numbers
+    for given in (lesioned, lesioned.to_frame(), read_table(tmp_path / "lesions.csv")):
+        found = measured_damage(table, None, given)
+        payload = map_payload(table, measured=found)
+        column = next(c for c in payload["columns"] if c["name"] == "measured_damage")
+        values = floats(column["values"])
+        assert np.flatnonzero(np.isfinite(values)).tolist() == [8 + 1, 8 + 7]
+        np.testing.assert_allclose(
+            values[[8 + 7, 8 + 1]], lesioned.damage["divergence"].mean(1), rtol=1e-6
+        )
+    price = map_findings(table, measured=found)[3]
+    foretold = table.damage["2"].values()[ALONE][[7, 1]].sum()
+    ratio = lesioned.damage["divergence"].mean(1).sum() / foretold
+    assert price.values["ratio"] == pytest.approx(ratio, rel=1e-6)
+    assert price.values["lesioned"] == 2
+    with pytest.raises(ValueError, match="lesions must hold the columns kind"):
+        measured_damage(table, lesioned.to_frame().drop(columns="kind"))
+    with pytest.raises(
+        ValueError, match="it has 12 in layer '2', of which one lesioned channel 99"
+    ):
+        measured_damage(table, lesioned.to_frame().assign(channel=99))
+
+
+def test_without_script_a_comparison_says_its_points_and_shows_the_ways(case, tmp_path):
+    model, data, table, _ = case
+    found = compare(table, measure(model, data[:2]))
+    page = write_comparison(tmp_path / "both.html", found, names=("all", "<two>")).read_text()
+    for finding in found.findings():
+        assert str(finding) in page.replace("&#39;", "'")
+    assert page.count("<tr><td>") == 2  # the layers
+    assert re.search(r'class="cm-ways" d="M\d+ \d+L\d+ \d+', page)
+    assert content(page)["moments"] == ["all", "<two>"]
+    assert "<two>" not in page
+    with pytest.raises(ValueError, match="along must hold tables of the same training; 'odd' has"):
+        write_comparison(tmp_path / "odd.html", found, along={"odd": large(1, 4)})
+
+
 def test_the_page_is_one_file_that_asks_for_nothing(case, tmp_path):
     _, _, table, plan = case
     page = write_map(tmp_path / "map.html", table, plan=plan, title="A <small> network").read_text()
@@ -116,7 +161,8 @@ def test_the_summary_says_five_things_from_the_numbers(case):
     found = [str(finding) for finding in map_findings(table, plan_payload(plan))]
     assert len(found) == 5
     assert "20 channels of 2 layers on 300 images" in found[0]
-    assert "dead 1, copies 2" in found[4]
+    assert "dead 1 (it has no variance), copies 2 (" in found[4]
+    assert "Not told from zero: task information of" in found[4]
     outcome = plan.outcome(plan.at_share(0.7))
     numbers = map_findings(table, plan_payload(plan))[3].values
     assert numbers["price1_loss"] == outcome[1]

@@ -10,7 +10,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import twoaxis
-from empirical import compare, measure, prune
+from empirical import compare, create_model, measure, prune
 
 
 def network(seed=0):
@@ -125,6 +125,47 @@ def test_bad_arguments_are_named(tables, tmp_path):
         compare(type(one).load(tmp_path / "bare.npz"), other, match="moments")
     with pytest.raises(ValueError, match="must name a channel of a for each of the 10"):
         compare(one, other, match={"0": [1, 2]})
+
+
+def test_the_command_measures_checkpoints_and_matches_them_by_activations(tmp_path):
+    model = create_model("small_convnet", classes=10, image_size=8, channels=1, seed=0).eval()
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.conv1.weight.copy_(other.conv1.weight[order])
+        other.conv2.weight.copy_(other.conv2.weight[:, order])
+    for name, network_ in (("a", model), ("b", other)):
+        torch.save(network_.state_dict(), tmp_path / f"{name}.pt")
+    files = [str(tmp_path / name) for name in ("changes.csv", "both.html")]
+    words = ["compare", str(tmp_path / "a.pt"), str(tmp_path / "b.pt"), "--model", "small_convnet"]
+    words += ["--data", "digits", "--images", "120", "--out", files[0], "--page", files[1]]
+    done = CliRunner().invoke(twoaxis.app, words)
+    assert done.exit_code == 0, done.output
+    assert "Matched by activations" in done.output
+    frame = pd.read_csv(files[0]).query("layer == 'conv1'")
+    np.testing.assert_array_equal(order.numpy()[frame["counterpart"]], frame["channel"])
+    np.testing.assert_allclose(frame["correlation"], 1)
+    assert not frame["peer_predictability_moved"].any()
+    assert "draw the way there" in (tmp_path / "both.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("a.npz", "networks must be two or more"),
+        ("a.npz b.npz --match activations", "tables hold no activations"),
+        ("a.npz b.pt", "networks must be all tables or all checkpoints"),
+        ("a.npz b.npz --match names", "--match must be one of"),
+        ("a.npz b.npz --checkpoint c.pt", "--checkpoint must be left out"),
+        ("a.npz b.npz a.npz --match moments", "must be of the same training"),
+    ],
+)
+def test_the_command_names_what_it_cannot_compare(tables, tmp_path, words, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, table in zip(("a.npz", "b.npz"), tables[:2], strict=True):
+        table.save(name)
+    done = CliRunner().invoke(twoaxis.app, ["compare", *words.split()])
+    assert message in str(done.exception), done.output
 
 
 def test_the_command_prints_and_writes_the_changes(tables, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +166,19 @@ def test_command_writes_tables_and_a_report(tmp_path: Path) -> None:
     assert set(replacements["kind"]) == {"mean", "all", "hull", "random"}
     assert (tmp_path / "report.html").stat().st_size > 50_000
     assert "What was found" in result.output
+    columns = json.loads((tmp_path / "maps" / "channels.json").read_text())["payload"]["columns"]
+    packed = {column["name"]: column["values"] for column in columns}
+    replaced = replacements[replacements["kind"] == "all"]
+    for name, rows in (
+        ("measured_damage", lesions[lesions["kind"] == "mean"]),
+        ("measured_damage_with_peers", replaced),
+    ):
+        values = np.frombuffer(base64.b64decode(packed[name]), "<f4")
+        np.testing.assert_allclose(values, rows["divergence"], rtol=1e-6)
+    known = ["explain", str(tmp_path / "axes.npz"), "conv2", "3", "--lesions", str(tmp_path)]
+    card = CliRunner().invoke(twoaxis.app, known).output
+    assert "Measured by lesions: held at its mean" in card
+    assert max(map(len, card.splitlines())) <= 80
     foretold = pd.read_csv(tmp_path / "tables" / "damage_channels.csv")
     assert len(foretold) == 2 * (16 + 32 + 32)
     # the scores of an untrained network from 200 images carry no verdict

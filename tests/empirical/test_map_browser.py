@@ -14,7 +14,7 @@ from empirical.measuring.damage_table import ALONE, RECOVERED
 from empirical.report.comparison_map import write_comparison
 from empirical.report.map_page import write_map
 from tests.browser import CHROMIUM, chromium
-from tests.empirical.map_tables import large, measured, network
+from tests.empirical.map_tables import fresh_images, large, measured, network
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs Chromium: install Debian's chromium, or any on the PATH"
@@ -320,7 +320,7 @@ def joint(browser, moving, tmp_path):
 
 
 def test_the_slider_of_moments_moves_every_channel(joint, moving):
-    tables, found = moving
+    tables, _ = moving
     assert text(joint, "moment-name") == "step 4"
     for moment, table in enumerate(tables):
         enter(joint, ".cm-moment", str(moment))
@@ -366,7 +366,7 @@ def test_who_turned_replaceable_can_be_picked_and_sorted(joint, moving):
         enter(joint, ".cm-which", str(bit))
         expected = [start[n] + int(c) for n in start for c in found.turned(n, to=to)]
         assert shown(joint) == expected
-        option = f"document.querySelector('.cm-which').selectedOptions[0].text"
+        option = "document.querySelector('.cm-which').selectedOptions[0].text"
         assert joint.run(option) == f"turned {to} ({len(expected)})"
     enter(joint, ".cm-which", "")
     click_on(joint, ".cm-rows th[data-key=task_information_change] button")
@@ -390,8 +390,8 @@ def test_counterparts_are_named_where_channels_have_other_places(browser, case, 
 
 
 def test_measured_damages_stand_beside_the_foretold_ones(browser, case, tmp_path):
-    model, data, table, _ = case
-    lesions = replace_channels(model, data, table, peers=("all",))
+    model, _, table, _ = case
+    lesions = replace_channels(model, fresh_images(), table, peers=("all",))
     browser.open(write_map(tmp_path / "map.html", table, lesions=[lesions]))
     enter(browser, ".cm-x", "measured_damage")
     enter(browser, ".cm-y", "measured_damage_with_peers")

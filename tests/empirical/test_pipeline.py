@@ -20,6 +20,7 @@ from empirical.runs.chapters import read_accuracy, read_tables, run_couplings, r
 from empirical.runs.config import read_config
 from empirical.runs.pipeline import run
 from empirical.runs.steps import RunStages
+from theory.shared.foreign import parse_json
 
 SMALL = {
     "seeds": [0, 1],
@@ -164,6 +165,9 @@ def test_lesions_join_the_report_when_asked_for(tmp_path):
     }
     result = run(settings, out=tmp_path)
     assert len(result.sections) == 9
+    mapped = parse_json((tmp_path / "maps" / "channels.json").read_bytes(), "map")["payload"]
+    names = {column["name"] for column in mapped["columns"]}
+    assert {"measured_damage", "measured_damage_with_peers", "loss_increase"} <= names
     lesions = pd.read_csv(tmp_path / "tables" / "lesions.csv")
     assert set(lesions["kind"]) == {"mean", "zero"}
     assert set(lesions["n_images"]) == {60}

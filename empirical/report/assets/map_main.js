@@ -183,7 +183,7 @@ class ChannelMap {
     fillCard(this.part("card"), this.channels, i, {
       goes: i >= 0 && this.goes[i] === 1,
       pick: (peer) => this.pin(peer),
-      side: this.x.column,
+      side: (this.channels.moments && this.channels.changeOf(this.x.column)) || this.x.column,
       order: this.table.order,
     });
     this.part("said").textContent = i < 0 ? "" : summary(this.channels, i, [this.x.column, this.y.column]);
