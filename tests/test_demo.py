@@ -48,9 +48,10 @@ def test_every_number_of_the_findings_stands_in_the_tables(run):
         for number, sentence in enumerate(section["findings"], start=1):
             own = values[(values["section"] == section["title"]) & (values["finding"] == number)]
             known = pd.to_numeric(own["value"], errors="coerce").dropna().tolist()
-            for text in re.findall(r"(?<![\w.])[+-]?\d+(?:\.\d+)?%?", sentence):
+            for text in re.findall(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?:e-\d+)?%?", sentence):
                 written = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
-                decimals = len(text.rstrip("%").partition(".")[2]) + (2 if "%" in text else 0)
+                digits, _, power = text.rstrip("%").partition("e-")
+                decimals = len(digits.partition(".")[2]) + int(power or 0) + 2 * ("%" in text)
                 rounding = 0.5000001 * 10**-decimals
                 assert any(abs(written - value) <= rounding for value in known), (text, sentence)
 
