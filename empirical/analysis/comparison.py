@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from empirical.analysis.matching import Indices
+from empirical.measuring.damage_table import ALONE, RECOVERED
 from empirical.measuring.description import NAME, median, shortened
 from theory.rank_coupling import spearman
 from theory.shared.findings import Estimate, Finding
@@ -241,6 +242,8 @@ def _sentences(found: Comparison) -> list[Finding]:
                 "channels. Measure with standard_errors=True."
             )
         )
+    if all(ALONE in own and RECOVERED in own for own in found.before.values()):
+        told.append(_price(found))
     if found.alone:
         told.append(Finding(f"Not compared: {', '.join(found.alone)}."))
     return told
@@ -319,6 +322,20 @@ def _moved(found: Comparison) -> Finding:
         "channels and falls in {local_fell:,}; task information rises in {target_rose:,} and falls "
         "in {target_fell:,}. In {still:,} channels no change of either is resolved.",
         {**numbers, "still": int(still.sum())},
+    )
+
+
+def _price(found: Comparison) -> Finding:
+    numbers = {
+        f"{when}_{name}": median(_joined(found, when, name))
+        for when in ("before", "after")
+        for name in (ALONE, RECOVERED)
+    }
+    return Finding(
+        "Held at its mean, the median channel is foretold to cost the prediction "
+        "{before_damage_alone:.2g} nats in the first and {after_damage_alone:.2g} in the last; "
+        "peers win back {before_recovered:.0%} and {after_recovered:.0%} of it.",
+        numbers,
     )
 
 

@@ -251,7 +251,7 @@ def _damage(damage: Mapping[str, Estimate]) -> Finding:
         )
     share = " They win back {recovered:.0%} of it." if math.isfinite(recovered.low) else ""
     return Finding(
-        "Held at its mean, the prediction loses {alone:.2g} nats; replaced by its peers, "
-        "{peers:.2g}." + share,
+        "Foretold: held at its mean, the prediction loses {alone:.2g} nats; replaced by its "
+        "peers, {peers:.2g}." + share,
         {"alone": alone, "peers": peers, "recovered": recovered},
     )

@@ -39,7 +39,7 @@ function extremes(card, channels, column, order, pick) {
       const button = element(item, "button", channels.name(i));
       button.type = "button";
       button.addEventListener("click", () => pick(i));
-      element(item, "span", `: ${cellText(column, i)}`);
+      element(item, "span", `: ${cellText(column, i)}${["nats", "points"].includes(column.unit) ? ` ${column.unit}` : ""}`);
     }
   }
 }
@@ -125,6 +125,6 @@ function cost(channels, i, [alone, peers, recovered]) {
   if (alone.doubt[i]) return `What is lost without it is not resolved: ${spoken(channels, alone, i)}.`;
   const back = Number.isFinite(recovered.values[i]) && !recovered.doubt[i]
     ? `; they win back ${shown(recovered.values[i], "share")}` : "";
-  return `Held at its mean, the prediction loses ${spoken(channels, alone, i)}; `
+  return `Foretold: held at its mean, the prediction loses ${spoken(channels, alone, i)}; `
     + `replaced by its peers, ${spoken(channels, peers, i)}${back}.`;
 }

@@ -23,7 +23,7 @@ class ChannelRows {
   show(columns) {
     this.columns = columns;
     this.head.replaceChildren();
-    const titles = [["layer", "channel", ""], ...columns.map((c) => [c.name, c.label, `${c.what} Unit: ${c.unit}.`])];
+    const titles = [["layer", "channel", ""], ...columns.map((c) => [c.name, c.unit === "points" ? `${c.label} (points)` : c.label, `${c.what} Unit: ${c.unit}.`])];
     if (this.channels.special_any) titles.push(["special", "special", "What is special about the channel."]);
     for (const [key, text, about] of titles) {
       const cell = element(this.head, "th");
@@ -39,7 +39,8 @@ class ChannelRows {
       cell.dataset.key = key;
     }
     if (!this.sort.key || (!["layer", "special"].includes(this.sort.key) && !columns.some((c) => c.name === this.sort.key))) {
-      this.sort = { key: "layer", down: false };
+      const turned = this.channels.moments && this.channels.special_any; // those stand first
+      this.sort = turned ? { key: "special", down: true } : { key: "layer", down: false };
     }
   }
 
