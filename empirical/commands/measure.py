@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from empirical.measuring.table import AxisTable
     from empirical.pruning.what_if import RemovalPlan
 
+LISTED, LISTED_LAYERS = 8, 20
+"""Channels of a layer, and layers, that are named at the terminal."""
+
 
 @spread
 def measure(
@@ -130,6 +133,8 @@ def measure(
         write_map(page, table, plan=plan, title=title)
         for finding in map_findings(table, None if plan is None else plan_payload(plan)):
             console.print(textwrap.fill(f"- {finding}", WIDTH, subsequent_indent="  "))
+        for line in [] if plan is None else who_may_go(plan):
+            console.print(line)
         console.print(f"Page: {page.resolve()}", soft_wrap=True)
 
 
@@ -149,6 +154,22 @@ def _plan(opened: OpenNetwork, images: ImageSet, measured: bool) -> RemovalPlan 
     except ValueError as reason:
         typer.echo(f"Nothing is foretold of removing channels together: {reason}")
         return None
+
+
+def who_may_go(plan: RemovalPlan) -> list[str]:
+    """A line per layer: which channels go first, so that `SHARES[-1]` of the cost is left."""
+    from empirical.measuring.description import shortened
+    from empirical.report.plan import SHARES
+
+    gone = {name: number for name, number in plan.at_share(SHARES[-1]).items() if number}
+    lines = [f"Who goes first, until {SHARES[-1]:.0%} of the multiply-accumulates are left:"]
+    for name, number in list(gone.items())[:LISTED_LAYERS]:
+        listed = ", ".join(str(unit) for unit in plan.order[name][: min(number, LISTED)])
+        more = f" and {number - LISTED} more" if number > LISTED else ""
+        lines.append(f"  {shortened(name)}: {listed}{more} ({number} of {len(plan.order[name])})")
+    if len(gone) > LISTED_LAYERS:
+        lines.append(f"  and channels of {len(gone) - LISTED_LAYERS} more layers, on the page")
+    return lines
 
 
 def summary_table(table: AxisTable) -> Table:

@@ -1,5 +1,7 @@
 """A table as a person reads it: in a terminal, in a notebook, by layer."""
 
+import re
+
 import pandas as pd
 import pytest
 import torch
@@ -8,6 +10,7 @@ from typer.testing import CliRunner
 
 import twoaxis
 from empirical import measure
+from empirical.commands.measure import who_may_go
 from empirical.measuring.description import kinds_of_channels, layers_table
 from tests.empirical.map_tables import measured
 
@@ -56,6 +59,19 @@ def test_each_channel_says_what_is_special_about_it(table):
     assert len(kinds) == 20
 
 
+def test_the_terminal_names_who_goes_first_in_every_layer():
+    plan = measured()[3]
+    gone = plan.at_share(0.7)
+    head, *lines = who_may_go(plan)
+    assert "70%" in head
+    assert len(lines) == sum(number > 0 for number in gone.values()) > 0
+    for line in lines:
+        found = re.match(r"  (\S+): ([\d, ]+) \((\d+) of (\d+)\)", line)
+        name, listed, number, units = found.groups()
+        assert [int(unit) for unit in listed.split(",")] == plan.order[name][: gone[name]].tolist()
+        assert (int(number), int(units)) == (gone[name], len(plan.order[name]))
+
+
 def test_the_command_writes_tables_and_the_page(tmp_path):
     page = tmp_path / "map.html"
     words = f"measure --model small_convnet --images 200 --out {tmp_path} --page {page} --forecast"
@@ -68,6 +84,8 @@ def test_the_command_writes_tables_and_the_page(tmp_path):
     assert "Special in conv1: collinear 16" in done.output
     assert "What may go, the cheapest first" in page.read_text()
     assert '"law": [[' in page.read_text()
+    sentences = done.output[done.output.index("- Measured:") :].replace("\n  ", " ").splitlines()
+    assert sum(line.startswith("- ") for line in sentences) == 5
     for more, message in (("--forecast", "--forecast goes with --page"), (SHARED, "needs all")):
         with pytest.raises(ValueError, match=message):
             CliRunner().invoke(twoaxis.app, ["measure", *more.split()], catch_exceptions=False)

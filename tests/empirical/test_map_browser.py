@@ -205,6 +205,10 @@ def test_the_slider_foretells_what_the_plan_says(page, case):
     start = {"0": 0, "2": 8}
     going = {start[name] + int(u) for name, k in gone.items() for u in plan.order[name][:k]}
     assert set(page.run(f"[...{MAP}.goes].flatMap((g, i) => g ? [i] : [])")) == going
+    enter(page, ".cm-which", "goes")
+    assert set(shown(page)) == going
+    enter(page, ".cm-all", "0")
+    assert shown(page) == []
 
 
 def test_with_a_forecast_the_slider_foretells_divergence_and_agreement(browser, case, tmp_path):

@@ -23,7 +23,8 @@ class ChannelMap {
     if (payload.plan) {
       this.whatIf = new WhatIf(this.part("what-if"), channels, payload.plan, (goes) => {
         this.goes = goes;
-        if (this.table.indices) this.redraw();
+        if (!this.table.indices) return;
+        if (this.part("which").value === "goes") this.filter(); else this.redraw();
       });
     } else {
       this.part("what-if").hidden = true;
@@ -56,6 +57,7 @@ class ChannelMap {
       const number = this.channels.special.reduce((sum, bits) => sum + ((bits >> bit) & 1), 0);
       if (number || this.channels.moments) which.add(new Option(`${kind.name} (${number})`, bit));
     });
+    if (payload.plan) which.add(new Option("go at the setting below", "goes"));
     which.closest("label").hidden = which.options.length < 2;
     which.addEventListener("change", () => this.filter());
     this.times();
@@ -140,7 +142,7 @@ class ChannelMap {
     this.passing = new Uint8Array(this.channels.count);
     for (let i = 0; i < this.channels.count; i += 1) {
       this.passing[i] = (layer === "" || this.channels.layerOf[i] === Number(layer)) && passes(i)
-        && (which === "" || (this.channels.special[i] >> Number(which)) & 1)
+        && (which === "" || (which === "goes" ? this.goes[i] : (this.channels.special[i] >> Number(which)) & 1))
         && !(hide && (x.doubt[i] || y.doubt[i])) ? 1 : 0;
     }
     this.select(this.brushed);
