@@ -141,7 +141,11 @@ class MapPlot {
           ? { x: p, y: foot + 16, "text-anchor": "middle" }
           : { x: MARGIN.left - 6, y: p + 4, "text-anchor": "end" }, text);
       };
-      for (const tick of scale.ticks) line(scale.place(tick).at, tickText(tick, side.column.unit, scale.log), true);
+      for (const tick of scale.ticks) {
+        const { at } = scale.place(tick);
+        const beside = scale.gutter && at < scale.gutter + (k === 0 ? 26 : 12); // the gutter's own text stands there
+        line(at, beside ? "" : tickText(tick, side.column.unit, scale.log), true);
+      }
       if (scale.gutter) line(scale.gutter / 2, "≤0", false);
     });
     const name = (side) => `${side.column.label} (${side.column.unit})`;
