@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, norm
 
-from empirical.analysis.comparison import LOCAL, TARGET, Comparison, rank_coupling
+from empirical.analysis.comparison import Comparison
 from empirical.analysis.matching import MATCHES, Indices, Matching, match_tables
-from empirical.analysis.standing import interval
 from empirical.measuring.table import AxisTable
 from theory import jackknife_standard_error
-from theory.shared.findings import Estimate
 from theory.shared.validation import Float, instance, one_of
 
 LEVEL = 0.05
@@ -89,9 +87,8 @@ def compare(
         sizes = [table[layer].signal_power.size for table in (a, b)]
         without[layer] = (sizes[0] - len(first), sizes[1] - len(second))
     alone = tuple(dict.fromkeys(n for n in (*a.layers, *b.layers) if n not in matched))
-    coupling = _couplings(a, b, matched, paired)
     return Comparison(
-        matched, before, after, change, errors, moved, coupling, without, alone, how, known, chance
+        matched, before, after, change, errors, moved, without, alone, how, known, chance
     )
 
 
@@ -143,37 +140,3 @@ def _moved(before: Float, after: Float, error: Float) -> NDArray[np.bool_]:
         p = 2 * norm.sf(np.abs(change[tested]) / error[tested])
         found[tested] = (false_discovery_control(p) < LEVEL) & larger[tested]
     return np.asarray(found)
-
-
-def _couplings(
-    a: AxisTable, b: AxisTable, matched: Mapping[str, tuple[Indices, Indices]], paired: bool
-) -> tuple[Estimate, Estimate, Estimate]:
-    """Mean coupling over layers before and after, and its change, with jackknife intervals."""
-    whole, parts = [], []
-    for table, side in ((a, 0), (b, 1)):
-        chosen = {layer: pair[side] for layer, pair in matched.items()}
-        own = [rank_coupling(table[layer].as_dict(), c) for layer, c in chosen.items()]
-        whole.append(_mean(own))
-        g = min(len(table.replicates.get(layer, {}).get(LOCAL, ())) for layer in chosen)
-        rows = [
-            [rank_coupling({n: table.replicates[layer][n][r] for n in (LOCAL, TARGET)}, c)
-             for layer, c in chosen.items()]
-            for r in range(g)
-        ]  # fmt: skip
-        parts.append(np.array([_mean(row) for row in rows]))
-
-    def error(values: Float) -> float:
-        return float(jackknife_standard_error(values[:, None])[0]) if len(values) else np.nan
-
-    errors = [error(part) for part in parts]
-    together = error(parts[1] - parts[0]) if paired else float(np.hypot(errors[0], errors[1]))
-    return (
-        interval(whole[0], errors[0]),
-        interval(whole[1], errors[1]),
-        interval(whole[1] - whole[0], together),
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if value == value]  # NaN is not
-    return float(np.mean(known)) if known else float("nan")

@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from empirical.analysis.coupling_change import (
+    TARGET,
+    CouplingChange,
+    coupling_change,
+    rank_coupling,
+)
 from empirical.analysis.matching import Indices
 from empirical.measuring.damage_table import ALONE, RECOVERED
 from empirical.measuring.description import NAME, median, shortened
-from theory.rank_coupling import spearman
-from theory.shared.findings import Estimate, Finding
+from theory import QUANTITIES
+from theory.shared.findings import Finding
 from theory.shared.validation import Float, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LOCAL, TARGET = "peer_predictability", "task_information"
+CAPTURE, LOCAL = "input_capture", "peer_predictability"
 
 STRANGE = 0.5
 """Correlation of counterparts below which they have less than a quarter of their variance in
@@ -47,8 +53,8 @@ COLUMNS = {
 
 LEGEND = (
     "E +, −: channels that peers predict better, worse than before, beyond their errors; I_T +, −: "
-    "that say more, less about the target. 1st, last: rank correlation of E and I_T in the first "
-    "and the last. corr: median correlation of counterparts."
+    "that say more, less about the target. 1st, last: rank correlation of input capture and I_T in "
+    "the first and the last. corr: median correlation of counterparts."
 )
 
 
@@ -64,8 +70,6 @@ class Comparison:
         same images in the same groups they are those of the paired difference.
     moved : layer -> quantity -> (m,) whether it changed by more than its errors, at a false
         discovery rate of 5 % within the layer
-    coupling : rank correlation of peer predictability and task information, mean over layers:
-        before, after, and the change, with intervals over images
     without : layer -> how many channels of the first and of the second table have no counterpart
     alone : names of layers that only one of the tables has, or that were not matched
     how : what counterparts were matched by
@@ -79,7 +83,6 @@ class Comparison:
     change: Mapping[str, Mapping[str, Float]]
     errors: Mapping[str, Mapping[str, Float]]
     moved: Mapping[str, Mapping[str, NDArray[np.bool_]]]
-    coupling: tuple[Estimate, Estimate, Estimate]
     without: Mapping[str, tuple[int, int]]
     alone: tuple[str, ...]
     how: str
@@ -115,7 +118,8 @@ class Comparison:
     def describe(self) -> pd.DataFrame:
         """One row per layer: `layer`, `matched` channels, and of peer predictability and task
         information how many `rose`, how many `fell` and the median `change`; how many turned
-        replaceable or relevant; the `coupling` of the two (Spearman) before and after.
+        replaceable or relevant; the `coupling` of input capture and task information (Spearman)
+        before and after.
         """  # noqa: D205
         import pandas as pd
 
@@ -135,7 +139,7 @@ class Comparison:
                 row["turned_replaceable"] = len(self.turned(layer))
                 row["turned_relevant"] = len(self.turned(layer, to="relevant"))
             for when, values in (("before", self.before), ("after", self.after)):
-                row[f"coupling_{when}"] = rank_coupling(values[layer])
+                row[f"coupling_{when}"] = rank_coupling(values[layer], CAPTURE)[0]
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -155,6 +159,12 @@ class Comparison:
         both = moved[LOCAL] & (sign * change[LOCAL] > 0)
         return np.asarray(both & moved[TARGET] & (sign * change[TARGET] < 0))
 
+    def separation(self, name: str = CAPTURE) -> CouplingChange:
+        """Rank correlation of a quantity with task information before and after, and its change."""
+        one_of("name", name, QUANTITIES)
+        before, after = (list(own.values()) for own in (self.before, self.after))
+        return coupling_change(before, after, name)
+
     def findings(self) -> list[Finding]:
         """Sentences on counterparts, the separation of the axes, who moved, and who turned."""
         return _sentences(self)
@@ -165,17 +175,6 @@ class Comparison:
     def _repr_html_(self) -> str:
         sentences = "".join(f"<li>{escape(str(finding))}</li>" for finding in self.findings())
         return f"<ul>{sentences}</ul>{self.describe().to_html(index=False)}"
-
-
-def rank_coupling(values: Mapping[str, Float], channels: Indices | None = None) -> float:
-    """Rank correlation of both axes over some channels of a layer, or all; NaN of two or fewer."""
-    local, target = (
-        values[n] if channels is None else values[n][channels] for n in (LOCAL, TARGET)
-    )
-    known = np.isfinite(local) & np.isfinite(target)
-    if known.sum() < 3:
-        return float("nan")
-    return float(spearman(local[known], target[known]))
 
 
 def _in_words(found: Comparison) -> str:
@@ -291,23 +290,20 @@ def _alike(found: Comparison) -> Finding:
 
 
 def _separation(found: Comparison) -> Finding:
-    before, after, change = found.coupling
-    if np.isnan(change.mean):
-        return Finding("How far both axes go together is not resolved: a layer has few channels.")
+    capture, local = found.separation(CAPTURE), found.separation(LOCAL)
+    if np.isnan(capture.change.mean):
+        return Finding("How far both axes go together is not resolved: layers have few channels.")
     return Finding(
-        "Rank correlation of peer predictability and task information, mean over layers: "
-        "{before:+.2f} in the first, {after:+.2f} in the last: {word} ({change:+.2f}).",
-        {"before": before, "after": after, "change": change, "word": _word(before, after, change)},
+        "Rank correlation of task information with input capture, mean over layers: {before:+.2f} "
+        "in the first, {after:+.2f} in the last: {word} ({change:+.2f}). With peer predictability: "
+        "{local_before:+.2f}, {local_after:+.2f}.",
+        {
+            **vars(capture),
+            "word": capture.word,
+            "local_before": local.before,
+            "local_after": local.after,
+        },
     )
-
-
-def _word(before: Estimate, after: Estimate, change: Estimate) -> str:
-    """Whether the axes came apart: from the interval of the change, towards or away from zero."""
-    if not (change.low > 0 or change.high < 0):
-        return "a difference that is not resolved"
-    if abs(after.mean) < abs(before.mean):
-        return "the axes are further apart in the last"
-    return "the axes are closer together in the last"
 
 
 def _moved(found: Comparison) -> Finding:

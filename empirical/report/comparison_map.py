@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from empirical.analysis.comparison import LOCAL, TARGET, Comparison
+from empirical.analysis.comparison import CAPTURE, Comparison
+from empirical.analysis.coupling_change import TARGET
 from empirical.analysis.standing import CLEAR
 from empirical.measuring.damage_table import DAMAGES
 from empirical.measuring.table import AxisTable
@@ -87,7 +88,7 @@ def comparison_section(
     instance("found", found, Comparison, "Pass what compare returned.")
     ways = _ways(found, along)
     known = quantities() | DAMAGES
-    sides = [Side(known[name], ways[name]) for name in (LOCAL, TARGET)]
+    sides = [Side(known[name], ways[name]) for name in (CAPTURE, TARGET)]
     caption = "Layers: how many channels rose and fell, and the coupling of both axes"
     layers = found.describe()
     layers = layers[[name for name in layers if not str(name).endswith("_change")]]
@@ -130,7 +131,7 @@ def comparison_payload(
             for layer, pair in found.matched.items()
         ],
         "columns": columns,
-        "start": (LOCAL, TARGET),
+        "start": (CAPTURE, TARGET),
         "clear": CLEAR,
         "kinds": [{"name": f"turned {to}", "why": why} for to, why in TURNED.items()],
         "special": packed(np.concatenate([_special(found, layer) for layer in layers])),

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 from typer.testing import CliRunner
 
 import twoaxis
 from empirical import compare, create_model, measure, prune
+from empirical.analysis.coupling_change import coupling_change
 
 
 def network(seed=0):
@@ -77,6 +79,36 @@ def test_of_the_same_images_the_errors_are_those_of_paired_differences(tables):
     apart = compare(one, measure(network(3), images(seed=5)))
     se = [t.standard_errors("0")["signal_power"] for t in (one, measure(network(3), images(5)))]
     np.testing.assert_allclose(apart.errors["0"]["signal_power"], np.hypot(*se))
+
+
+def test_the_coupling_is_the_mean_of_fishers_z_over_layers(tables):
+    one, other, _ = tables
+    found = compare(one, other, match="moments").separation()
+    own = [t.axes for t in (one, other)]
+    for side, told in zip(own, (found.before, found.after), strict=True):
+        z = [
+            np.arctanh(spearmanr(axes.input_capture, axes.task_information).statistic)
+            for axes in side.values()
+        ]
+        assert told.mean == pytest.approx(np.tanh(np.mean(z)), rel=1e-6)
+        error = np.sqrt(1.06 / 7 + 1.06 / 5) / 2
+        assert told.high == pytest.approx(np.tanh(np.mean(z) + 1.96 * error), rel=1e-6)
+    assert found.change.mean == pytest.approx(0, abs=1e-6)
+    assert found.word == "a difference that is not resolved"
+
+
+def test_intervals_of_a_coupling_and_of_its_change_hold_the_truth():
+    rng, held, changed = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        layers = [
+            {"input_capture": rng.normal(size=30), "task_information": rng.normal(size=30)}
+            for _ in range(4)
+        ]
+        found = coupling_change(layers[:2], layers[2:], "input_capture")
+        held += found.before.low <= 0 <= found.before.high
+        changed += found.change.low <= 0 <= found.change.high
+    assert 0.92 <= held / 400 <= 0.98
+    assert 0.92 <= changed / 400 <= 0.98
 
 
 def test_other_images_alone_move_no_channel():

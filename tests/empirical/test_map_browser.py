@@ -338,7 +338,7 @@ def test_the_slider_of_moments_moves_every_channel(joint, moving):
         enter(joint, ".cm-moment", str(moment))
         frame = table.to_frame()
         at = joint.run(f"[...{MAP}.plot.at]")
-        for side, name in enumerate(("peer_predictability", "task_information")):
+        for side, name in enumerate(("input_capture", "task_information")):
             places = np.array([p if p is not None else np.nan for p in at[side::2]])
             known = np.flatnonzero(np.isfinite(places) & (frame[name].to_numpy() > 0))
             order = known[np.argsort(frame[name].to_numpy()[known])]

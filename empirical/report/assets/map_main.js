@@ -81,7 +81,7 @@ class ChannelMap {
       slider.setAttribute("aria-valuetext", moments[this.moment]);
     };
     slider.addEventListener("input", () => { tell(); this.plot.arrange(this.x, this.y, this.moment); this.select(this.brushed); });
-    this.part("trails").checked = this.channels.count <= 300;
+    this.part("trails").checked = this.channels.count * moments.length <= 300;
     this.part("trails").addEventListener("change", () => this.redraw());
     this.part("hint").textContent = "Drag to select. A dot is where a channel stands at this moment; a line leads there from where it stood first.";
     tell();
@@ -96,7 +96,7 @@ class ChannelMap {
     const main = ["peer_predictability", "task_information", "conditional_task_information", "hull_size"];
     const sides = [this.x.column.name, this.y.column.name];
     const wanted = this.channels.moments
-      ? [...sides.flatMap((name) => [name, `${name}_change`]), "correlation"]
+      ? [...[...sides, "peer_predictability"].flatMap((name) => [name, `${name}_change`]), "correlation"]
       : [...sides, ...(this.tint ? [this.tint.name] : []), ...main];
     const few = [...new Set(wanted)].map((name) => this.channels.byName.get(name)).filter(Boolean);
     this.table.show(this.part("wide").checked ? this.channels.columns : few);
