@@ -12,7 +12,7 @@ help:
 	@echo "make test-slow  the tests that need minutes, a GPU, or TWOAXIS_DATA"
 	@echo "make mutants    which changes of the code its tests notice: docs/mutation.md (hours)"
 	@echo "make docs       the site in site/: docs/, and a reference from docstrings; links are checked"
-	@echo "make wheel-check  the demo from the built wheel, in a fresh environment"
+	@echo "make wheel-check  the demo from the built wheel and source archive, each in a fresh environment"
 	@echo "make install    the virtual environment in .venv"
 	@echo "make lock       pin the newest allowed versions in requirements.lock"
 
