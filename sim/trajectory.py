@@ -243,22 +243,28 @@ def measured_trajectory(
 def balance_drift(filters: Float, readout: Float, network: Network) -> Float:
     """Change of WWᵀ - AᵀA since the start over ‖WWᵀ‖ + ‖AᵀA‖, per member and record.
 
-    In a ReLU network only the diagonal, ‖w_i‖² - ‖a_i‖², is conserved by the flow.
+    In a ReLU network only the diagonal, ‖w_i‖² - ‖a_i‖², is conserved by the flow. The norms are those
+    of matrices of the inputs and outputs, since Z S Zᵀ has the norm of T S Tᵀ where Z = QT.
     """
     if network.depth != 2 or not network.train_readout or network.norm:
         return np.full(filters.shape[:2], np.nan)
     if network.nonlinearity == "relu":
         hidden, outer = np.sum(filters**2, axis=-1), np.sum(readout**2, axis=-2)
-        axes: tuple[int, ...] = (-1,)
+        change = np.linalg.norm(hidden - outer - (hidden[:, :1] - outer[:, :1]), axis=-1)
+        size = np.linalg.norm(hidden, axis=-1) + np.linalg.norm(outer, axis=-1)
     else:
-        hidden = filters @ np.swapaxes(filters, -1, -2)
-        outer = np.swapaxes(readout, -1, -2) @ readout
-        axes = (-2, -1)
-    change = hidden - outer - (hidden[:, :1] - outer[:, :1])
-    drift: Float = np.linalg.norm(change, axis=axes) / (
-        np.linalg.norm(hidden, axis=axes) + np.linalg.norm(outer, axis=axes)
-    )
-    return drift
+        both = np.concatenate([filters, np.swapaxes(readout, -1, -2)], axis=-1)
+        signs = np.repeat([1.0, -1.0], [filters.shape[-1], readout.shape[-2]])
+        joint = np.concatenate([both, np.broadcast_to(both[:, :1], both.shape)], axis=-1)
+        triangle = np.linalg.qr(joint, mode="r")
+        change = _norm((triangle * np.append(signs, -signs)) @ np.swapaxes(triangle, -1, -2))
+        size = _norm(np.swapaxes(filters, -1, -2) @ filters)
+        size = size + _norm(readout @ np.swapaxes(readout, -1, -2))
+    return np.asarray(change / size)
+
+
+def _norm(matrices: Float) -> Float:
+    return np.asarray(np.linalg.norm(matrices, axis=(-2, -1)))
 
 
 def record_quantities(run: Trajectory, hull: bool) -> dict[str, Float]:

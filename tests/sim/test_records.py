@@ -6,6 +6,7 @@ import pytest
 from sim import Mixture, Network, Regression, power_law, simulate
 from sim.law import end_to_end, expected_law, predicted_couplings
 from sim.records import gradient_cosine, layer_axes, layer_moments
+from sim.trajectory import balance_drift
 from tests.sim.naive import numerical_gradient
 from tests.tolerances import NAIVE, STANDARD_ERRORS
 from theory import Moments, channel_axes, spearman
@@ -133,6 +134,25 @@ def test_deep_layers_are_measured_through_the_layers_below():
     np.testing.assert_allclose(ends[0], ends[1], rtol=NAIVE)
     np.testing.assert_allclose(ends[0], ends[2], rtol=NAIVE)
     assert np.isnan(runs[0].drift).all()
+
+
+@pytest.mark.parametrize("nonlinearity", ["linear", "relu"])
+@pytest.mark.parametrize("width", [4, 40])
+def test_the_drift_is_that_of_the_whole_matrix(width, nonlinearity):
+    """In C channels as in the inputs and outputs, of which there are fewer or more."""
+    rng = np.random.default_rng(0)
+    filters, readout = rng.standard_normal((2, 3, width, 5)), rng.standard_normal((2, 3, 2, width))
+    found = balance_drift(filters, readout, Network(width=width, nonlinearity=nonlinearity))
+
+    def conserved(member, record):
+        w, a = filters[member, record], readout[member, record]
+        both = w @ w.T, a.T @ a
+        return [np.diag(m) for m in both] if nonlinearity == "relu" else both
+
+    for member, record in np.ndindex(2, 3):
+        (w, a), (first_w, first_a) = conserved(member, record), conserved(member, 0)
+        naive = np.linalg.norm(w - a - first_w + first_a) / (np.linalg.norm(w) + np.linalg.norm(a))
+        assert abs(found[member, record] - naive) < NAIVE
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
