@@ -243,8 +243,8 @@ def measured_trajectory(
 def balance_drift(filters: Float, readout: Float, network: Network) -> Float:
     """Change of WWᵀ - AᵀA since the start over ‖WWᵀ‖ + ‖AᵀA‖, per member and record.
 
-    In a ReLU network only the diagonal, ‖w_i‖² - ‖a_i‖², is conserved by the flow. The norms are those
-    of matrices of the inputs and outputs, since Z S Zᵀ has the norm of T S Tᵀ where Z = QT.
+    In a ReLU network only the diagonal, ‖w_i‖² - ‖a_i‖², is conserved by the flow. The norms are
+    those of matrices of inputs and outputs: Z S Zᵀ has the norm of T S Tᵀ where Z = QT.
     """
     if network.depth != 2 or not network.train_readout or network.norm:
         return np.full(filters.shape[:2], np.nan)
