@@ -130,6 +130,21 @@ def test_several_configurations_need_different_names(tmp_path):
         campaign({})
 
 
+COUNTING = """
+from theory.shared import tasks
+
+original = tasks.perform
+
+def perform(call, arguments):
+    with open({log!r}, "a") as log:
+        log.write(call + chr(10))
+    return original(call, arguments)
+
+tasks.perform = perform
+"""
+"""Read by each worker as it starts: a line for every execution of a task."""
+
+
 @pytest.mark.slow
 def test_a_cluster_that_loses_workers_all_the_time_makes_the_tables_of_one_process(tmp_path):
     """A scheduler and three workers on loopback; every 15 seconds one is killed and replaced."""
@@ -145,9 +160,12 @@ def test_a_cluster_that_loses_workers_all_the_time_makes_the_tables_of_one_proce
     while "Scheduler at:" not in log.read_text():
         time.sleep(0.1)
     address = log.read_text().split("Scheduler at:")[1].split()[0]
-    one = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
+    executed, preload = tmp_path / "executed", tmp_path / "preload.py"
+    preload.write_text(COUNTING.format(log=str(executed)))
+    one = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--preload", str(preload))
     new = lambda: started(subprocess.DEVNULL, "distributed.cli.dask_worker", address, *one)  # noqa: E731
     workers, ended = [new() for _ in range(3)], threading.Event()
+    lost: list[int] = []
 
     def kill_now_and_then() -> None:
         for number in itertools.count():
@@ -156,19 +174,25 @@ def test_a_cluster_that_loses_workers_all_the_time_makes_the_tables_of_one_proce
             victim = workers.pop(number % 3)
             os.kill(victim.pid, signal.SIGKILL)
             victim.wait()
+            lost.append(number)
             workers.append(new())
 
     killer = threading.Thread(target=kill_now_and_then)
     killer.start()
     try:
         folders = {tmp_path / "cluster" / name: config for name, config in made.items()}
-        campaign(folders, scheduler=address)
+        tasks: list[str] = []
+        campaign(folders, scheduler=address, progress=lambda key, _: tasks.append(key))
     finally:
         ended.set()
         killer.join()
         for process in (*workers, scheduler):
             process.kill()
             process.wait()
+    executions = executed.read_text().split()
+    print(f"{len(tasks)} tasks, {len(executions)} executions, {len(lost)} workers lost")
+    assert len(lost) >= 2
+    assert len(tasks) <= len(executions) <= len(tasks) + len(lost)
     for name in made:
         assert_same_tables(tmp_path / "alone" / name, tmp_path / "cluster" / name)
 
