@@ -161,7 +161,8 @@ def _parts(source: Iterable[Batch], most: int | None) -> Iterator[Batch]:
 class _Damages:
     """`DAMAGES` (4, R, N) of all jobs on one batch, looked at when the last is in the queue.
 
-    Pairs that no runner yields stay at 0.
+    Pairs that no runner yields stay at 0. Beside them, (R, N), each pair's largest logit, which
+    says whether all are numbers.
     """
 
     def __init__(
@@ -172,10 +173,9 @@ class _Damages:
         self.chances = dense.get("log_chances")
         self.scores = torch.stack([dense[name] for name in DENSE])
         shape = (sum(len(job.channels) for job in jobs), len(batch.images))
-        self.values = batch.images.new_zeros((len(DAMAGES), *shape), dtype=torch.float32)
-        self.finite = batch.images.new_ones(shape, dtype=torch.bool)
+        self.values = batch.images.new_zeros((len(DAMAGES) + 1, *shape), dtype=torch.float32)
         if not self.classes:
-            self.values[1:] = torch.nan
+            self.values[1:-1] = torch.nan
         self.rows = 0
 
     def add(self, job: Job, run: Runner) -> None:
@@ -187,18 +187,19 @@ class _Damages:
                 intact["log_chances"] = self.chances[image]
             labels = self.batch.labels[image]
             scores = image_scores(part.logits, labels, self.loss, classes=self.classes)
-            found = damage(intact, scores).float()
+            found = damage(intact, scores)
             if part.unchanged is not None:
                 known = found if self.classes else found[:1]
                 known.masked_fill_(part.unchanged, 0)
-            self.values[:, row, image] = found
-            self.finite[row, image] = part.logits.isfinite().flatten(1).all(1)
+            largest = part.logits.flatten(1).abs().amax(1)
+            self.values[:, row, image] = torch.cat([found, largest[None]]).float()
         self.rows += len(job.channels)
 
     def on_host(self) -> NDArray[np.float32]:
         """Return the damages, or say which lesion gave no numbers."""
-        if not bool(self.finite.all()):
-            row = int((~self.finite).any(1).nonzero()[0, 0])
+        finite = self.values[-1].isfinite().all(1)
+        if not bool(finite.all()):
+            row = int((~finite).nonzero()[0, 0])
             ends = np.cumsum([len(job.channels) for job in self.jobs])
             number = int(np.searchsorted(ends, row, side="right"))
             job = self.jobs[number]
@@ -207,7 +208,7 @@ class _Damages:
                 f"model must stay finite under lesions; kind {job.kind!r} of channels {members} of "
                 f"layer {job.layer.name!r} gives NaN or infinite logits. Run it in float32."
             )
-        return np.asarray(self.values.cpu())
+        return np.asarray(self.values[:-1].cpu())
 
 
 def _dense_scores(model: nn.Module, batch: Batch, loss: Loss, number: int) -> dict[str, Tensor]:

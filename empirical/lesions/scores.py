@@ -58,10 +58,11 @@ def damage(dense: dict[str, Tensor], lesioned: dict[str, Tensor]) -> Tensor:
     prediction from the intact one, Σ_k p_k log(p_k / q_k): no label is read, and it is never
     negative. NaN where the outputs are no logits.
     """
-    divergence = torch.full_like(dense["loss"], torch.nan)
     if "log_chances" in dense:
         intact = dense["log_chances"]
         divergence = (intact.exp() * (intact - lesioned["log_chances"])).sum(1)
+    else:
+        divergence = torch.full_like(dense["loss"], torch.nan)
     return torch.stack(
         [
             lesioned["loss"] - dense["loss"],

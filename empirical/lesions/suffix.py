@@ -173,10 +173,11 @@ class _Chunk:
         if not isinstance(found, Changed):
             return
         intact = self.dense[node][self.image[:, None], found.channels]
-        kept = (found.values != intact).flatten(1).any(1)
-        if queued(kept.device):  # to drop them now is to wait until their number is known
-            self.unchanged = ~kept
+        same = (found.values == intact).flatten(1).all(1)
+        if queued(same.device):  # to drop them now is to wait until their number is known
+            self.unchanged = same
             return
+        kept = ~same
         if float(kept.float().mean()) > 1 - LEAST_DROPPED:
             return
         self.image, self.lesion = self.image[kept], self.lesion[kept]

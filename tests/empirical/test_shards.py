@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -37,9 +40,13 @@ def folder(tmp_path_factory):
 
 
 def test_seven_shares_of_a_measurement_are_the_whole(folder):
+    assert_measured_whole(folder, folder)
+
+
+def assert_measured_whole(folder, shares):
     whole, merged = (
         AxisTable.load(folder / "whole" / "axes.npz"),
-        AxisTable.load(folder / "axes.npz"),
+        AxisTable.load(shares / "axes.npz"),
     )
     assert merged.layers == whole.layers
     assert merged.image_digests == whole.image_digests
@@ -56,16 +63,36 @@ def test_seven_shares_of_a_measurement_are_the_whole(folder):
 
 
 def test_three_shares_of_lesions_are_the_whole(folder):
+    assert_lesioned_whole(folder, folder)
+
+
+def assert_lesioned_whole(folder, shares):
     whole, merged = (
         LesionTable.load(path)
-        for path in (folder / "one" / "lesions-1-of-1.npz", folder / "lesions.npz")
+        for path in (folder / "one" / "lesions-1-of-1.npz", shares / "lesions.npz")
     )
     assert merged.channels == whole.channels
     assert merged.n_images == 50
     assert merged.image_digests == whole.image_digests
     for name, values in whole.damage.items():
         np.testing.assert_allclose(merged.damage[name], values, rtol=0, atol=2e-6)
-    assert (folder / "lesions.csv").read_text().startswith("layer,channel,kind,point,loss_increase")
+    assert (shares / "lesions.csv").read_text().startswith("layer,channel,kind,point,loss_increase")
+
+
+@pytest.mark.slow
+def test_seven_processes_are_one(folder, tmp_path):
+    """Seven measurements and seven runs of lesions, each a process, merged."""
+    axes = folder / "whole" / "axes.npz"
+    for words in (["measure", "--images", 150], ["lesion", "--images", 50, "--axes", axes]):
+        given = [sys.executable, "-m", "twoaxis", *words, *NETWORK, "--out", tmp_path, "--shard"]
+        running = [
+            subprocess.Popen([*map(str, given), f"{k}/7"], stdout=subprocess.DEVNULL)
+            for k in range(1, 8)
+        ]
+        assert [process.wait() for process in running] == [0] * 7
+    command("merge", tmp_path)
+    assert_measured_whole(folder, tmp_path)
+    assert_lesioned_whole(folder, tmp_path)
 
 
 def test_what_is_missing_or_mixed_is_named(tmp_path):
