@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import IO
 
 import torch
@@ -32,9 +33,9 @@ def lesion_by_layer(
     """Run the jobs of each layer that `folder` does not have; return the sums of all."""
     digests = [batch.digests() for batch in batches(loader, classes=False)]
     common = {
-        "network": _digest(repr(model), model.state_dict()),
+        "network": _digest(repr(model), model.state_dict(), *_forwards(model)),
         "images": _digest([b"".join(part).hex() for part in digests]),
-        "loss": f"{loss.__module__}:{getattr(loss, '__qualname__', repr(loss))}",
+        "loss": _digest(*_code(loss)),
     }
     tables = []
     for name in dict.fromkeys(job.layer.name for job in jobs):
@@ -53,6 +54,26 @@ def lesion_by_layer(
         Stage((path, images_of(path)), common | {"lesions": lesions}, (__name__,)).ensure(make)
         tables.append(LesionTable.load(path))
     return joined(tables)
+
+
+def _forwards(model: nn.Module) -> list[object]:
+    """What the forward passes of a network's own classes do."""
+    kinds = dict.fromkeys(type(module) for module in model.modules())
+    return [part for kind in kinds for part in _code(kind.forward)]
+
+
+def _code(function: object) -> list[object]:
+    """What a function does; of what is no Python function, an object that equals only itself."""
+    code = function if isinstance(function, CodeType) else getattr(function, "__code__", None)
+    if code is None:
+        return [function]
+    found: list[object] = [code.co_code, code.co_names]
+    found += [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    for constant in code.co_consts:
+        if isinstance(constant, frozenset):  # in no order of its own
+            constant = sorted(map(repr, constant))
+        found += _code(constant) if isinstance(constant, CodeType) else [constant]
+    return found
 
 
 def _digest(*values: object) -> str:

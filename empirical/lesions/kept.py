@@ -28,6 +28,7 @@ class Kept:
         self._dense: list[NDArray[np.float64]] = []
         self._blocks: list[NDArray[np.float32]] = []
         self._sums = np.zeros((len(DAMAGES), rows, 2))
+        self._foreseen = False
 
     def add(self, block: Block) -> None:
         """Keep a block.
@@ -41,7 +42,8 @@ class Kept:
         self._dense.append(block.dense)
         if self.per_image is True:
             self._blocks.append(block.damage)
-            if len(self._blocks) == 2:
+            if block.foreseen and not self._foreseen:
+                self._foreseen = True
                 self._foresee(block.foreseen)
             return
         self._sums[..., 0] += block.damage.sum(axis=2, dtype=np.float64)

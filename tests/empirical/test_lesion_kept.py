@@ -9,6 +9,7 @@ import pytest
 
 from empirical import lesion, merge_lesions
 from empirical.lesions.foretold import agreement
+from empirical.lesions.scores import cross_entropy
 from empirical.lesions.table import DAMAGES, LesionTable, images_of
 from empirical.measuring.damage_law import damage
 from tests.empirical.test_lesion_fast import MODELS, data, prepared
@@ -96,6 +97,8 @@ def test_layers_that_a_folder_has_are_not_run_again(model, tmp_path) -> None:
         lambda: lesion(model, data(13, 3), **options(per_image=tmp_path)),
         lambda: lesion(prepared(MODELS["residual"], 1), data(13, 3), **options(per_image=tmp_path)),
         lambda: lesion(model, data(13, 2), **options(per_image=tmp_path, kinds=["zero"])),
+        lambda: lesion(model, data(13, 2), **options(per_image=tmp_path, loss=doubled(2))),
+        lambda: lesion(model, data(13, 2), **options(per_image=tmp_path, loss=doubled(3))),
     ):
         before = times()
         other()
@@ -108,6 +111,11 @@ def test_memory_that_damages_would_take_is_foretold(model, monkeypatch) -> None:
     with pytest.raises(MemoryError, match=r"Pass per_image=False"):
         lesion(model, loader, **options())
     assert lesion(model, loader, **options(per_image=False)).n_images == 13
+
+
+def doubled(factor: int):
+    """A loss that differs by what it has closed over."""
+    return lambda logits, labels: factor * cross_entropy(logits, labels)
 
 
 class Free:
