@@ -339,7 +339,7 @@ def _turns(found: Comparison) -> Finding:
     replaceable = sum(len(found.turned(layer)) for layer in found.matched)
     relevant = sum(len(found.turned(layer, to="relevant")) for layer in found.matched)
     return Finding(
-        "{turned:,} channels turn from relevant to replaceable: task information falls, peer "
-        "predictability rises, both beyond errors. {back:,} turn the other way.",
+        "Channels that turn from relevant to replaceable (task information falls, peer "
+        "predictability rises, both beyond errors): {turned:,}; the other way: {back:,}.",
         {"turned": replaceable, "back": relevant},
     )

@@ -139,8 +139,8 @@ def _read(
         )
     opened, saying = _opened(source, options, paths)
     images = saying.drawn(saying.train, options.images)
-    for path, one in zip(paths, opened, strict=True):
-        typer.echo(f"{path.name}: {one.accuracy_line(images)}")
+    for one in opened:
+        typer.echo(one.accuracy_line(images))
     tables = [_measured(one, images, options) for one in opened]
     match = options.match or ("index" if _of_one_training(opened) else "activations")
     if match != "activations":

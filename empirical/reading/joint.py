@@ -33,8 +33,8 @@ class CrossCorrelation:
     ----------
     same : (C_a, C_b) correlation of the channels of two networks at the same image and position;
         NaN where one of them has no variance
-    other : (C_a, C_b) the same with each image of the second network exchanged for its neighbour:
-        what chance makes of it
+    other : (C_a, C_b) the same with each image of the second network exchanged for the one half a
+        batch away: what chance makes of it
     deviation : (C_a,) and (C_b,) standard deviations
     """
 
@@ -85,7 +85,7 @@ class _Second(Outputs):
                 f"gave samples of shape {tuple(other.shape[:2])}, the second "
                 f"{tuple(own.shape[:2])}. Leave it out by passing layers=[...]."
             )
-        return {"x": other, "y": own, "z": own.roll(1, 0)}
+        return {"x": other, "y": own, "z": own.roll(len(own) // 2, 0)}
 
 
 def cross_correlations(
