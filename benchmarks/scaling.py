@@ -4,7 +4,7 @@ Each curve is timed at several sizes, in turns, and its exponent is the least-sq
 time on log size; beside it stand the slopes between neighbouring sizes. Processor time of one
 thread, the least of some repeats, so that other work on the machine disturbs little. A size whose
 time the curve's theory puts beyond a minute is left out, and said. Prints the rows of
-docs/benchmarks.md; the last line is one JSON object. Some eight minutes.
+docs/benchmarks.md; the last line is one JSON object. Some four minutes of processor time.
 
     OMP_NUM_THREADS=1 python benchmarks/scaling.py [--only merge] [--scale 1]
 """
@@ -115,7 +115,7 @@ def merged(channels: int) -> Action:
 
 
 def merged_tables(channels: int) -> Action:
-    """Two shares of a measurement, each with 10 groups of images."""
+    """Two shares of a measurement, each of 100 images in 10 groups."""
     model = perceptron(channels)
     parts = [
         measure(model, batches(100, channels, first=start), hull=False, first_image=start)
@@ -175,8 +175,9 @@ CURVES = (
           lambda c: axes(c, hull=True)),
     Curve("`merge` of 8 moments, channels", 2, (512, 1024, 2048, 4096), "reading the parts",
           merged),
-    Curve("merging two tables of 10 groups, channels", 3, (512, 1024, 2048),
-          "evaluating the whole and its replicates", merged_tables),
+    Curve("merging two tables of 10 groups, channels", 2, (512, 1024, 2048),
+          "evaluating the whole and ten replicates, of rank 200 here; of full rank their cube",
+          merged_tables),
     Curve("order of `replaceability`, channels", 3, (256, 512, 1024, 2048),
           "an update of rank two per removal", removed),
     Curve("peers of a singular layer without ridge, channels", 3, (256, 512, 1024, 2048),
