@@ -39,14 +39,21 @@ def data_set(n):
     return y, t
 
 
+def corrected_information(moments):
+    """Of the first channel with the target."""
+    axes = theory.channel_axes(moments, bias_correction=True, hull=False, details=False)
+    return axes.task_information[0]
+
+
 # %%
 shape = (sizes.size, sets)
 plain, corrected, hits = np.empty((*shape, 2)), np.empty((*shape, 2)), np.zeros((sizes.size, 2))
 for row, n in enumerate(sizes):
     for k in range(sets):
         y, t = data_set(n)
-        raw = theory.channel_axes(theory.Moments.from_samples(y, t))
-        fair = theory.channel_axes(theory.Moments.from_samples(y, t), bias_correction=True)
+        moments = theory.Moments.from_samples(y, t)
+        raw = theory.channel_axes(moments, hull=False)
+        fair = theory.channel_axes(moments, bias_correction=True, hull=False)
         plain[row, k] = raw.task_information[0], raw.peer_information[0]
         corrected[row, k] = fair.task_information[0], fair.peer_information[0]
         if n >= 80:
@@ -54,9 +61,7 @@ for row, n in enumerate(sizes):
             variance = theory.delta_information_variance(np.sqrt(-np.expm1(-2 * max(value, 0))), n)
             parts = np.array_split(np.arange(n), groups)
             pieces = [theory.Moments.from_samples(y[p, :2], t[p]) for p in parts]
-            error = theory.jackknife(
-                pieces, lambda m: theory.channel_axes(m, bias_correction=True).task_information[0]
-            )
+            error = theory.jackknife(pieces, corrected_information)
             halves = (
                 stats.norm.ppf(0.975) * np.sqrt(variance),
                 stats.t.ppf(0.975, groups - 1) * error,

@@ -23,7 +23,6 @@ from torch import nn
 from empirical import ImageSet, image_loader, load_data
 from empirical.models.factory import ModelSpec
 from empirical.reading.batches import batches
-from empirical.reading.hooks import evaluating
 from empirical.reading.layers import find_layers
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import PatchesAndOutputs
@@ -48,9 +47,7 @@ def layer_sums(model: nn.Module, images: ImageSet) -> dict[str, tuple[Sums, ...]
         [(PatchesAndOutputs(name, layer), [*sums[name]]) for name, layer in layers.items()],
         Sampler(POSITIONS, groups=groups, seed=0, device=torch.device("cpu")),
     )
-    with evaluating(model), recorder.reading(model):
-        for batch in stream:
-            recorder.run(model, batch)
+    recorder.read(model, stream)
     return sums
 
 

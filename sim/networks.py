@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -164,6 +165,13 @@ def coupled_shares(spectrum: Float, coupling: float) -> Float:
     ValueError
         a coupling that no η in [-20, 20] gives for this spectrum.
     """
+    return variance_shares(spectrum, _alignment(tuple(spectrum.tolist()), coupling))
+
+
+@lru_cache(maxsize=256)
+def _alignment(eigenvalues: tuple[float, ...], coupling: float) -> float:
+    """The exponent η; one network after another asks for the same."""
+    spectrum = np.array(eigenvalues)
 
     def kappa(eta: float) -> float:
         return initial_coupling(spectrum, np.sqrt(spectrum * variance_shares(spectrum, eta)))
@@ -174,8 +182,7 @@ def coupled_shares(spectrum: Float, coupling: float) -> Float:
             f"coupling must lie between {low:.3g} and {high:.3g} for this spectrum; got "
             f"{coupling!r}. A steeper spectrum allows a wider range."
         )
-    eta = optimize.brentq(lambda e: kappa(e) - coupling, -20.0, 20.0)
-    return variance_shares(spectrum, float(eta))
+    return float(optimize.brentq(lambda eta: kappa(eta) - coupling, -20.0, 20.0))
 
 
 def network_from_config(config: Mapping[str, Any]) -> Network:

@@ -2,10 +2,14 @@
 
 Both have no deadline: a loaded machine is no defect. Each says what it needs itself: where `CI` is
 set, Hypothesis starts from another default.
+
+And what tests of more than one folder share.
 """
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("seeded", derandomize=True, deadline=None, database=None)
@@ -13,3 +17,11 @@ settings.register_profile(
     "exploring", derandomize=False, max_examples=1000, deadline=None, print_blob=True
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "seeded"))
+
+
+@pytest.fixture(scope="module")
+def figures_not_drawn() -> Iterator[None]:
+    """Reports have their figures, as files of a word: drawing them takes longer than all else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("empirical.report.page.figure_bytes", lambda figure, kind: b"drawn")
+        yield

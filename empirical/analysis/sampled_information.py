@@ -19,7 +19,6 @@ from torch import nn
 from empirical.devices import device_of
 from empirical.measuring.targets import batch_target, target_function
 from empirical.reading.batches import batches, leading
-from empirical.reading.hooks import evaluating
 from empirical.reading.kept import Kept
 from empirical.reading.layers import find_layers
 from empirical.reading.points import taps
@@ -63,9 +62,7 @@ def draw_samples(
         Sampler(1, seed=seed, device=where),
         target=batch_target(target_function(target)),
     )
-    with evaluating(model), recorder.reading(model):
-        for batch in chain([first], stream):
-            recorder.run(model, batch)
+    recorder.read(model, chain([first], stream))
 
     def host(sink: Kept, name: str) -> Float:
         return sink.all(name).double().flatten(1).cpu().numpy()

@@ -9,9 +9,7 @@ from typing import Any
 from torch import nn
 
 from empirical.devices import device_of
-from empirical.reading.ahead import hashed
 from empirical.reading.batches import batches
-from empirical.reading.hooks import evaluating
 from empirical.reading.layers import Layer
 from empirical.reading.points import taps
 from empirical.reading.positions import Sampler
@@ -136,10 +134,7 @@ def _from_loader(
         Sampler(positions, groups=groups, seed=seed, device=device),
     )
     seen: set[bytes] = set()
-    with evaluating(model), recorder.reading(model):
-        for batch, digests in hashed(batches(loader, device, classes=False), device):
-            seen.update(digests)
-            recorder.run(model, batch)
+    recorder.read(model, batches(loader, device, classes=False), seen)
     parts = {name: total.moments() for name, total in sums.items()}
     moments = {name: merge(own) for name, own in parts.items()}
     return LayerMoments(moments, frozenset(seen), parts)

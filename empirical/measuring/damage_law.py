@@ -16,7 +16,7 @@ activation takes the channel directly, its own change is used in place of its sl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,6 @@ from empirical.measuring.damage_readings import residuals
 from empirical.measuring.damage_table import DamageTable, LayerDamage
 from empirical.reading.batches import Batch, batches
 from empirical.reading.gradients import GradientRecorder
-from empirical.reading.hooks import evaluating
 from empirical.reading.layers import find_layers
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap, taps
@@ -232,11 +231,9 @@ def foretell(
         target=None if quadratic else chances,
         autocast=autocast,
     )
-    with evaluating(model), full_precision(), recorder.reading(model):
-        for batch in batches(loader, device, first_image=first_image, classes=False):
-            if batch.number == 0 and fitted_on is not None:
-                _refuse_other_order(fitted_on, batch)
-            recorder.run(model, batch)
+    stream = batches(loader, device, first_image=first_image, classes=False)
+    with full_precision():
+        recorder.read(model, stream if fitted_on is None else _in_order(stream, fitted_on))
     if recorder.n_images < groups:
         raise ValueError(
             f"loader must yield at least groups = {groups} images; got {recorder.n_images}."
@@ -249,13 +246,16 @@ def foretell(
     )
 
 
-def _refuse_other_order(before: Batch, now: Batch) -> None:
-    if not torch.equal(before.images, now.images):
-        raise ValueError(
-            "loader must give the same images in the same order each time it is read, so that no "
-            "regression is used on images that it was fitted on; its first batch has changed. "
-            "Pass shuffle=False and no random augmentation, or calibration=."
-        )
+def _in_order(stream: Iterable[Batch], before: Batch) -> Iterator[Batch]:
+    """The same batches, of which the first must be as it was `before`."""
+    for batch in stream:
+        if batch.number == 0 and not torch.equal(before.images, batch.images):
+            raise ValueError(
+                "loader must give the same images in the same order each time it is read, so that "
+                "no regression is used on images that it was fitted on; its first batch has "
+                "changed. Pass shuffle=False and no random augmentation, or calibration=."
+            )
+        yield batch
 
 
 def _curvature(loss: Loss | None, settings: Mapping[str, Any]) -> Curvature:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from empirical.devices import placed
 from empirical.measuring.targets import TargetFunction, batch_target, reads_classes, target_function
 from empirical.reading.batches import Batch, batches
-from empirical.reading.hooks import evaluating
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.positions import Sampler
@@ -141,9 +140,7 @@ def gradient_cosines(
         sampler,
         target=_scalar(batch_target(target_function(target))),
     )
-    with evaluating(model), recorder.reading(model):
-        for batch in chain([first], stream):
-            recorder.run(model, batch)
+    recorder.read(model, chain([first], stream))
     if recorder.n_images < groups:
         raise ValueError(
             f"loader must yield at least groups = {groups} images; got {recorder.n_images}."

@@ -20,11 +20,9 @@ from empirical.measuring.targets import (
     reads_classes,
     target_function,
 )
-from empirical.reading.ahead import hashed
 from empirical.reading.attention import Heads, with_readable_heads
 from empirical.reading.batches import batches, warn_of_copies
 from empirical.reading.groups import grouped_moments
-from empirical.reading.hooks import evaluating
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, HeadOutputs
@@ -144,10 +142,7 @@ def measure_heads(
         target=batch_target(target_function(target)),
     )
     digests: set[bytes] = set()
-    with evaluating(twin), recorder.reading(twin):
-        for batch, own in hashed(chain([first], stream), place):
-            digests.update(own)
-            recorder.run(twin, batch)
+    recorder.read(twin, chain([first], stream), digests)
     if not isinstance(loader, list | tuple):  # whoever lists batches sees that they repeat
         warn_of_copies(len(digests), recorder.n_images)
     settings["n_images"] = recorder.n_images

@@ -30,7 +30,6 @@ from empirical.measuring.targets import (
     reads_classes,
     target_function,
 )
-from empirical.reading.ahead import hashed
 from empirical.reading.batches import Batch, batches, length, warn_of_copies
 from empirical.reading.expansion import Expansion, expansions
 from empirical.reading.gradients import KEPT_BYTES
@@ -218,11 +217,10 @@ def measure(
     )
     faster = not exact and not lower and suits_channels_last(model, first.images[:2])
     digests: set[bytes] = set()
-    with evaluating(model), recorder.reading(model), _bar(progress, loader) as advance:
-        for batch, own in hashed(chain([first], stream), place):
-            digests.update(own)
-            recorder.run(model, batch.channels_last() if faster else batch)
-            advance()
+    every: Iterator[Batch] = chain([first], stream)
+    every = map(Batch.channels_last, every) if faster else every
+    with _bar(progress, length(loader)) as watched:
+        recorder.read(model, watched(every), digests)
     if not isinstance(loader, list | tuple):  # whoever lists batches sees that they repeat
         warn_of_copies(len(digests), recorder.n_images)
     settings["n_images"] = recorder.n_images
@@ -330,10 +328,14 @@ def _squared_norms(module: Measurable) -> np.ndarray:
 
 
 @contextmanager
-def _bar(shown: bool, loader: Iterable[object]) -> Iterator[Callable[[], None]]:
+def _bar(
+    shown: bool, batches: int | None
+) -> Iterator[Callable[[Iterator[Batch]], Iterator[Batch]]]:
+    """What tells, by a bar, how many batches of a stream have been read."""
     if not shown:
-        yield lambda: None
+        yield lambda stream: stream
         return
     with Progress() as progress:
-        task = progress.add_task("measuring, batches", total=length(loader))
-        yield lambda: progress.advance(task)
+        yield lambda stream: iter(
+            progress.track(stream, total=batches, description="measuring, batches")
+        )

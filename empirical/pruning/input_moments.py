@@ -18,7 +18,6 @@ from empirical.devices import device_of
 from empirical.pruning.channel_graph import ChannelGraph, Member
 from empirical.reading.apart import channels_last
 from empirical.reading.batches import Batch
-from empirical.reading.hooks import evaluating
 from empirical.reading.positions import Sampler
 from empirical.reading.recorder import Recorder, Samples
 from empirical.reading.sums import Sums
@@ -84,9 +83,7 @@ def input_moments(
         ],
         Sampler(positions, groups=groups, seed=seed, device=device),
     )
-    with evaluating(model), recorder.reading(model):
-        for batch in batches:
-            recorder.run(model, batch)
+    recorder.read(model, batches)
     return {key: _moments(*key, total, groups) for key, total in sums.items()}
 
 

@@ -81,9 +81,7 @@ def references(
         [(Outputs(Tap(x, x.name, x.channel_dim)), [kept[x.name]]) for x in layers],
         Sampler(positions, seed=seed, device=device_of(model)),
     )
-    with evaluating(model), recorder.reading(model):
-        for batch in chain([first], stream):
-            recorder.run(model, batch)
+    recorder.read(model, chain([first], stream))
     return References({n: sink.all("y")[:, :, 0] for n, sink in kept.items()}, positions, seed)
 
 

@@ -8,16 +8,21 @@ capture sees what the rest of the network sees.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from theory.shared.validation import functions, instance, one_of
 
+Inputs = tuple[Tensor, ...]
+Named = dict[str, Tensor]
 
-@contextmanager
-def capture(model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]]) -> Iterator[None]:
+
+def capture(
+    model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]]
+) -> AbstractContextManager[None]:
     """Call `readers[name]` with the output of submodule `name` at each of its calls.
 
     Parameters
@@ -40,15 +45,12 @@ def capture(model: nn.Module, readers: Mapping[str, Callable[[Tensor], object]])
     [(2, 5)]
     """
     functions("readers", readers)
-    calls = {name: _of_output(read) for name, read in readers.items()}
-    with capture_calls(model, calls):
-        yield
+    return capture_calls(model, {name: _of_output(read) for name, read in readers.items()})
 
 
-@contextmanager
 def capture_calls(
     model: nn.Module, readers: Mapping[str, Callable[[Tensor, Tensor], object]]
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Call `readers[name]` with input and output of submodule `name` at each of its calls.
 
     Parameters and errors are those of `capture`.
@@ -62,27 +64,19 @@ def capture_calls(
     >>> shapes
     [(3, 5)]
     """
-    with ExitStack() as stack:
-        for name, read in readers.items():
 
-            def hook(
-                _module: nn.Module,
-                inputs: tuple[Tensor, ...],
-                named: dict[str, Tensor],
-                output: Tensor,
-                read: Callable[[Tensor, Tensor], object] = read,
-            ) -> None:
-                read(inputs[0] if inputs else named["input"], output)
+    def hook(read: Callable[[Tensor, Tensor], object]) -> Callable[..., None]:
+        def after(_module: nn.Module, inputs: Inputs, named: Named, output: Tensor) -> None:
+            read(_first(inputs, named), output)
 
-            module = submodule(model, name)
-            stack.enter_context(module.register_forward_hook(hook, with_kwargs=True))
-        yield
+        return after
+
+    return _hooked(model, {n: hook(read) for n, read in readers.items()}, "register_forward_hook")
 
 
-@contextmanager
 def before_call(
     model: nn.Module, actions: Mapping[str, Callable[[Tensor], object]]
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Call `actions[name]` with the input of submodule `name` just before each of its calls.
 
     An action may change the module's weights: it then computes with the new ones. Parameters and
@@ -95,20 +89,14 @@ def before_call(
     ...     model(torch.ones(1, 3)).tolist()
     [[3.0]]
     """
-    with ExitStack() as stack:
-        for name, act in actions.items():
 
-            def hook(
-                _module: nn.Module,
-                inputs: tuple[Tensor, ...],
-                named: dict[str, Tensor],
-                act: Callable[[Tensor], object] = act,
-            ) -> None:
-                act(inputs[0] if inputs else named["input"])
+    def hook(act: Callable[[Tensor], object]) -> Callable[..., None]:
+        def before(_module: nn.Module, inputs: Inputs, named: Named) -> None:
+            act(_first(inputs, named))
 
-            module = submodule(model, name)
-            stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
-        yield
+        return before
+
+    return _hooked(model, {n: hook(a) for n, a in actions.items()}, "register_forward_pre_hook")
 
 
 @contextmanager
@@ -137,8 +125,9 @@ def running(model: nn.Module) -> Iterator[list[str]]:
         yield names
 
 
-@contextmanager
-def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+def edit(
+    model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]
+) -> AbstractContextManager[None]:
     """Replace the output of submodule `name` by `editors[name](output)` at each of its calls.
 
     An editor returns a new tensor and leaves its argument alone: other modules may hold it. Where
@@ -162,25 +151,17 @@ def edit(model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]) ->
     [[1.0, 1.0, 1.0, 1.0, 1.0]]
     """
     functions("editors", editors)
-    with ExitStack() as stack:
-        for name, change in editors.items():
 
-            def hook(
-                _module: nn.Module,
-                _inputs: object,
-                output: Tensor,
-                change: Callable[[Tensor], Tensor] = change,
-            ) -> Tensor:
-                return change(output)
+    def hook(change: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+        return lambda _module, _inputs, _named, output: change(output)
 
-            stack.enter_context(submodule(model, name).register_forward_hook(hook, prepend=True))
-        yield
+    hooks = {name: hook(change) for name, change in editors.items()}
+    return _hooked(model, hooks, "register_forward_hook", prepend=True)
 
 
-@contextmanager
 def edit_inputs(
     model: nn.Module, editors: Mapping[str, Callable[[Tensor], Tensor]]
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Replace the input of submodule `name` by `editors[name](input)` at each of its calls.
 
     An editor returns a new tensor and leaves its argument alone. Parameters and errors are those
@@ -193,22 +174,32 @@ def edit_inputs(
     ...     model(torch.ones(1, 3)).tolist()
     [[0.0]]
     """
+
+    def hook(change: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Inputs, Named]]:
+        def before(_module: nn.Module, inputs: Inputs, named: Named) -> tuple[Inputs, Named]:
+            if inputs:
+                return (change(inputs[0]), *inputs[1:]), named
+            return inputs, {**named, "input": change(named["input"])}
+
+        return before
+
+    return _hooked(model, {n: hook(c) for n, c in editors.items()}, "register_forward_pre_hook")
+
+
+@contextmanager
+def _hooked(
+    model: nn.Module, hooks: Mapping[str, Callable[..., Any]], register: str, **options: bool
+) -> Iterator[None]:
+    """Hooks of submodules by name, registered by that method, within the block."""
     with ExitStack() as stack:
-        for name, change in editors.items():
-
-            def hook(
-                _module: nn.Module,
-                inputs: tuple[Tensor, ...],
-                named: dict[str, Tensor],
-                change: Callable[[Tensor], Tensor] = change,
-            ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-                if inputs:
-                    return (change(inputs[0]), *inputs[1:]), named
-                return inputs, {**named, "input": change(named["input"])}
-
-            module = submodule(model, name)
-            stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+        for name, hook in hooks.items():
+            method = getattr(submodule(model, name), register)
+            stack.enter_context(method(hook, with_kwargs=True, **options))
         yield
+
+
+def _first(inputs: Inputs, named: Named) -> Tensor:
+    return inputs[0] if inputs else named["input"]
 
 
 @contextmanager

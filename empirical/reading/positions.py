@@ -105,7 +105,7 @@ class Sampler:
     ) -> None:
         self.groups = groups
         self._pooled, self._positions, self._seed = pooled, positions, seed
-        self._device = torch.device(device)
+        self.device = torch.device(device)
         self.first_image = 0
         self.host_order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._blocks: dict[tuple[str, int], dict[int, NDArray[np.int64]]] = {}
@@ -118,7 +118,7 @@ class Sampler:
         group = (first_image + np.arange(n_images)) % self.groups
         self.first_image = first_image
         self.host_order = np.argsort(group, kind="stable")
-        self.order = torch.from_numpy(self.host_order).to(self._device)
+        self.order = torch.from_numpy(self.host_order).to(self.device)
         self.images_per_group = np.bincount(group, minlength=self.groups).tolist()
         self._places.clear()
 
@@ -142,7 +142,7 @@ class Sampler:
         """Positions (n, P) on a layer's maps of `size`, images in the order `self.order`."""
         if (layer, size) not in self._places:
             chosen = self._chosen(layer, size, len(self.host_order))[self.host_order]
-            self._places[layer, size] = torch.from_numpy(chosen).to(self._device)
+            self._places[layer, size] = torch.from_numpy(chosen).to(self.device)
         return self._places[layer, size]
 
     def _chosen(self, layer: str, size: int, n_images: int) -> NDArray[np.int64]:

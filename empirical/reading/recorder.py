@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from empirical.reading.ahead import hashed
 from empirical.reading.batches import Batch
-from empirical.reading.hooks import capture_calls
+from empirical.reading.hooks import capture_calls, evaluating
 from empirical.reading.positions import Sampler
 from empirical.reading.workers import workers
 
@@ -119,6 +120,19 @@ class Recorder:
 
         with capture_calls(model, {name: reader(found) for name, found in of_module.items()}):
             yield
+
+    def read(
+        self, model: nn.Module, stream: Iterable[Batch], digests: set[bytes] | None = None
+    ) -> None:
+        """Run and add all batches, in evaluation mode; `digests` gets those of the images."""
+        with evaluating(model), self.reading(model):
+            if digests is None:
+                for batch in stream:
+                    self.run(model, batch)
+                return
+            for batch, own in hashed(iter(stream), self._sampler.device):
+                digests.update(own)
+                self.run(model, batch)
 
     def run(self, model: nn.Module, batch: Batch) -> None:
         """Run one batch and add it; in halves, with a warning, where the device's memory ends.

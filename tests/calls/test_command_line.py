@@ -29,6 +29,8 @@ SHARED = (
     ("--seed=one", "one", "valid integer"),
     ("--seed=-1", "-1", "must be"),
     ("--image-size=big", "big", "valid integer"),
+    ("--device=gpu", "gpu", "must be"),
+    ("--device=cuda:x", "cuda:x", "must be"),
 )
 """Of measure, lesion and prune: option, what the message shows, and its remedy."""
 
@@ -85,6 +87,8 @@ OTHERS = (
     ("sim phase --y scael", "y", "scael", "Did you mean"),
     ("sim phase --target lable", "target", "lable", "Did you mean"),
     ("sim phase --set scale", "--set", "scale", "NAME=NUMBER"),
+    ("sim phase --x scale --y scale", "y", "scale", "two parameters"),
+    ("sim phase --set depth=3", "fixed", "depth", "must be one of"),
     ("sim phase --set scale=big", "--set", "scale=big", "NAME=NUMBER"),
     ("sim phase --steps -1", "--steps", "-1", "greater than"),
     ("sim lesion --width 1", "--width", "1", "greater than"),
@@ -99,6 +103,8 @@ OTHERS = (
     ("run --show --set trainin.epochs=3", "trainin", "trainin", "Did you mean"),
     ("run --show --set training", "--set|override", "training", "must|=value"),
     ("run --show --set seeds=[]", "seeds", r"\[\]|none|empty", "must|at least"),
+    ("measure", "model", "checkpoint", "must be given"),
+    ("measure --checkpoint none.pth --key net", "--key", "net", "--model"),
     ("report nowhere", "folder", "nowhere", "must|exist"),
     ("demo --seeds 0", "--seeds", "0", "greater than"),
     ("demo --seeds many", "--seeds", "many", "valid integer"),

@@ -54,7 +54,8 @@ NUMBERS_OF_MEASURE = {
     "groups": ("text", NAN, INF, -1, 0, 1, 1.5),
     "seed": INDICES,
     "target": ("logit_margn", "", "margin"),
-    "layers": (["9"], ["conv1"]),
+    "layers": (["9"], ["conv1"], "3", []),
+    "device": ("gpu", "cuda:x", 3.5),
 }
 
 TABLE = {
@@ -94,8 +95,11 @@ TABLE = {
         {"model": MODEL, "loader": LOADER, "kinds": ["zero"]},
         {
             "loader": LOADERS,
-            "layers": ("0", ["9"], ["conv1"]),
-            "channels": ({"0": [9]}, {"0": []}, 3, {"0": 3}, {"0": None}, {"0": ["x"]}, {"9": [0]}),
+            "layers": ("0", ["9"], ["conv1"], []),
+            "channels": (
+                *({"0": [9]}, {"0": [-1]}, {"0": []}, {"0": 3}, {"0": None}, {"0": ["x"]}),
+                *({"9": [0]}, 3),
+            ),
             "kinds": ("meen", [], ["zero", "zeros"], [None]),
             "method": ("slow", None),
             "memory": ("text", NAN, INF, -1, 1),
@@ -278,7 +282,9 @@ TABLE = {
         {"model": (None, 3), "example": (None, 3), "names as layers": (["9"], ["conv1"])},
     ),
     "evaluate": Good(
-        empirical.evaluate, {"model": MODEL, "loader": LOADER}, {"loader": LOADERS}
+        empirical.evaluate,
+        {"model": MODEL, "loader": LOADER},
+        {"loader": LOADERS, "device": ("gpu", 3.5)},
     ),
     "ImageSet": Good(
         ImageSet,

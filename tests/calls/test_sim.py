@@ -19,7 +19,8 @@ from tests.calls.refusals import (
 SPECTRUM = sim.power_law(4, 1.0)
 TASK, NETWORK = sim.Regression(SPECTRUM), sim.Network(width=4)
 MANY = 10**12
-SPECTRA = (None, "text", [], [-1.0, 1.0], [0.0, 0.0], [NAN, 1.0], [[1.0, 2.0], [2.0, 1.0]])
+SPECTRA = (None, "text", [], [-1.0, 1.0], [0.0, 0.0], [NAN, 1.0], [[1.0, 2.0], [2.0, 1.0]],
+           np.ones((2, 3)))  # fmt: skip
 RUN = sim.simulate(TASK, NETWORK, steps=4, seeds=2, records=3)
 
 

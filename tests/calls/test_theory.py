@@ -38,7 +38,7 @@ READOUT = {"cov": PAIR, "cross": [0.5, 0.4]}
 
 def law(function, second="c"):
     """The laws of a spectrum and a vector in its basis."""
-    spectra = (None, "text", [-1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [1.0, NAN, 1.0])
+    spectra = (None, "text", [-1.0, 1.0, 1.0], [0.0] * 3, [1.0, NAN, 1.0], LOPSIDED, INDEFINITE)
     bad = {"sigma": spectra}
     good = {"sigma": [2.0, 1.0, 0.5]}
     if second:
@@ -107,7 +107,8 @@ TABLE = {
     "initial_layer": Good(
         theory.initial_layer,
         {"sigma": EYE, "width": 2},
-        {"sigma": (None, "text", [-1.0, 1.0], LOPSIDED, INDEFINITE, HOLED), "width": (*COUNTS, 1)}
+        {"sigma": (None, "text", [-1.0, 1.0], [0.0], LOPSIDED, INDEFINITE, HOLED)}
+        | {"width": (*COUNTS, 1)}
         | {"scale": RATES},
     ),
     "layer.predictability": Good(

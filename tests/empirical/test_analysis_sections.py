@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from empirical.analysis.damage import pooled_recovery
-from empirical.analysis.seeds import over_seeds
 from empirical.report.grouping import grouping_findings
 from empirical.report.lesion import lesion_section
 from empirical.report.pruning import pruning_section
@@ -56,17 +55,6 @@ def test_robustness_names_the_farthest_variation():
     assert "the farthest is “target: label”, +0.50" in first
     assert "over the 1 variations that change it (1 others cannot" in first
     assert second == "From 25% of the images it is +0.10, from half +0.20, from all +0.40."
-
-
-def test_seeds_count_once_however_many_rows_they_have():
-    frame = pd.DataFrame(
-        {"seed": [0, 0, 1, 0], "layer": ["a", "a", "a", "b"], "value": [1.0, 3.0, 4.0, 7.0]}
-    )
-    a, b = over_seeds(frame, ["layer"], "value").itertuples(index=False)
-    assert (a.layer, a.seeds, a.value) == ("a", 2, 3.0)
-    assert pd.isna(a.low)
-    assert (b.seeds, b.value) == (1, 7.0)
-    assert pd.isna(b.low)
 
 
 def recovered_by_hand():

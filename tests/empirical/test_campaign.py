@@ -23,6 +23,8 @@ from empirical.runs.campaign import _opened, _text, campaign, run_graph
 from empirical.runs.config import read_config
 from theory.shared.tasks import TasksFailedError
 
+pytestmark = pytest.mark.usefixtures("figures_not_drawn")
+
 SETTINGS = {
     "seeds": [0, 1],
     "device": "cpu",
@@ -60,7 +62,7 @@ def assert_same_tables(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Path:
+def alone(tmp_path_factory, figures_not_drawn) -> Path:
     """Two runs, each in this process."""
     folder = tmp_path_factory.mktemp("alone")
     run(SETTINGS | LESIONED, out=folder / "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,14 +14,9 @@ import pytest
 from torch import nn
 
 from empirical.analysis.pruning import (
-    Arm,
-    agreement,
     areas,
     axis_against_axis,
     axis_verdicts,
-    best_arm,
-    paired,
-    rank_stability,
 )
 from empirical.pruning import comparison
 from empirical.pruning.calibration import Calibration
@@ -34,6 +30,9 @@ from empirical.report.factorial import (
     factorial_section,
 )
 from tests.empirical.pruning_networks import awakened, batches, plain
+
+Finished = tuple[Path, pd.DataFrame]
+"""The folder of a run, and its rows."""
 
 SMALL = Factorial(
     criteria=("random", "task_information", "-peer_predictability", "replaceability"),
@@ -53,38 +52,48 @@ def run(known: Calibration, out: Path, factorial: Factorial = SMALL) -> pd.DataF
     return run_factorial(known, batches(3, 6), out, network="plain", seed=0, factorial=factorial)
 
 
-def test_a_killed_run_continues_to_the_same_rows(tmp_path: Path, known: Calibration) -> None:
-    whole = run(known, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def finished(known: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    out = tmp_path_factory.mktemp("whole")
+    return out, run(known, out)
+
+
+@pytest.fixture
+def copy(finished: Finished, tmp_path: Path) -> Path:
+    """The folder of a finished run."""
+    return shutil.copytree(finished[0], tmp_path / "run")
+
+
+def test_a_killed_run_continues_to_the_same_rows(
+    copy: Path, finished: Finished, known: Calibration
+) -> None:
+    whole = finished[1]
     assert len(whole) == 1 + 2 * 2 * (2 + 1 + 1 + 1)
-    run(known, tmp_path / "cut")
-    path = tmp_path / "cut" / "plain-0.jsonl"
+    path = copy / "plain-0.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:7]) + lines[7][:20])  # killed while writing the eighth row
-    again = run(known, tmp_path / "cut")
+    again = run(known, copy)
     volatile = ["seconds", "latency_share"]
     pd.testing.assert_frame_equal(again.drop(columns=volatile), whole.drop(columns=volatile))
     assert len(path.read_text().splitlines()) == len(whole)
 
 
 def test_a_finished_run_computes_nothing(
-    tmp_path: Path, known: Calibration, monkeypatch: pytest.MonkeyPatch
+    copy: Path, known: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(known, tmp_path)
-
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
     for name in ("_run_cell", "evaluate", "LatencyShares"):
         monkeypatch.setattr(f"empirical.pruning.comparison.{name}", refuse)
-    assert len(run(known, tmp_path)) == 21
+    assert len(run(known, copy)) == 21
 
 
 def test_rows_are_those_of_the_factorial_whatever_else_the_folder_holds(
-    tmp_path: Path, known: Calibration, monkeypatch: pytest.MonkeyPatch
+    copy: Path, known: Calibration
 ) -> None:
-    run(known, tmp_path)
     fewer = replace(SMALL, criteria=("l2", "random"), draws=1, shares=(0.5,))
-    rows = run(known, tmp_path, fewer)
+    rows = run(known, copy, fewer)
     assert rows["criterion"].tolist() == ["dense", "l2", "l2", "random", "random"]
     assert set(rows["share"]) == {1.0, 0.5}
 
@@ -147,15 +156,15 @@ def test_scores_are_computed_once_for_each_criterion(
             np.testing.assert_array_equal(values, known.scores("l2")[name.removeprefix("l2|")])
 
 
-def test_criteria_meet_the_same_multiply_accumulates(tmp_path: Path, known: Calibration) -> None:
-    rows = run(known, tmp_path)
+def test_criteria_meet_the_same_multiply_accumulates(finished: Finished) -> None:
+    rows = finished[1]
     for share, group in rows[rows["criterion"] != "dense"].groupby("share"):
         assert group["macs_share"].nunique() == 1
         assert group["macs_share"].iloc[0] == pytest.approx(share, rel=0.01)
 
 
-def test_networks_of_one_structure_share_one_latency(tmp_path: Path, known: Calibration) -> None:
-    rows = run(known, tmp_path)
+def test_networks_of_one_structure_share_one_latency(finished: Finished) -> None:
+    rows = finished[1]
     assert (rows["latency_share"] > 0).all()
     assert (rows.groupby("macs_share")["latency_share"].nunique() == 1).all()
     tables = factorial_section(rows).tables
@@ -193,18 +202,6 @@ def rows_by_hand() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_area_is_the_mean_accuracy_over_the_shares_of_a_whole_curve() -> None:
-    rows = rows_by_hand()
-    table = areas(rows)
-    l2 = table[(table["criterion"] == "l2") & (table["network"] == "a") & (table["seed"] == 0)]
-    assert l2["area"].item() == pytest.approx(0.4 + 0.25 + 0.02)
-    without = rows[~((rows["criterion"] == "l2") & (rows["share"] == 0.2))]
-    fewer = areas(without)  # the others keep their shares
-    pd.testing.assert_frame_equal(
-        fewer, table[table["criterion"] != "l2"].reset_index(drop=True), check_like=True
-    )
-
-
 def test_draws_of_a_random_criterion_count_once() -> None:
     rows = rows_by_hand()
     more = rows[rows["criterion"] == "l2"].assign(draw=1, accuracy=lambda r: r["accuracy"] + 0.2)
@@ -212,14 +209,6 @@ def test_draws_of_a_random_criterion_count_once() -> None:
     assert len(table) == len(areas(rows))
     l2 = table[(table["criterion"] == "l2") & (table["network"] == "a") & (table["seed"] == 0)]
     assert l2["area"].item() == pytest.approx(0.4 + 0.25 + 0.02 + 0.1)
-
-
-def test_paired_differences_remove_what_seeds_share() -> None:
-    table = areas(rows_by_hand())
-    found = paired(table, Arm("l2", "none"), Arm("task_information", "none"))
-    assert found["difference"].to_numpy() == pytest.approx([0.02, 0.02])
-    assert found["low"].to_numpy() == pytest.approx([0.02, 0.02])
-    assert best_arm(table, ["l2", "task_information"], "none") == Arm("l2", "none")
 
 
 def test_axis_against_axis_and_its_wording_follow_the_numbers() -> None:
@@ -236,27 +225,6 @@ def test_axis_against_axis_and_its_wording_follow_the_numbers() -> None:
     assert "a: not resolved (+10.0 [no interval]" in str(alone[0])
 
 
-def test_ranks_of_criteria_between_networks() -> None:
-    found = rank_stability(areas(rows_by_hand()))
-    # order on a: task < l2 < peers; on b: peers < task < l2
-    assert found["spearman"].item() == pytest.approx(-0.5)
-    assert (found["best_of_one"].item(), found["best_of_other"].item()) == (
-        "-peer_predictability",
-        "l2",
-    )
-
-
-def test_agreement_is_the_mean_rank_correlation_over_groups() -> None:
-    scores = {
-        "x|g": np.array([1.0, 2, 3]), "y|g": np.array([10.0, 20, 30]),
-        "x|h": np.array([1.0, 2, 3]), "y|h": np.array([3.0, 2, 1]),
-        "z|g": np.array([3.0, 2, 1]),
-    }  # fmt: skip
-    table = agreement(scores)
-    assert table.loc["x", "y"] == pytest.approx(0.0)
-    assert table.loc["x", "z"] == pytest.approx(-1.0)
-
-
 def test_figures_are_labelled() -> None:
     rows = rows_by_hand()
     curves = accuracy_curves(rows, ["l2", "task_information"], "uniform")
@@ -270,18 +238,3 @@ def test_figures_are_labelled() -> None:
     assert "95 % interval" in forest.axes[0].get_xlabel()
     drawn = agreement_map(pd.DataFrame(np.eye(2), index=["a", "b"], columns=["a", "b"]))
     assert "Spearman" in drawn.axes[-1].get_ylabel()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"criteria": ("l22",)}, "criteria must be one of"),
-        ({"allocations": ("uniforme",)}, "Did you mean 'uniform'"),
-        ({"recoveries": ("compensated",)}, "Did you mean 'compensate'"),
-        ({"shares": (0.5, 1.5)}, "shares must lie above 0 and at most at 1; got 1.5"),
-        ({"draws": 0}, "draws must be a whole number >= 1"),
-    ],
-)
-def test_bad_factors_are_named(arguments: dict[str, object], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        Factorial(**arguments)

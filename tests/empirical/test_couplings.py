@@ -194,11 +194,6 @@ def test_the_fall_is_early_where_half_of_it_comes_in_the_first_tenth():
     assert coupling_findings(frame)[-1].values["word"] == "holds"
 
 
-def test_separation_is_dated_and_only_where_there_is_one():
-    assert separation_steps(mean_couplings(planted(0.7, 0.1)), BETWEEN) == (2, 4)
-    assert separation_steps(mean_couplings(planted(0.1, 0.1)), BETWEEN) is None
-
-
 def test_every_row_says_how_differentiated_its_layer_is(table):
     frame = layer_couplings(table, permutations=9)
     for name in table.layers:

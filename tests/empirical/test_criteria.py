@@ -312,11 +312,6 @@ def test_what_a_function_gives_is_checked(
         prune(known.model, known, criterion=3)
 
 
-def test_an_unknown_criterion_names_the_nearest(known: Calibration) -> None:
-    with pytest.raises(ValueError, match=r"criterion must be one of.*got 'taylr'.*'taylor'"):
-        scores(known, "taylr")
-
-
 def test_a_criterion_that_is_not_defined_says_so() -> None:
     _, calibration = chain()
     with pytest.raises(ValueError, match="criterion 'bn_scale' is not defined on layer '0'"):

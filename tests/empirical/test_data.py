@@ -100,28 +100,6 @@ def test_fingerprint_changes_with_any_pixel_label_or_statistic():
     assert sample().fingerprint == data.fingerprint
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"images": torch.zeros(20, 3, 5, 5)}, r"images must be uint8 .*float32"),
-        ({"labels": torch.zeros(19, dtype=torch.int64)}, r"labels must be int64, one per image"),
-        ({"mean": (0.5,)}, r"mean and std must have one value per channel \(3\)"),
-        ({"labels": torch.full((20,), 4)}, r"labels must be in 0 \.\. 3.*label 0 is 4"),
-    ],
-)
-def test_image_set_refuses_what_does_not_fit(change, message):
-    with pytest.raises(ValueError, match=message):
-        ImageSet(**{**vars(sample()), **change})
-
-
-@pytest.mark.parametrize("indices", [[20], [-1]])
-def test_indices_outside_the_set_are_named(indices):
-    with pytest.raises(ValueError, match=r"indices must be in 0 \.\. 19; got"):
-        image_loader(sample(), indices)
-    with pytest.raises(ValueError, match=r"indices must be in 0 \.\. 19; got"):
-        sample().subset(indices)
-
-
 # --- photographs ------------------------------------------------------------------------------
 
 
@@ -220,11 +198,6 @@ def test_every_part_of_a_stratified_draw_is_stratified():
     for first in (5, 20, 50):
         found = np.bincount(labels[drawn[:first]], minlength=5)
         assert np.abs(found - first * np.array([0.1, 0.2, 0.3, 0.2, 0.2])).max() <= 1
-
-
-def test_split_refuses_a_share_of_one():
-    with pytest.raises(ValueError, match=r"selection must be in \[0, 1\); got 1"):
-        split_data(*load_data("digits"), selection=1)
 
 
 # --- folders ----------------------------------------------------------------------------------

@@ -50,27 +50,6 @@ def test_a_checkpoint_and_a_callable_are_named(tmp_path):
     assert f"weights as {callable_name} returns them (no --checkpoint is given)" in said
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("measure --model small_convnet --device gpu", "device must be 'cpu'.*got 'gpu'"),
-        ("prune --model small_convnet --device cuda:x", "device must be 'cpu'.*got 'cuda:x'"),
-        ("lesion --model small_convnet --memory inf", "--memory must be in \\[0, 1e6\\]; got inf"),
-        ("measure --checkpoint {out}/none.pth --key net", "--key goes with --model"),
-        ("report {out}", "report.json does not exist. Name the folder"),
-    ],
-)
-def test_bad_options_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["twoaxis", *arguments.format(out=tmp_path).split()])
-    with pytest.raises(SystemExit) as ended:
-        twoaxis.main()
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("twoaxis: ")
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(line)
-
-
 def test_ctrl_c_is_one_line_and_the_shells_exit_code(monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
-import twoaxis
 from empirical.data import folders, images
 from empirical.data.loading import load_data
 from tests.empirical.test_data import paint
@@ -57,13 +55,6 @@ def test_only_the_chosen_files_are_opened_and_every_class_has_its_share(
     assert mine < every
     again, other = (load_data(folder, cache=cache, images=(10, 6), draw=d)[0] for d in (0, 1))
     assert again.fingerprint == train.fingerprint != other.fingerprint
-
-
-def test_the_command_opens_no_more_than_it_is_asked_for(folder, tmp_path, decoded):
-    arguments = ["measure", "--model", "small_convnet", "--data", str(folder), "--images", "10"]
-    options = ["--positions", "1", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "c")]
-    CliRunner().invoke(twoaxis.app, [*arguments, *options], catch_exceptions=False)
-    assert len([path for path in decoded if "train" in path.parts]) == 10
 
 
 def test_a_cache_is_filled_without_memory_and_gives_the_same_images(folder, tmp_path, monkeypatch):

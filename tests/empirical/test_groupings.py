@@ -134,12 +134,6 @@ def test_the_least_number_of_groups_tried_is_two_and_the_defaults_are_said():
     pd.testing.assert_frame_equal(default, layer_groupings(table, most=6, permutations=500, seed=0))
 
 
-def test_unknown_quantities_are_named():
-    table = table_of(np.zeros(CHANNELS), np.zeros(CHANNELS))
-    with pytest.raises(ValueError, match="Did you mean 'peer_overlap'"):
-        layer_groupings(table, local=["peer_overlaps"])
-
-
 def test_chance_agreement_is_the_adjusted_rand_index_of_permuted_groups():
     rng = np.random.default_rng(5)
     first, second = rng.integers(0, 3, 40), rng.integers(0, 4, 40)

@@ -157,14 +157,3 @@ def test_layers_too_small_are_left_out_and_listed() -> None:
     assert "conv1" not in set(result.beyond["layer"])
     with pytest.raises(ValueError, match="frame must have a layer with enough channels"):
         analyze_lesions(damaged[damaged["layer"] == "conv1"], **SMALL)
-
-
-def test_unknown_names_are_refused() -> None:
-    rng = np.random.default_rng(10)
-    frame = scores(rng)
-    damaged = planted(frame, 1.0, 1.0, rng).to_frame().merge(frame, on=["layer", "channel"])
-    with pytest.raises(ValueError, match="kind must be one of 'mean'; got 'zero'"):
-        analyze_lesions(damaged, kind="zero", **SMALL)
-    with pytest.raises(ValueError, match=r"column of frame must be one of .* got 'loss_increas'"):
-        analyze_lesions(damaged, damage="loss_increas", **SMALL)
-    assert set(CONTROLS) <= set(PREDICTORS)

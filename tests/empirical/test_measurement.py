@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -8,7 +6,7 @@ from torch import nn
 
 from empirical import measure
 from empirical.reading.hooks import capture, evaluating
-from theory import QUANTITIES, Moments, channel_axes, merge
+from theory import QUANTITIES, Moments, channel_axes
 
 SMALL = {"positions": 4, "groups": 5}
 
@@ -166,32 +164,6 @@ def test_three_routes_to_one_quantity(kind):
         assert deviation.max() < 8, quantity
 
 
-def test_moments_of_1_2_and_7_processes_merge_to_the_same():
-    # a float64 model: in float32 the forward pass itself depends on the batch size
-    model, (images, labels) = small_net().double(), random_data(61)
-    images = images.double()
-    whole = measure(model, in_batches(images, labels, 16), **SMALL)
-    for shares in (2, 7):
-        bounds = np.linspace(0, 61, shares + 1).astype(int)
-        parts = [
-            measure(
-                model,
-                in_batches(images[a:b], labels[a:b], 5),
-                **SMALL,
-                first_image=a,
-                standard_errors=False,
-            )
-            for a, b in itertools.pairwise(bounds)
-        ]
-        for name in whole.layers:
-            total = merge([part.moments[name] for part in parts])
-            expected = whole.moments[name]
-            scale = np.sqrt(np.diagonal(expected.cov))
-            assert total.n == expected.n
-            assert np.abs((total.mean - expected.mean) / scale).max() < 1e-12
-            assert np.abs((total.cov - expected.cov) / np.outer(scale, scale)).max() < 1e-12
-
-
 def test_standard_errors_cover_the_spread_over_fresh_data():
     """The jackknife error is about the spread of estimates over independent sets of images."""
     model = small_net()
@@ -289,14 +261,8 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("resnet", {}, "model must be a torch.nn.Module; got str"),
         (Returns(lambda z: (z, z)), {}, "returned a tuple"),
-        (small_net(), {"target": "margn"}, "target must be one of .*'logit_margin'"),
-        (small_net(), {"layers": ["9"]}, "layers must be one of '0', '3', '8'"),
-        (small_net(), {"sampling": "pool"}, "Did you mean 'pooled'"),
-        (small_net(), {"positions": 0}, "positions must be a whole number >= 1; got 0"),
         (small_net(), {"groups": 50}, "at least groups = 50 images .* it gave 40"),
-        (small_net(), {"noise": "median2"}, "layer '0': noise must be"),
         (small_net(), {"target": lambda z, y: z[:, 0] * 0}, "layer '0': the target is constant"),
         (small_net(classes=3), {}, r"gives [34] and the model has 3 outputs"),
     ],

@@ -13,6 +13,8 @@ from empirical.report.page import chapter, write_report
 from empirical.runs.pipeline import run
 from tests.empirical.test_pruning_tables import rows
 
+pytestmark = pytest.mark.usefixtures("figures_not_drawn")
+
 NETWORK = """
 from torch import nn
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 
@@ -93,6 +94,7 @@ def test_a_run_measures_every_seed_at_every_checkpoint_from_step_0(finished):
     pd.testing.assert_frame_equal(table.to_frame(), finished.tables[1, 0].to_frame())
 
 
+@pytest.mark.usefixtures("figures_not_drawn")
 def test_a_second_start_repeats_nothing(finished, monkeypatch):
     before = tables_of(finished.out)
     for again in ("measuring.measurement.measure", "training.evaluation.evaluate"):
@@ -157,6 +159,7 @@ def test_killed_in_training_and_in_measuring_then_the_same_tables(finished, tmp_
             assert (out / file.relative_to(finished.out)).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.usefixtures("figures_not_drawn")
 def test_lesions_join_the_report_when_asked_for(tmp_path):
     settings = {
         **SMALL,
@@ -185,8 +188,9 @@ PRUNING = {
 }
 
 
+@pytest.mark.usefixtures("figures_not_drawn")
 def test_pruning_joins_the_report_continues_and_takes_more_factors(
-    tmp_path, monkeypatch, pytestconfig
+    tmp_path, monkeypatch, pytestconfig, capsys
 ):
     """Killed after some cells: the others are added. A new recovery computes its own cells only."""
     settings = {**SMALL, "pruning": PRUNING}
@@ -217,14 +221,16 @@ def test_pruning_joins_the_report_continues_and_takes_more_factors(
     assert len(pd.read_csv(tmp_path / "seed-0" / "pruning" / "cells.csv")) == 1 + 6
     run(settings, out=tmp_path)
     assert len(cells) == 49 + 2 * 6  # those of the first factors were kept
-    script = [sys.executable, str(pytestconfig.rootpath / "scripts/pruning_across_networks.py")]
-    options = {"capture_output": True, "text": True}
-    read = subprocess.run([*script, str(tmp_path), "--out", str(tmp_path / "all")], **options)
-    assert "uniform allocation: replaceability, compensate reaches" in read.stdout
+    script = str(pytestconfig.rootpath / "scripts/pruning_across_networks.py")
+    monkeypatch.setattr(sys, "argv", [script, str(tmp_path), "--out", str(tmp_path / "all")])
+    runpy.run_path(script, run_name="__main__")
+    said = capsys.readouterr().out
+    assert "uniform allocation: replaceability, compensate reaches" in said
     assert (tmp_path / "all" / "report.html").exists()
-    refused = subprocess.run([*script, str(tmp_path / "all")], **options)
-    assert refused.returncode == 2
-    assert "holds no pruned networks" in refused.stderr
+    monkeypatch.setattr(sys, "argv", [script, str(tmp_path / "all")])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(script, run_name="__main__")
+    assert "holds no pruned networks" in capsys.readouterr().err
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -301,21 +307,6 @@ def test_measure_takes_the_users_own_network_and_its_weights(tmp_path, monkeypat
     frame = pd.read_csv("out/axes.csv")
     assert frame["layer"].astype(str).unique().tolist() == ["0"]
     assert np.isfinite(frame["input_capture"]).all()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "model must be given where there is no checkpoint"),
-        (["--model", "small_convnet", "--mean", "a,b"], "--mean must be numbers separated by"),
-        (["--model", "small_convnet", "--mean", "0.5"], "mean and std must be given together"),
-        (["--model", "small_convnet", "--target", "margin"], "Did you mean 'logit_margin'"),
-        (["--model", "small_convnet", "--layer", "conv9"], "Did you mean 'conv"),
-    ],
-)
-def test_measure_names_what_is_wrong(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        CliRunner().invoke(twoaxis.app, ["measure", *arguments], catch_exceptions=False)
 
 
 def test_measure_refuses_a_checkpoint_of_other_classes(finished, tmp_path):

@@ -145,28 +145,7 @@ def test_scores_do_not_depend_on_the_mode_of_the_model() -> None:
     assert all((kept[0][name] == kept[1][name]).all() for name in kept[0])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"criterion": "l22"}, r"criterion must be one of.*got 'l22'\. Did you mean.*'l2'"),
-        ({"allocation": "unifrom"}, r"allocation must be one of.*Did you mean 'uniform'"),
-        ({"recovery": "compensat"}, r"recovery must be one of.*Did you mean 'compensate'"),
-        ({"path": "mask"}, r"path must be one of 'removed', 'masked'"),
-        ({"macs": 0.001, "floor": 0.5}, r"macs=0\.001 is below what the floors allow"),
-        ({"macs": -1.0}, r"macs must be in \(0, 1\]; got -1"),
-        ({"floor": -0.1}, r"floor must be >= 0 and finite; got -0\.1"),
-        ({"counts": {"conv9": 3}}, r"counts must be one of.*got 'conv9'"),
-        ({"counts": {"0": 0}}, r"counts\['0'\] must be from 1 to 6.*cannot be emptied"),
-        ({"skip": ("1",)}, r"skip must be one of"),
-    ],
-)
-def test_bad_arguments_are_named(arguments: dict[str, object], text: str) -> None:
-    model = plain((3, 6, 8))
-    with pytest.raises(ValueError, match=text):
-        prune(model, batches(3, 6), **{"criterion": "l2", **arguments})
-
-
-def test_loaders_that_cannot_serve_are_refused() -> None:
+def test_loaders_and_shares_that_cannot_serve_are_refused() -> None:
     model = plain((3, 6, 8))
     with pytest.raises(TypeError, match=r"loader must be re-iterable.*generator"):
         prune(model, (batch for batch in batches(3, 6)))
@@ -174,6 +153,8 @@ def test_loaders_that_cannot_serve_are_refused() -> None:
         prune(model, [])
     with pytest.raises(ValueError, match=r"Calibration of another model"):
         prune(plain((3, 6, 8)), Calibration(model, batches(3, 6)))
+    with pytest.raises(ValueError, match=r"macs=0\.001 is below what the floors allow"):
+        prune(model, batches(3, 6), criterion="l2", macs=0.001, floor=0.5)
 
 
 @pytest.mark.slow

@@ -296,10 +296,11 @@ def test_agreement_averages_over_the_groups_that_have_both() -> None:
     scores = {
         "x|g": np.array([1.0, 2, 9]), "y|g": np.array([10.0, 20, 30]),
         "x|h": np.array([1.0, 2, 3, 4]), "z|h": np.array([1.0, 3, 2, 4]),
+        "x|i": np.array([1.0, 2, 3]), "y|i": np.array([1.0, 3, 2]),
     }  # fmt: skip
     table = agreement(scores)
     assert table.index.tolist() == table.columns.tolist() == ["x", "y", "z"]
-    assert table.loc["x", "y"] == table.loc["y", "x"] == pytest.approx(1)  # of ranks
+    assert table.loc["x", "y"] == table.loc["y", "x"] == pytest.approx((1 + 0.5) / 2)  # of ranks
     assert table.loc["x", "z"] == pytest.approx(0.8)
     assert np.isnan(table.loc["y", "z"])
 

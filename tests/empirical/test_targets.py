@@ -65,8 +65,3 @@ def test_a_target_that_is_not_finite_is_named_with_its_batch():
 
     with pytest.raises(ValueError, match=r"target must be finite; .* on batch 1"):
         measure(model, [(images[:20], labels[:20]), (images[20:], labels[20:])], target=broken)
-
-
-def test_unknown_target_names_the_nearest():
-    with pytest.raises(ValueError, match=r"got 'margin'\. Did you mean 'logit_margin'"):
-        target_function("margin")

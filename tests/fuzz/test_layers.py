@@ -123,11 +123,11 @@ def violations(seeds):
     return found
 
 
-def test_twenty_thousand_layers():
-    assert violations(range(20_000)) == []
+def test_ten_thousand_layers():
+    assert violations(range(10_000)) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
 def test_two_hundred_thousand_layers(part):
-    assert violations(range(20_000 * (part + 1), 20_000 * (part + 2))) == []
+    assert violations(range(20_000 * part, 20_000 * (part + 1))) == []

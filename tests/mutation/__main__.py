@@ -39,6 +39,7 @@ CAMPAIGN = {
         "tests/theory/test_axes.py",
         "tests/theory/test_axes_limits.py",
         "tests/theory/test_bias_correction.py",
+        "tests/theory/test_peer_hull.py",
         "tests/theory/test_peer_estimates.py",
         "tests/theory/test_few_samples.py",
     ],
@@ -58,6 +59,7 @@ CAMPAIGN = {
     "empirical/analysis/groupings.py": ["tests/empirical/test_groupings.py"],
     "empirical/analysis/pruning.py": ["tests/empirical/test_pruning_tables.py"],
     "empirical/analysis/seeds.py": ["tests/empirical/test_seeds.py"],
+    "empirical/analysis/reliability.py": ["tests/empirical/test_reliability.py"],
 }
 """Module -> the tests that answer for it; its own doctests are among them."""
 

@@ -164,19 +164,3 @@ def test_commands_print_findings_and_write_them(command, options, tmp_path):
         assert finding["sentence"] in result.output
     assert (tmp_path / f"{command}.csv").stat().st_size > 100
     assert (tmp_path / f"{command}.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--x", "exponnent"], "Did you mean 'exponent'"),
-        (["--x", "scale", "--y", "scale"], "two parameters"),
-        (["--set", "scale"], "NAME=NUMBER"),
-        (["--set", "depth=3"], "fixed must be one of"),
-        (["--target", "labl"], "Did you mean 'label'"),
-    ],
-)
-def test_phase_refuses_unknown_parameters(options, message):
-    result = RUN.invoke(app, ["phase", *options])
-    assert isinstance(result.exception, ValueError)
-    assert message in str(result.exception)

@@ -209,26 +209,6 @@ def test_memory_that_is_not_there_is_refused_before_starting(monkeypatch):
         simulate(TASK, Network(width=64), steps=1000, seeds=100)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"seeds": 0}, "seeds must be a whole number >= 1"),
-        ({"seeds": [1, 1]}, "seeds must be distinct"),
-        ({"steps": 0}, "steps must be a whole number >= 1"),
-        ({"learning_rate": 0.0}, "learning_rate must be > 0"),
-        ({"learning_rate": np.nan}, "learning_rate must be > 0"),
-        ({"samples": 5}, "samples=5 needs a batch"),
-        ({"layer": 2}, "layer must be one of 1..1"),
-        ({"dtype": "float16"}, "dtype must be one of 'float64', 'float32'"),
-        ({"records": [0, 99]}, "records must be indices from 0 to 10"),
-        ({"threads": 0}, "threads must be a whole number >= 1"),
-    ],
-)
-def test_bad_arguments_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        simulate(TASK, Network(width=4), **({"steps": 10, "seeds": 1} | options))
-
-
 def test_relu_on_a_mixture_is_refused():
     with pytest.raises(ValueError, match="linear for a Mixture"):
         simulate(Mixture(np.ones(3)), Network(nonlinearity="relu"), steps=1, seeds=1)

@@ -10,7 +10,7 @@ import pytest
 import sympy
 from typer.testing import CliRunner
 
-from theory import catalogue, cli, find_closed_form, verify_form
+from theory import catalogue, cli, verify_form
 from theory.formulas._derivation import Derivation, vanishes
 from theory.formulas.closed_form import ClosedForm, Oracle, Proof, Step
 
@@ -101,11 +101,6 @@ def test_wrong_symbols_are_named() -> None:
         catalogue()["task_information"](r=0.1)
 
 
-def test_unknown_name_suggests() -> None:
-    with pytest.raises(ValueError, match="Did you mean 'task_information'"):
-        find_closed_form("task_informations")
-
-
 def run(*args: str) -> str:
     result = CliRunner().invoke(cli.app, list(args))
     assert result.exit_code == 0, result.output
@@ -129,11 +124,6 @@ def test_show_prints_formula_derivation_and_source() -> None:
     ):
         assert words in printed
     assert "Trace" not in printed
-
-
-def test_show_unknown_name_exits_2() -> None:
-    result = CliRunner().invoke(cli.app, ["show", "nonsense"])
-    assert result.exit_code == 2
 
 
 def test_verify_ends_in_a_table_and_a_count() -> None:

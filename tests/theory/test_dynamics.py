@@ -171,19 +171,6 @@ def test_balanced_mode_is_the_flow() -> None:
     assert balanced_mode(1e5, 1.0, 2.0, 1e-12) == pytest.approx(0.5)
 
 
-def test_bad_input_is_named() -> None:
-    p = problem(1)
-    with pytest.raises(ValueError, match=r"Shapes must be sigma \(d, d\)"):
-        fixed_readout_flow(**(p | {"cross": np.ones(3)}))
-    with pytest.raises(ValueError, match="t must be >= 0"):
-        fixed_readout_flow(**p).weights(-1.0)
-    with pytest.raises(ValueError, match="target must be 'label' or 'output'"):
-        fixed_readout_flow(**p).moments(1.0, "labels")
+def test_the_coupling_of_a_layer_is_for_one_output() -> None:
     with pytest.raises(ValueError, match="layer_coupling is for one output"):
         fixed_readout_flow(**problem(2)).layer_coupling(1.0, 1.0)
-    with pytest.raises(ValueError, match="times must increase"):
-        trained_readout_flow(**p, times=[1.0, 0.5])
-    with pytest.raises(ValueError, match="fraction must be between 0 and 1"):
-        separation_time(fixed_readout_flow(**p), 1.0)
-    with pytest.raises(ValueError, match="target_cov must be 1 x 1"):
-        fixed_readout_flow(**p, target_cov=np.eye(2))

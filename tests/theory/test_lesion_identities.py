@@ -91,13 +91,3 @@ def test_ratio_is_one_minus_predictability_and_error_ratio_is_information() -> N
     np.testing.assert_allclose(
         (least + damage.refit) / least, np.exp(2 * axes.conditional_task_information)
     )
-
-
-def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="cov must be positive definite"):
-        lesion_damage(np.ones((2, 2)), [1.0, 1.0])
-    with pytest.raises(ValueError, match=r"Shapes must be cov \(C, C\)"):
-        lesion_damage(np.eye(2), [1.0, 1.0, 1.0])
-    for channels in ([0, 0], [5], []):
-        with pytest.raises(ValueError, match="channels must be distinct indices below 2"):
-            set_lesion_damage(np.eye(2), [1.0, 1.0], channels)

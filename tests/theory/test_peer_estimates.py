@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy
 
-from theory import Moments, channel_axes, merge
+from theory import Moments, catalogue, channel_axes, merge
 from theory.few_samples import PeerEstimates, _effect, _in_out, _Scatter, estimate_peers
 from theory.moments import trusted_moments
 from theory.sampling import in_out_product, likeness_of
@@ -63,14 +63,22 @@ def effect_of(groups):
     return observed / expected / (len(groups) - 1)
 
 
+def finite(n, k):
+    """Inside times outside over σ⁴, of n samples and k peers."""
+    return (n - 1 - k) * (n + 1) * (n - 2) / (n * (n - 1) * (n - k - 2))
+
+
+def test_the_product_of_finite_samples_is_the_catalogues():
+    assert finite(81, 4) == pytest.approx(catalogue()["in_out_product"](n=81, p=4))
+
+
 def variances(groups, positions, effect):
     """Conditional variances with replicates, and what is left outside."""
     inside, outside = in_and_out(groups)
     joined = np.vstack(groups)
     n, p = len(joined) * (1 - 1 / len(groups)), joined.shape[1]
     product = in_out_product(p / n, likeness_of(effect, positions), positions)
-    k = p - 1
-    product *= (n - 1 - k) * (n + 1) * (n - 2) / (n * (n - 1) * (n - k - 2))
+    product *= finite(n, p - 1)
     left = np.array([np.delete(outside, g, 0).mean(0) for g in range(len(groups))])
     mean = np.sqrt(inside.mean(0) * outside.mean(0) / product)
     return mean, np.sqrt(inside * left / product), outside.mean(0)

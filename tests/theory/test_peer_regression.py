@@ -133,16 +133,3 @@ def test_random_peers_are_seeded_and_follow_their_generator() -> None:
     drawn = [regress_on_peers(found, peers="random", size=3, rng=rng) for _ in range(2)]
     np.testing.assert_array_equal(drawn[0].coefficients, plain[0].coefficients)
     assert (drawn[1].coefficients != plain[0].coefficients).any()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"peers": "hulls"}, "Did you mean 'hull'"),
-        ({"ridge": -1.0}, "ridge must be >= 0"),
-        ({"peers": "overlap", "size": 0}, "size must be a whole number >= 1; got 0"),
-    ],
-)
-def test_arguments_out_of_range_are_named(arguments: dict, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        regress_on_peers(moments(), **arguments)

@@ -103,27 +103,3 @@ def test_differentiation_of_a_layer_born_equal_and_of_one_that_is_not():
     with_gaps = differentiation([1.0, np.nan, 2.0, 4.0], [0.5, 0.1, 0.75, 0.875])
     assert (with_gaps.channels, with_gaps.spread) == (3, 0.0)
     assert np.isnan(differentiation([1.0, 2.0], [0.5, 0.5]).spread)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (([1.0, 0.5], 1), "width must be a whole number >= 2; got 1"),
-        (([-1.0, 0.5], 4), "sigma must hold eigenvalues >= 0"),
-        (([0.0, 0.0], 4), "sigma must not be zero"),
-    ],
-)
-def test_bad_input_is_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        initial_layer(*arguments)
-
-
-def test_bad_powers_are_named():
-    with pytest.raises(ValueError, match="one shape"):
-        differentiation([1.0, 2.0], [0.5])
-    with pytest.raises(ValueError, match="power must be >= 0"):
-        differentiation([-1.0, 2.0, 1.0], [0.5, 0.5, 0.5])
-    with pytest.raises(ValueError, match="power must be > 0"):
-        initial_layer([1.0, 1.0], 2).predictability([0.0])
-    with pytest.raises(ValueError, match="scale must be > 0"):
-        initial_layer([1.0, 1.0], 2, scale=0.0)

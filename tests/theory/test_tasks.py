@@ -100,7 +100,8 @@ def test_local_workers_have_one_thread_and_this_process_keeps_its_own(monkeypatc
     assert "MKL_NUM_THREADS" not in os.environ
 
 
-def test_a_scheduler_that_is_not_there_is_one_sentence():
+def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
+    monkeypatch.setattr("theory.shared.tasks.PATIENCE", 1)
     with pytest.raises(ConnectionError, match=r"'tcp://127.0.0.1:9' cannot be reached: .*Start"):
         list(run_tasks({"t": Task("builtins:dict")}, scheduler="tcp://127.0.0.1:9"))
 
