@@ -134,6 +134,7 @@ HEAVY = {"torch", "numba", "sympy", "matplotlib", "pandas", "pydantic", "numpy",
             {"torchvision", "pandas", "matplotlib", "sklearn", "pydantic", "numba"}
             | {"scipy.stats", "scipy.optimize", "scipy.integrate", "torch_pruning"},
         ),
+        ("from empirical import prune, run", {"torchvision", "torch_pruning", "timm"}),
     ],
 )
 def test_importing_is_light(code, heavy):

@@ -13,10 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_pruning.dependency import Dependency, Node
 
 from empirical.pruning.channel_graph import Group
 from empirical.pruning.criterion import Across, Axis, Knowledge, Scores, register_criterion
@@ -27,36 +25,37 @@ Gradient = Literal["mean", "square"]
 """Of the mean loss, or the mean over images of the square of each one's own."""
 
 
-_of = tp.importance
-GROUP_SCORES: tuple[tuple[str, Any, Across, Gradient | None, str], ...] = (
-    ("group_l1", _of.GroupMagnitudeImportance(p=1, normalizer=None), "mean", None,
-     "torch-pruning"),
-    ("group_l2", _of.GroupMagnitudeImportance(p=2, normalizer=None), "mean", None,
-     "torch-pruning"),
-    ("bn_scale", _of.BNScaleImportance(normalizer=None), "mean", None,
+GROUP_SCORES: tuple[tuple[str, str, dict[str, Any], Across, Gradient | None, str], ...] = (
+    ("group_l1", "GroupMagnitudeImportance", {"p": 1}, "mean", None, "torch-pruning"),
+    ("group_l2", "GroupMagnitudeImportance", {"p": 2}, "mean", None, "torch-pruning"),
+    ("bn_scale", "BNScaleImportance", {}, "mean", None,
      "Liu et al., ICCV 2017, by torch-pruning"),
-    ("lamp", _of.LAMPImportance(), "raw", None,
+    ("lamp", "LAMPImportance", {"normalizer": "lamp"}, "raw", None,
      "Lee et al., ICLR 2021, by torch-pruning"),
-    ("group_fpgm", _of.FPGMImportance(normalizer=None), "mean", None,
+    ("group_fpgm", "FPGMImportance", {}, "mean", None,
      "torch-pruning's FPGM, on squared weights"),
-    ("taylor", _of.GroupTaylorImportance(normalizer=None), "raw", "mean",
+    ("taylor", "GroupTaylorImportance", {}, "raw", "mean",
      "Molchanov et al., CVPR 2019, by torch-pruning"),
-    ("hessian", _of.GroupHessianImportance(normalizer=None), "raw", "square",
+    ("hessian", "GroupHessianImportance", {}, "raw", "square",
      "LeCun et al., NeurIPS 1989, diagonal Fisher, by torch-pruning"),
 )  # fmt: skip
-"""Name, torch-pruning's importance, how groups compare, which gradients it needs, source."""
+"""Name, torch-pruning's importance and its arguments, how groups compare, which gradients it needs,
+source."""
 
 
 def _criterion(
-    name: str, importance: Any, kind: Gradient | None
+    name: str, importance: str, options: Mapping[str, Any], kind: Gradient | None
 ) -> Callable[[Knowledge, Group], Scores]:
     def score(known: Knowledge, group: Group) -> Scores:
+        import torch_pruning  # here, since it imports torchvision and more, which takes seconds
+
         model = known.model
         gradients = None
         if kind is not None:
             gradients = known.mean_gradients if kind == "mean" else known.squared_gradients
+        scorer = getattr(torch_pruning.importance, importance)(**{"normalizer": None, **options})
         with _gradients_set(model, gradients):
-            found = importance(as_torch_pruning(model, group))
+            found = scorer(as_torch_pruning(model, group))
         if found is None:
             raise ValueError(
                 f"criterion {name!r} is not defined on layer {group.name!r}: nothing in its group "
@@ -82,16 +81,21 @@ def _gradients_set(model: nn.Module, gradients: Mapping[str, Tensor] | None) -> 
             parameter.grad = before[name]
 
 
-def as_torch_pruning(model: nn.Module, group: Group) -> tp.Group:
+def as_torch_pruning(model: nn.Module, group: Group) -> Any:
     """A group of ours as one of torch-pruning's, whose root indices are the units.
 
     Bare parameters and modules that torch-pruning does not know are left out: no importance reads
     them.
     """
-    found = tp.Group()
+    from torch_pruning import Group as TheirGroup
+    from torch_pruning.dependency import Dependency, Node
+    from torch_pruning.ops import module2type
+    from torch_pruning.pruner.function import PrunerBox
+
+    found = TheirGroup()
     for member in group.members:
         module = module_at(model, member.module)
-        pruner = None if module is None else tp.function.PrunerBox.get(tp.ops.module2type(module))
+        pruner = None if module is None else PrunerBox.get(module2type(module))
         if pruner is None:
             continue
         cut = pruner.prune_in_channels if member.role == "in" else pruner.prune_out_channels
@@ -103,10 +107,10 @@ def as_torch_pruning(model: nn.Module, group: Group) -> tp.Group:
     return found
 
 
-for _name, _importance, _across, _kind, _source in GROUP_SCORES:
+for _name, _importance, _options, _across, _kind, _source in GROUP_SCORES:
     _axis: Axis = "gradients" if _kind else "weights"
     register_criterion(_name, axis=_axis, across=_across, source=_source)(
-        _criterion(_name, _importance, _kind)
+        _criterion(_name, _importance, _options, _kind)
     )
 
 
