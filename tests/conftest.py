@@ -25,3 +25,14 @@ def figures_not_drawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("empirical.report.page.figure_bytes", lambda figure, kind: b"drawn")
         yield
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """As in processes of tests: sums of training depend on the number of threads."""
+    import torch  # slow to import
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
