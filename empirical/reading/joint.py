@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from empirical.reading.batches import Batch
-from empirical.reading.hooks import evaluating
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import Outputs
@@ -115,9 +114,7 @@ def cross_correlations(
         waiting = _First(one)
         readings += [(waiting, ()), (_Second(other, waiting), (sums[name],))]
     both, recorder = _Both(*networks), Recorder(readings, sampler)
-    with evaluating(both), recorder.reading(both):
-        for batch in chain([first_batch], rest):
-            recorder.run(both, batch)
+    recorder.read(both, chain([first_batch], rest))
     return {name: _correlation(own.total()) for name, own in sums.items()}
 
 

@@ -27,9 +27,15 @@ def test_correlations_get_fishers_z_and_stay_possible() -> None:
     expected = np.tanh(stats.t.interval(0.95, 2, z.mean(), stats.sem(z)))
     assert (found.low, found.high) == pytest.approx(tuple(expected))
     assert over_networks(values).high > 1
-    share = over_networks([0.01, 0.02, 0.9], SHARE)
-    assert 0 < share.low < share.high < 1
     assert over_networks([1.0, 1.0, 1.0], CORRELATION).high <= 1
+
+
+def test_shares_get_it_between_none_and_all() -> None:
+    values = np.array([0.0, 0.3, 0.45, 0.9])
+    found = over_networks(values, SHARE)
+    z = np.arctanh(np.maximum(2 * values - 1, -1 + 1e-9))  # none has no finite z
+    ends = 0.5 + 0.5 * np.tanh(stats.t.interval(0.95, 3, z.mean(), stats.sem(z)))
+    assert (found.low, found.high) == pytest.approx(tuple(ends))
 
 
 @pytest.mark.parametrize("values", [[0.1], [0.1, 0.3], [0.1, 0.3, np.nan]])
@@ -61,9 +67,14 @@ def test_over_seeds_averages_within_each_seed_first() -> None:
 
 
 def test_a_mean_difference_knows_how_many_networks_it_is_of() -> None:
-    values = [0.1, 0.3, 0.8]
+    values = [-0.1, -0.3, -0.8]
     found, expected = mean_difference(values), over_networks(values)
-    assert found["difference"] == pytest.approx(0.4)
+    assert found["difference"] == pytest.approx(-0.4)
     assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
     assert found["p"] == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
     assert found["seeds"] == 3
+
+
+def test_differences_that_are_all_alike_are_certain_and_none_is_none() -> None:
+    assert mean_difference([0.25] * 3)["p"] == 0
+    assert mean_difference([0.0] * 3)["p"] == 1

@@ -10,6 +10,8 @@ from scipy import stats
 from empirical.analysis.statistics import (
     NEGLIGIBLE,
     Stratum,
+    _effect,
+    _ratio,
     effect,
     holm,
     interval_of,
@@ -74,6 +76,84 @@ def test_errors_in_a_control_pass_for_an_effect_only_where_they_are_not_met() ->
     assert (effect([layer]).p < 0.05).mean() < 0.06
 
 
+def halved(sets: int, n: int, rng: np.random.Generator) -> Stratum:
+    """Data sets of a layer known from halves, with errors of the score or else of a control."""
+    a, b, score, noise = rng.standard_normal((4, sets, n))
+    size = np.where(np.arange(sets) % 2, [[0.4], [0.1], [0.1]], [[0.1], [0.1], [0.4]])
+    halves = np.array([score + b, a, b]) + size[..., None] * rng.standard_normal((2, 3, sets, n))
+    readings = np.array([halves.mean(axis=0), *halves])
+    return Stratum(a + b + score + 0.3 * noise, readings, np.arange(n))
+
+
+def test_of_both_routes_the_interval_is_the_union_and_the_p_value_the_larger() -> None:
+    layer = halved(30, 60, np.random.default_rng(7))
+    whole = effect([Stratum(layer.outcome, layer.readings[:1], layer.family)])
+    halves, found = _effect([layer], (1, 2)), effect([layer])
+    np.testing.assert_array_equal(found.slope, halves.slope)
+    np.testing.assert_array_equal(found.low, np.minimum(whole.low, halves.low))
+    np.testing.assert_array_equal(found.high, np.maximum(whole.high, halves.high))
+    np.testing.assert_array_equal(found.p, np.maximum(whole.p, halves.p))
+    for one, other in ((whole.low, halves.low), (whole.high, halves.high), (whole.p, halves.p)):
+        assert 0 < (one < other).sum() < 30
+
+
+def test_data_sets_side_by_side_are_those_one_by_one() -> None:
+    layer = halved(5, 40, np.random.default_rng(8))
+    found = effect([layer])
+    for number in range(5):
+        readings = layer.readings[:, :, number]
+        alone = effect([Stratum(layer.outcome[number], readings, layer.family)])
+        for part in ("slope", "low", "high", "p"):
+            assert getattr(found, part)[number] == pytest.approx(
+                getattr(alone, part), nan_ok=True
+            ), part
+
+
+def test_halves_are_used_where_every_layer_has_them() -> None:
+    rng = np.random.default_rng(9)
+    layer, bare = halved(1, 40, rng), stratum(rng, 40)
+    first = Stratum(layer.outcome[0], layer.readings[:, :, 0], layer.family)
+    without = Stratum(first.outcome, first.readings[:1], first.family)
+    assert effect([first, bare]).slope == effect([without, bare]).slope
+
+
+@pytest.mark.parametrize(
+    ("single", "freedom"), [((True,) * 5, 4), ((False, False), 68), ((False, True), 29)]
+)
+def test_sums_over_families_are_compared_over_layers_where_each_has_one(
+    single: tuple[bool, ...], freedom: int
+) -> None:
+    rng = np.random.default_rng(10)
+    layers = [stratum(rng, 40) for _ in single]
+    family = [np.zeros(40, dtype=int) if one else np.arange(40) for one in single]
+    found = effect([Stratum(s.outcome, s.readings, f) for s, f in zip(layers, family, strict=True)])
+    sums = []
+    for layer, own in zip(layers, family, strict=True):
+        score, a, b = layer.readings[0]
+        design = quadratic(a, b)
+        left, rest = (v - design @ np.linalg.lstsq(design, v)[0] for v in (layer.outcome, score))
+        sums += list(np.array([np.bincount(own, rest * left), np.bincount(own, rest * rest)]).T)
+    above, below = np.array(sums).T
+    edge = np.sign(above.sum()) * NEGLIGIBLE
+    centered = (above - above.mean() - edge * (below - below.mean())) * 40 / (40 - 6)
+    m = len(above)
+    t = (above.sum() - edge * below.sum()) / np.sqrt(m / (m - 1) * (centered**2).sum())
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-5)
+
+
+def test_the_interval_ends_at_ratios_that_are_just_not_rejected() -> None:
+    above, below = np.array([0.30, 0.22, 0.41, 0.10]), np.array([0.20, 0.15, 0.18, 0.11])
+    found = _ratio(above, below, np.ones(4), 3)
+    for end in (found.low, found.high):
+        left = above - end * below
+        assert abs(left.sum()) / np.sqrt(4 * left.var(ddof=1)) == pytest.approx(
+            stats.t.ppf(0.975, 3)
+        )
+    none = _ratio(above, np.array([0.30, -0.20, 0.05, 0.00]), np.ones(4), 3)
+    assert none.slope == pytest.approx(above.sum() / 0.15)
+    assert np.isnan([none.low, none.high]).all()
+
+
 def test_copies_of_a_family_add_no_certainty() -> None:
     rng = np.random.default_rng(3)
     one = stratum(rng, 30)
@@ -97,7 +177,8 @@ def test_a_layer_needs_twice_as_many_families_as_columns() -> None:
     rng = np.random.default_rng(5)
     assert [stratum(rng, n).usable for n in (11, 12)] == [False, True]
     few = stratum(rng, 40)
-    assert not Stratum(few.outcome, few.readings, np.arange(40) // 4).usable
+    for size in (4, 20):
+        assert not Stratum(few.outcome, few.readings, np.arange(40) // size).usable
     assert Stratum(few.outcome, few.readings, np.zeros(40, dtype=int)).usable
 
 
