@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import false_discovery_control
+from scipy.stats import t as student
 
 from empirical.analysis.comparison import Comparison
 from empirical.analysis.matching import MATCHES, Indices, Matching, match_tables
@@ -81,8 +82,11 @@ def compare(
         after[layer] = {n: other[n][second] for n in before[layer]}
         change[layer] = {n: after[layer][n] - v for n, v in before[layer].items()}
         errors[layer] = _errors(a, b, layer, first, second, paired)
+        # of as many groups as the table of fewer: conservative where tables are not paired
+        groups = min(int(table.settings["groups"]) for table in (a, b))
         moved[layer] = {
-            n: _moved(before[layer][n], after[layer][n], e) for n, e in errors[layer].items()
+            n: _moved(before[layer][n], after[layer][n], e, groups)
+            for n, e in errors[layer].items()
         }
         sizes = [table[layer].signal_power.size for table in (a, b)]
         without[layer] = (sizes[0] - len(first), sizes[1] - len(second))
@@ -127,16 +131,16 @@ def _errors(
     return {n: np.hypot(apart[0][n][first], apart[1][n][second]) for n in names}
 
 
-def _moved(before: Float, after: Float, error: Float) -> NDArray[np.bool_]:
+def _moved(before: Float, after: Float, error: Float, groups: int) -> NDArray[np.bool_]:
     """Which differ by more than rounding and than errors, at the false discovery rate `LEVEL`.
 
-    A change without error is exact.
+    A change without error is exact. A jackknife over groups knows its own error by Student's law.
     """
     change = after - before
     larger = np.abs(change) > ROUNDING * np.maximum(np.abs(before), np.abs(after))
     found = larger & (error == 0)
     tested = np.isfinite(change) & (error > 0)
     if tested.any():
-        p = 2 * norm.sf(np.abs(change[tested]) / error[tested])
+        p = 2 * student.sf(np.abs(change[tested]) / error[tested], groups - 1)
         found[tested] = (false_discovery_control(p) < LEVEL) & larger[tested]
     return np.asarray(found)

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from empirical.analysis.statistics import HALVES
 from empirical.measuring.table import AxisTable
 from theory import QUANTITIES, jackknife_standard_error, spearman
-from theory.rank_coupling import split_half
+from theory.rank_coupling import jackknife_quantile, split_half
 from theory.shared.findings import Estimate
 from theory.shared.validation import Float
 
@@ -54,7 +53,7 @@ def corrected_coupling(
     if without is None:
         return Estimate(value, np.nan, np.nan)
     error = float(jackknife_standard_error(spearman(*without)))
-    half = stats.t.ppf(0.975, len(without[0]) - 1) * error / math.sqrt(reliable[0] * reliable[1])
+    half = jackknife_quantile(len(without[0])) * error / math.sqrt(reliable[0] * reliable[1])
     return Estimate(value, max(value - half, -1.0), min(value + half, 1.0))
 
 

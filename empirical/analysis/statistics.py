@@ -1,12 +1,12 @@
 """What a score says of an outcome beyond controls that are measured with error.
 
 Everything is among the channels of one layer, on normal scores of ranks; layers are added up. In
-each layer the outcome is a quadratic in the controls, products included, plus a slope times the
-tested score. Three things that pose as a slope are met: a curved or joint effect of the controls
-by the quadratic; errors of measurement, which leave confounding behind, by instruments (the scores
-from one half of the images for those of the other, whose errors are independent; Hausman, Newey,
-Ichimura and Powell 1991); families of near-copies by adding up the residuals' products within a
-family first (Liang and Zeger 1986).
+each layer the outcome is a smooth function of the controls plus a slope times the tested score.
+Three things that pose as a slope are met: a curved or joint effect of the controls by regression
+splines and products (`adjustment`); errors of measurement, which leave confounding behind, by
+instruments (the scores from one half of the images for those of the other, whose errors are
+independent; Hausman, Newey, Ichimura and Powell 1991); families of near-copies by adding up the
+residuals' products within a family first (Liang and Zeger 1986).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtri
 
+from empirical.analysis.adjustment import Columns, ridge
 from theory.shared.findings import Estimate
 from theory.shared.validation import Float
 
@@ -50,9 +51,13 @@ class Stratum:
 
     @property
     def columns(self) -> int:
-        """Columns of the quadratic in the controls."""
-        q: int = self.readings.shape[1] - 1
-        return 1 + q + q * (q + 1) // 2
+        """How many columns stand for the controls."""
+        return self.adjusted.number(self.readings.shape[1] - 1)
+
+    @property
+    def adjusted(self) -> Columns:
+        """Which columns stand for the controls."""
+        return Columns.of(self._independent)
 
     @property
     def families(self) -> int:
@@ -155,8 +160,12 @@ def _products(stratum: Stratum, one: int, other: int) -> tuple[Float, Float]:
     nothing along the controls of the other: neither the controls' coefficients nor their errors of
     measurement move the mean of z times the outcome. Both directions are averaged.
     """
-    tested = stratum.readings[:, 0]
-    controls = {half: _quadratic(stratum.readings[half, 1:]) for half in {one, other}}
+    tested, columns = stratum.readings[:, 0], stratum.adjusted
+    further = columns.further(stratum.readings[0, 1:])
+    controls = {
+        half: np.concatenate([columns.polynomial(stratum.readings[half, 1:]), further], axis=-1)
+        for half in {one, other}
+    }
     outcome = own = np.zeros(())
     for x, z in ((one, other), (other, one)):
         against = controls[z].swapaxes(-1, -2) @ controls[x]
@@ -170,18 +179,9 @@ def _products(stratum: Stratum, one: int, other: int) -> tuple[Float, Float]:
 def _residual(values: Float, columns: Float, instruments: Float, against: Float) -> Float:
     """(..., n) values less columns @ c with instrumentsᵀ (values - columns @ c) = 0."""
     wanted = instruments.swapaxes(-1, -2) @ values[..., None]
-    # 1e-9 of n keeps copies of a control, or one that is constant, solvable
-    ridge = 1e-9 * values.shape[-1] * np.eye(columns.shape[-1])
-    result: Float = values - (columns @ np.linalg.solve(against + ridge, wanted))[..., 0]
+    coefficients = np.linalg.solve(against + ridge(columns), wanted)
+    result: Float = values - (columns @ coefficients)[..., 0]
     return result
-
-
-def _quadratic(controls: Float) -> Float:
-    """(..., n, columns) constant, controls, and products of two."""
-    q = len(controls)
-    products = [controls[i] * controls[j] for i in range(q) for j in range(i, q)]
-    shape = controls.shape[1:]
-    return np.stack([np.ones(shape), *controls, *products], axis=-1)
 
 
 def mean_over_families(values: Float, family: NDArray[np.intp]) -> tuple[Estimate, float]:

@@ -23,7 +23,7 @@ from empirical.lesions.table import DAMAGES
 from empirical.reading.ahead import hashed
 from empirical.reading.batches import Batch, batches, length
 from empirical.reading.hooks import edit, edit_inputs, evaluating
-from empirical.reading.outputs import checked_logits, checked_outputs
+from empirical.reading.outputs import answered, checked_logits, checked_outputs
 
 DENSE = ("loss", "accuracy", "margin")
 """What is kept of the intact network's scores."""
@@ -213,7 +213,7 @@ class _Damages:
 
 def _dense_scores(model: nn.Module, batch: Batch, loss: Loss, number: int) -> dict[str, Tensor]:
     images, largest = batch.images, batch.largest_label
-    returned = model(images)
+    returned = answered(model, images)
     if loss is cross_entropy:
         logits = checked_logits(returned, len(images), largest)
     else:

@@ -19,10 +19,10 @@ from empirical.lesions.plan import METHODS, Plan, plan_runs
 from empirical.lesions.scores import Loss, cross_entropy
 from empirical.lesions.table import LesionTable
 from empirical.measuring.calibration import LayerMoments, calibrate, is_loader
-from empirical.measuring.damage_law import check_rereadable
 from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter, opened
+from empirical.reading.repeated import repeated
 from empirical.reading.sets import Sets, channel_sets
 from theory.shared.validation import count, instance, one_of, path_of, positive
 
@@ -56,7 +56,7 @@ def lesion(
     Parameters
     ----------
     model : any module from images to logits. It is left as it was, bit for bit.
-    loader : (images, labels) to evaluate on; read once, in any order
+    loader : (images, labels) to evaluate on, in any order; its first batch is read twice
     layers : dotted names; None means every convolution and hidden linear layer
     channels : layer name -> channels, or sets of channels of equal size to lesion together, such as
         {"conv2": [(0, 3), (1, 4)]}. None means each channel of each layer. By the law of damage,
@@ -173,28 +173,30 @@ def run_jobs(
 def adapted(
     model: nn.Module, loader: Iterable[object], calibration: Any, adapt: Adapter | None
 ) -> tuple[nn.Module, Iterable[object], Any]:
-    """Return the network opened, with its loader and, where that is a loader, the calibration's."""
+    """Return the network opened, with its loader and, where that is a loader, the calibration's.
+
+    Raises
+    ------
+    TypeError
+        an iterator, which can be read only once
+    """
     model = opened(model, adapt)
-    if adapt is None:
-        return model, loader, calibration
-    return (
-        model,
-        adapt.loader(loader),
-        adapt.loader(calibration) if is_loader(calibration) else calibration,
-    )
+    if adapt is not None:
+        loader = adapt.loader(loader)
+        calibration = adapt.loader(calibration) if is_loader(calibration) else calibration
+    return model, repeated(loader), calibration
 
 
 def example_images(model: nn.Module, loader: Iterable[object]) -> Tensor:
-    """Return the first images of a loader, which stays whole, on the model's device.
+    """Return the first images of a `repeated` loader on the model's device.
 
     Raises
     ------
     ValueError
-        A model without parameters, an iterator (which can be read only once).
+        A model without parameters.
     """
     if next(model.parameters(), None) is None:
         raise ValueError("model must have parameters; it has none, so it has no channels.")
-    check_rereadable(loader)
     images = next(
         leading(batches(loader, next(model.parameters()).device, classes=False), EXAMPLES)
     ).images

@@ -116,9 +116,9 @@ class OfLoss:
                 "loss must be curved in the outputs; it is linear in them, so that its second "
                 "order is nothing. Pass a loss such as a squared error."
             )
-        columns = slope.flatten(1).sum(0)
+        columns = slope.reshape(n, k).sum(0)
         rows = [
-            torch.autograd.grad(column, outputs, retain_graph=True)[0].flatten(1)
+            torch.autograd.grad(column, outputs, retain_graph=True)[0].reshape(n, k)
             for column in columns
         ]
         return torch.stack(rows, dim=1)

@@ -36,12 +36,13 @@ from empirical.measuring.curvature import (
 )
 from empirical.measuring.damage_readings import residuals
 from empirical.measuring.damage_table import DamageTable, LayerDamage
-from empirical.reading.batches import Batch, batches
+from empirical.reading.batches import batches
 from empirical.reading.gradients import GradientRecorder
 from empirical.reading.layers import find_layers
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap, taps
 from empirical.reading.positions import Sampler
+from empirical.reading.repeated import repeated
 from empirical.reading.sets import Sets, channel_sets
 from empirical.reading.sums import Sums
 from theory.shared.validation import Float, count, one_of, positive
@@ -87,7 +88,8 @@ def damage(
     Parameters
     ----------
     model : any nn.Module from images to logits (n, classes), or with `loss` to outputs (n, ...)
-    loader : (images, labels), readable more than once and in the same order each time
+    loader : (images, labels), readable more than once and in the same order each time, as one that
+        shuffles by torch's, NumPy's or Python's generators is made to be
     calibration : where means and regressions come from: the result of `measure`, layer name ->
         `Moments`, or a loader. None takes them from the loader's own images, each regression used
         on the groups of images that it was not fitted on
@@ -122,8 +124,7 @@ def damage(
     """
     model = opened(model, adapt)
     place = placed(model, device)
-    check_rereadable(loader)
-    loader = loader if adapt is None else adapt.loader(loader)
+    loader = repeated(loader if adapt is None else adapt.loader(loader))
     settings: dict[str, Any] = {
         "point": point,
         "loss": "prediction" if loss is None else getattr(loss, "__qualname__", repr(loss)),
@@ -164,19 +165,10 @@ def damage(
         skipped,
         loss=loss,
         channels=channels,
-        fitted_on=first if own else None,
+        held_out=own,
         device=place,
         autocast=autocast,
     )
-
-
-def check_rereadable(loader: Iterable[object]) -> None:
-    """Refuse an iterator, which can be read only once."""
-    if isinstance(loader, Iterable) and iter(loader) is loader:
-        raise TypeError(
-            f"loader must be readable more than once; got the iterator {type(loader).__name__}. "
-            "Pass a DataLoader or a list of batches."
-        )
 
 
 def foretell(
@@ -189,7 +181,7 @@ def foretell(
     *,
     loss: Loss | None = None,
     channels: Mapping[str, Sets] | None = None,
-    fitted_on: Batch | None = None,
+    held_out: bool,
     device: torch.device,
     autocast: torch.dtype | None = None,
     first_image: int = 0,
@@ -198,14 +190,9 @@ def foretell(
 
     Parameters
     ----------
-    fitted_on : the loader's first batch, where the moments are of the loader's own images: their
-        groups are split into folds, so that a regression is used on images that it was not fitted
-        on. None uses the moments as they are
-
-    Raises
-    ------
-    ValueError
-        a loader that begins with other images than `fitted_on`
+    loader : `repeated`, where the moments are of its own images
+    held_out : whether they are: their groups are then split into folds, so that a regression is
+        used on images that it was not fitted on. Otherwise the moments serve as they are
     """
     groups, quadratic = settings["groups"], settings["form"] == "quadratic"
     chosen = {tap.layer.name: channel_sets(tap.layer, channels) for tap in found}
@@ -216,7 +203,7 @@ def foretell(
             known,
             chosen[tap.layer.name],
             settings["ridge"],
-            held_out=fitted_on is not None,
+            held_out=held_out,
         )
         for tap in found
     ]
@@ -231,9 +218,8 @@ def foretell(
         target=None if quadratic else chances,
         autocast=autocast,
     )
-    stream = batches(loader, device, first_image=first_image, classes=False)
     with full_precision():
-        recorder.read(model, stream if fitted_on is None else _in_order(stream, fitted_on))
+        recorder.read(model, batches(loader, device, first_image=first_image, classes=False))
     if recorder.n_images < groups:
         raise ValueError(
             f"loader must yield at least groups = {groups} images; got {recorder.n_images}."
@@ -244,18 +230,6 @@ def foretell(
         {**settings, "n_images": recorder.n_images},
         dict(skipped),
     )
-
-
-def _in_order(stream: Iterable[Batch], before: Batch) -> Iterator[Batch]:
-    """The same batches, of which the first must be as it was `before`."""
-    for batch in stream:
-        if batch.number == 0 and not torch.equal(before.images, batch.images):
-            raise ValueError(
-                "loader must give the same images in the same order each time it is read, so that "
-                "no regression is used on images that it was fitted on; its first batch has "
-                "changed. Pass shuffle=False and no random augmentation, or calibration=."
-            )
-        yield batch
 
 
 def _curvature(loss: Loss | None, settings: Mapping[str, Any]) -> Curvature:

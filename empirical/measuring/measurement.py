@@ -17,7 +17,7 @@ from torch import nn
 
 from empirical.devices import placed
 from empirical.measuring.calibration import LayerMoments
-from empirical.measuring.damage_law import QUADRATIC, check_rereadable, foretell
+from empirical.measuring.damage_law import QUADRATIC, foretell
 from empirical.measuring.damage_readings import FOLDS
 from empirical.measuring.estimation import OPTIONS, project_to_first_component, tabulate
 from empirical.measuring.memory import check_memory, required_bytes
@@ -43,6 +43,7 @@ from empirical.reading.points import Tap, taps
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, channel_readings
 from empirical.reading.recorder import Recorder
+from empirical.reading.repeated import repeated
 from empirical.reading.sums import Sums
 from empirical.reading.unmeasured import unmeasured
 from theory.shared.validation import count, one_of, truth
@@ -181,7 +182,7 @@ def measure(
     one_of("precision", precision, PRECISIONS)
     loader = loader if adapt is None else adapt.loader(loader)
     if damage:
-        check_rereadable(loader)
+        loader = repeated(loader)
         if sampling == "pooled":
             raise ValueError("sampling must be 'positions' with damage=True; got 'pooled'.")
     classes = reads_classes(target)
@@ -237,7 +238,7 @@ def measure(
         LayerMoments(table.moments, groups=table.groups),
         QUADRATIC | {name: settings[name] for name in ("point", "groups", "seed")},
         skipped,
-        fitted_on=first,
+        held_out=True,
         device=place,
         autocast=autocast,
         first_image=first_image,

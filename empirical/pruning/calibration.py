@@ -40,8 +40,9 @@ from empirical.pruning.recovery import FINE_TUNING
 from empirical.pruning.sensitivity import loss_by_share
 from empirical.pruning.sorted_images import warn_if_sorted
 from empirical.pruning.tracing import trace_channels
-from empirical.reading.batches import Batch, batches, leading
+from empirical.reading.batches import Batch, batches, joined, leading
 from empirical.reading.networks import Adapter, opened
+from empirical.reading.repeated import repeated
 from empirical.training.recipes import Recipe
 from theory import ChannelAxes, channel_axes
 from theory.shared.validation import count, instance, truth
@@ -55,7 +56,8 @@ class Calibration:
     ----------
     model : any `nn.Module` from images to logits; it is never changed.
     loader : a re-iterable of (images, labels), training images that no report uses, in random
-        order: gradients and feature maps read the first ones, batch norms go by batch.
+        order: gradients and feature maps read the first ones, batch norms go by batch. One that
+        shuffles is read in the order of its first pass each time.
     target : T of the target axis, as in `measure`.
     batch_limit : use at most so many batches of the loader; all by default.
     gradient_images, map_images, refit_images : for Taylor and Hessian; for HRank and CHIP; that
@@ -98,18 +100,9 @@ class Calibration:
     def __post_init__(self, batch_limit: int | None) -> None:
         self.given = self.model
         self.model = opened(self.model, self.adapt)
-        if not isinstance(self.loader, Iterable):
-            raise TypeError(
-                "loader must be an iterable of (images, labels), such as a DataLoader; got "
-                f"{type(self.loader).__name__}."
-            )
-        if iter(self.loader) is self.loader:
-            raise TypeError(
-                "loader must be re-iterable, since calibration reads it more than once; got an "
-                f"iterator ({type(self.loader).__name__}). Pass a DataLoader or a list of batches."
-            )
         if self.adapt is not None:
             self.loader = self.adapt.loader(self.loader)
+        self.loader = repeated(self.loader)
         if batch_limit is not None:
             self.loader = _FirstBatches(self.loader, count("batch_limit", batch_limit))
         target_function(self.target)
@@ -233,12 +226,12 @@ class Calibration:
     @cached_property
     def images(self) -> Tensor:
         """The first `refit_images` images, (n, ...)."""
-        return torch.cat([batch.images for batch in leading(self.batches(), self.refit_images)])
+        return joined(leading(self.batches(), self.refit_images))
 
     @property
     def all_images(self) -> Tensor:
         """Every calibration image, (n, ...), held in memory only while they are used."""
-        return torch.cat([batch.images for batch in self.batches()])
+        return joined(self.batches())
 
     @cached_property
     def references(self) -> References:

@@ -28,6 +28,7 @@ from empirical.pruning.criterion import REGISTRY
 from empirical.pruning.latency import LatencyShares
 from empirical.pruning.recovering import apply
 from empirical.pruning.recovery import RECOVERIES
+from empirical.reading.repeated import repeated
 from empirical.training.checkpoints import tensor_hash
 from empirical.training.evaluation import evaluate
 from theory.shared.code import fingerprint
@@ -128,6 +129,7 @@ def run_factorial(
     """
     instance("known", known, Calibration, "Pass Calibration(model, loader).")
     instance("report", report, Iterable, "Pass a loader of (images, labels).")
+    report = repeated(report)
     path_of("out", out)
     instance("network", network, str, "Pass its name in the tables.")
     count("seed", seed, least=0)

@@ -20,6 +20,7 @@ from empirical.pruning.channel_graph import Group
 from empirical.pruning.criterion import Across, Axis, Knowledge, Scores, register_criterion
 from empirical.reading.batches import Batch, leading
 from empirical.reading.hooks import evaluating, module_at
+from empirical.reading.outputs import PREDICTIONS, checked_logits
 
 Gradient = Literal["mean", "square"]
 """Of the mean loss, or the mean over images of the square of each one's own."""
@@ -131,7 +132,9 @@ def loss_gradients(
             each = len(inputs) if kind == "mean" else 1
             for start in range(0, len(inputs), each):
                 rows = slice(start, start + each)
-                loss = functional.cross_entropy(model(inputs[rows]), labels[rows], reduction="sum")
+                own = labels[rows]
+                logits = checked_logits(model(inputs[rows]), len(own), int(own.max()), PREDICTIONS)
+                loss = functional.cross_entropy(logits, own, reduction="sum")
                 found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
                 for sums, gradient in zip(total.values(), found, strict=True):
                     if gradient is not None:

@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from empirical.data.augmentation import EpochPlan
 from empirical.reading.hooks import capture_calls, evaluating
+from empirical.reading.outputs import PREDICTIONS, checked_logits
 from empirical.training.schedules import cosine
 
 HELD_OUT = 10
@@ -163,7 +164,11 @@ def _step(
 
 def _log_probabilities(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     with evaluating(model):
-        return torch.cat([model(part).log_softmax(1) for part in images.split(batch_size)])
+        logits = [
+            checked_logits(model(part), len(part), None, PREDICTIONS)
+            for part in images.split(batch_size)
+        ]
+        return torch.cat(logits).log_softmax(1)
 
 
 def _divergence(model: nn.Module, aim: Tensor, images: Tensor, how: Distillation) -> float:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from empirical.pruning.margins import Margins
 from empirical.reading.batches import batches
 from empirical.reading.hooks import evaluating
+from empirical.reading.outputs import answered, checked_logits, checked_outputs
 
 Float = NDArray[np.float64]
 
@@ -39,7 +40,10 @@ class Answers:
         logits, labels, classes = [], [], True
         with evaluating(model):
             for batch in batches(held, classes=False):
-                logits.append(model(batch.images).double().cpu())
+                found = checked_outputs(answered(model, batch.images), len(batch.images))
+                if found.ndim == 2 and found.shape[1] > 1:
+                    found = checked_logits(found, len(batch.images), batch.largest_label)
+                logits.append(found.double().cpu())
                 labels.append(batch.labels.cpu())
                 classes &= batch.largest_label is not None
         return cls(torch.cat(logits), torch.cat(labels) if classes else None)
@@ -50,6 +54,17 @@ class Answers:
         if self.labels is None:
             return float("nan")
         return float((self.logits.argmax(1) == self.labels).double().mean())
+
+    @property
+    def classes(self) -> bool:
+        """Whether the outputs are logits of at least 2 classes, a row per image."""
+        return self.logits.ndim == 2 and self.logits.shape[1] > 1
+
+    def distance(self, other: Answers) -> float:
+        """Mean divergence of predictions; mean squared difference of outputs of other forms."""
+        if self.classes:
+            return self.against(other)["kl"]
+        return float((self.logits - other.logits).square().mean())
 
     def against(self, other: Answers) -> dict[str, float]:
         """What `other` says instead: mean divergence with its standard error, agreement."""

@@ -168,6 +168,11 @@ def foretold(
 ) -> Forecast:
     """The forecast for images `held` of what is fitted on those of `known`; as of `forecast`."""
     dense = Answers.of(known.model, held)
+    if not dense.classes:
+        raise ValueError(
+            "model must return logits (n, classes) of at least 2 classes to be foretold; it "
+            f"returned shape {tuple(dense.logits.shape)}. Pass a share of macs to prune instead."
+        )
 
     def pruned_to(share: float) -> tuple[dict[str, float], str]:
         asked = replace(request, share=share)

@@ -23,6 +23,7 @@ from empirical.reading.attention import Heads, with_readable_heads
 from empirical.reading.batches import batches
 from empirical.reading.hooks import edit_inputs, evaluating
 from empirical.reading.networks import Adapter, closed, opened
+from empirical.reading.repeated import repeated
 from theory.shared.validation import Float, count, one_of, within
 
 REPLACEABILITY = "replaceability"
@@ -107,7 +108,7 @@ def prune_heads(
             )
         images = example.to(device_of(model))
     else:
-        loader = loader if adapt is None else adapt.loader(loader)
+        loader = repeated(loader if adapt is None else adapt.loader(loader))
         names = None if heads is None else list(heads)
         table = measure_heads(model, loader, layers=names)
         images = next(iter(batches(loader, device_of(model), classes=False))).images[:EXAMPLES]

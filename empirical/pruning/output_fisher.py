@@ -22,6 +22,7 @@ from torch.nn import functional
 from empirical.devices import device_of
 from empirical.reading.batches import Batch, leading
 from empirical.reading.hooks import edit, evaluating
+from empirical.reading.outputs import PREDICTIONS, answered, checked_logits
 from empirical.reading.positions import random_fractions
 from empirical.reading.sums import Sums
 
@@ -72,7 +73,7 @@ def _gradients(
     """Layer and ∂ log p(y) / ∂z for each call of one batch; `outputs` are emptied."""
     n = len(batch.images)
     with torch.enable_grad():
-        logits = model(batch.images)
+        logits = checked_logits(answered(model, batch.images), n, None, PREDICTIONS)
         chances = functional.softmax(logits.detach().double().cpu(), dim=1).cumsum(1)
         drawn = torch.from_numpy(random_fractions(seed, "output_fisher", batch.first, n))
         classes = (chances < drawn[:, None] * chances[:, -1:]).sum(1).to(logits.device)

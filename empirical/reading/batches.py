@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from empirical.reading.layout import channels_last
 from empirical.reading.networks import AdaptedLoader
+from empirical.reading.repeated import Repeated
 from theory.shared.validation import count
 
 
@@ -111,7 +112,7 @@ def batches(
         elif labels.ndim == 0 or len(labels) != len(images):
             raise ValueError(_labels_missing(index, labels, len(images)))
         yield Batch(
-            images.to(device, non_blocking=True),
+            images.detach().to(device, non_blocking=True),
             labels.to(device, non_blocking=True),
             first_image,
             index,
@@ -150,6 +151,24 @@ def leading(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
         left -= len(batch.images)
         if left <= 0:
             return
+
+
+def joined(batches: Iterable[Batch]) -> Tensor:
+    """Return the images of all batches, (n, ...).
+
+    Raises
+    ------
+    ValueError
+        images of more than one size
+    """
+    images = [batch.images for batch in batches]
+    sizes = {tuple(part.shape[1:]) for part in images}
+    if len(sizes) > 1:
+        raise ValueError(
+            "loader must yield images of one size for recoveries that refit or train; got "
+            f"{' and '.join(map(str, sorted(sizes)))}. Resize them, or pass recovery='compensate'."
+        )
+    return torch.cat(images)
 
 
 def _pair(index: int, batch: object) -> tuple[Tensor, Tensor]:
@@ -244,7 +263,7 @@ class _Copies:
     @classmethod
     def of(cls, loader: Iterable[object]) -> _Copies | None:
         """Return one for a loader whose workers may each read the whole data, else None."""
-        while isinstance(loader, AdaptedLoader):
+        while isinstance(loader, AdaptedLoader | Repeated):
             loader = loader.loader
         if not isinstance(loader, DataLoader) or not isinstance(loader.dataset, IterableDataset):
             return None

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from empirical.reading.batches import Batch
 from empirical.reading.hooks import edit
 from empirical.reading.layers import ACTIVATIONS
+from empirical.reading.outputs import answered
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.recorder import PART, Reading, Recorder, Samples, Sink, Target
@@ -197,7 +198,7 @@ class GradientRecorder(Recorder):
             self._kept = []
             self._after.forget()
             with self._after:
-                returned = model(batch.images)
+                returned = answered(model, batch.images)
             overwritten = {k.place for k in self._kept if k.tensor._version != k.version}
             if overwritten <= self._copied:
                 return returned

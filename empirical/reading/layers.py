@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from empirical.reading.hooks import evaluating
 from empirical.reading.networks import opened
+from empirical.reading.outputs import answered
 from theory.shared.validation import instance, one_of
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -281,7 +282,7 @@ def _trace(model: nn.Module, example: Tensor) -> tuple[dict[str, list[_Call]], i
                 stack.enter_context(module.register_forward_hook(trace.norm(name)))
         stack.enter_context(evaluating(model))
         stack.enter_context(trace)
-        output = model(example)
+        output = answered(model, example)
     return trace.calls, output.shape[-1] if isinstance(output, Tensor) and output.ndim else -1
 
 

@@ -1,8 +1,40 @@
-"""What a model returned, checked before anything is computed from it."""
+"""What a model returns, checked before anything is computed from it."""
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+
+def answered(model: nn.Module, images: Tensor) -> object:
+    """Return what the model returns on images; images that do not suit it are refused by name.
+
+    Raises
+    ------
+    ValueError
+        what the model said of these images, their shape and type
+
+    Examples
+    --------
+    >>> answered(nn.Linear(2, 3), torch.zeros(1, 2, dtype=torch.float64))
+    Traceback (most recent call last):
+        ...
+    ValueError: model must run on the images of the loader; on shape (1, 2) of torch.float64 it \
+says: mat1 and mat2 must have the same dtype, but got Double and Float. Give images as it takes \
+them: its weights are torch.float32.
+    """
+    try:
+        return model(images)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        said = (str(error).splitlines() or ["nothing"])[0].rstrip(".")
+        weights = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+        raise ValueError(
+            f"model must run on the images of the loader; on shape {tuple(images.shape)} of "
+            f"{images.dtype} it says: {said}. Give images as it takes them: its weights are "
+            f"{weights}."
+        ) from error
 
 
 def checked_outputs(returned: object, n: int) -> Tensor:
@@ -28,7 +60,16 @@ def checked_outputs(returned: object, n: int) -> Tensor:
     return returned
 
 
-def checked_logits(returned: object, n: int, largest_label: int | None) -> Tensor:
+PREDICTIONS = "Choose criteria, allocations and recoveries that read no predictions."
+"""Remedy where pruning asks what logits say."""
+
+
+def checked_logits(
+    returned: object,
+    n: int,
+    largest_label: int | None,
+    remedy: str = "Pass a function of (outputs, labels) as target= or loss=.",
+) -> Tensor:
     """Return the outputs if they are logits (n, classes) with room for every label.
 
     Raises
@@ -41,7 +82,7 @@ def checked_logits(returned: object, n: int, largest_label: int | None) -> Tenso
         raise ValueError(
             f"model must return logits of shape (n, classes) with at least 2 classes; for {n} "
             f"images it returned shape {tuple(logits.shape)}. Of one output, cross-entropy, margin "
-            "and accuracy say nothing: pass a function of (outputs, labels) as target= or loss=."
+            f"and accuracy say nothing. {remedy}"
         )
     if largest_label is not None and largest_label >= logits.shape[1]:
         raise ValueError(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from empirical.reading.ahead import hashed
 from empirical.reading.batches import Batch
 from empirical.reading.hooks import capture_calls, evaluating
+from empirical.reading.outputs import answered
 from empirical.reading.positions import Sampler
 from empirical.reading.workers import workers
 
@@ -212,7 +213,7 @@ class Recorder:
 
     def _call(self, model: nn.Module, batch: Batch) -> object:
         """Run the model, whose hooks fill `_taken`."""
-        return model(batch.images)
+        return answered(model, batch.images)
 
     def _add(self, parts: Sequence[_Part], batch: Batch) -> None:
         """Add a whole batch: one product per layer and group, however many parts it ran in."""

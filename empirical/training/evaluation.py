@@ -14,7 +14,7 @@ from empirical.devices import placed
 from empirical.reading.batches import batches
 from empirical.reading.hooks import evaluating
 from empirical.reading.networks import Adapter, opened
-from empirical.reading.outputs import checked_logits, checked_outputs
+from empirical.reading.outputs import answered, checked_logits, checked_outputs
 
 AT_ONCE = 50
 """Images of one pass on a CPU. The outputs of larger batches leave its caches, and the system maps
@@ -62,7 +62,9 @@ def evaluate(
             n = len(batch.images)
             size = AT_ONCE if where.type == "cpu" else n
             parts = [batch.part(slice(start, start + size)) for start in range(0, n, size)]
-            logits = torch.cat([checked_outputs(model(p.images), len(p.images)) for p in parts])
+            logits = torch.cat(
+                [checked_outputs(answered(model, p.images), len(p.images)) for p in parts]
+            )
             logits = checked_logits(logits, n, batch.largest_label).float()
             losses.append(functional.cross_entropy(logits, batch.labels, reduction="none").cpu())
             hits.append((logits.argmax(1) == batch.labels).cpu())

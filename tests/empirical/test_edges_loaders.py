@@ -6,8 +6,19 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from empirical import Adapter, Calibration, evaluate, gradient_cosines, lesion, measure, replace
+from empirical import (
+    Adapter,
+    Calibration,
+    damage,
+    evaluate,
+    forecast,
+    gradient_cosines,
+    lesion,
+    measure,
+    replace,
+)
 from empirical import prune as pruned
+from empirical.pruning.holding_out import held_out
 from empirical.reading.batches import batches, length
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -159,3 +170,90 @@ def test_the_cross_entropy_of_one_output_is_refused(call):
 def test_a_loss_that_averages_over_images_is_refused():
     with pytest.raises(ValueError, match=r"loss must return one value for each of 64 images"):
         lesion(network(), PAIR, kinds=["zero"], loss=nn.functional.cross_entropy)
+
+
+UNSUITED = {
+    "float64": (IMAGES.double(), LABELS),
+    "float16": (IMAGES.half(), LABELS),
+    "channels last": (IMAGES.movedim(1, -1), LABELS),
+}
+
+
+@pytest.mark.parametrize("kind", UNSUITED)
+@pytest.mark.parametrize(
+    "call", [measure, lesion, damage, evaluate, gradient_cosines, forecast, pruned]
+)
+def test_images_that_do_not_suit_the_model_are_refused_with_their_shape_and_type(call, kind):
+    images = UNSUITED[kind][0]
+    options = {"kinds": ["zero"]} if call is lesion else {}
+    said = r"model (must run on|\(Sequential\) could not be traced)"
+    with pytest.raises(ValueError, match=said) as caught:
+        call(network(), [UNSUITED[kind]], **options)
+    if call is not pruned:
+        assert str(images.dtype) in str(caught.value)
+        assert str(tuple(images.shape[1:]))[1:] in str(caught.value)
+        assert "weights are torch.float32" in str(caught.value)
+
+
+def test_images_that_keep_gradients_are_read_without_them():
+    expected = pruned(network(), PAIR, criterion="taylor")
+    found = pruned(network(), [(IMAGES.clone().requires_grad_(), LABELS)], criterion="taylor")
+    torch.testing.assert_close(found.model(IMAGES), expected.model(IMAGES))
+
+
+def test_images_of_several_sizes_are_pruned_by_what_needs_no_stack_of_them():
+    loader = [(IMAGES, LABELS), (torch.randn(16, 3, 10, 10, generator=GENERATOR), LABELS[:16])]
+    with pytest.raises(ValueError, match=r"one size.*\(3, 8, 8\) and \(3, 10, 10\).*compensate"):
+        pruned(network(), loader)
+    assert pruned(network(), loader, recovery="compensate").report.channels
+
+
+def test_labels_beyond_the_classes_foretell_no_accuracy():
+    with pytest.raises(ValueError, match="the loader gives 4 and the model has 4 outputs"):
+        forecast(network(), [(IMAGES, LABELS + 1)])
+
+
+def test_what_reads_predictions_of_one_output_is_refused_and_the_rest_prunes():
+    loader = [(IMAGES, LABELS % 2)]
+    for options in (
+        {"allocation": "damage", "criterion": "task_replaceability"},
+        {"criterion": "taylor"},
+        {"recovery": "distill"},
+    ):
+        with pytest.raises(ValueError, match=r"at least 2 classes.*read no predictions"):
+            pruned(network(1), loader, **options)
+    with pytest.raises(ValueError, match=r"at least 2 classes to be foretold.*\(12, 1\)"):
+        forecast(network(1), loader)
+    chosen = pruned(network(1), loader)  # by the outputs' squared difference
+    other = {"reconstruct": "compensate", "compensate": "reconstruct"}[chosen.report.recovery]
+    known = Calibration(network(1), loader)
+    fitted, held = held_out(known)
+    error = {}
+    for recovery in (chosen.report.recovery, other):
+        left = pruned(fitted.model, fitted, recovery=recovery, counts=kept_counts(chosen))
+        images = torch.cat([batch[0] for batch in held])
+        with torch.no_grad():
+            error[recovery] = float((left.model(images) - known.model(images)).square().mean())
+    assert error[chosen.report.recovery] < error[other]
+
+
+def kept_counts(found):
+    return {name: kept for name, (_, kept) in found.report.channels.items()}
+
+
+def test_damage_under_a_loss_of_flat_outputs_is_that_of_a_column():
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network(1)
+
+        def forward(self, images):
+            return self.inner(images).squeeze(1)
+
+    labels = torch.linspace(-1, 1, 64)
+    loss = lambda outputs, y: (outputs.reshape(-1) - y.double()) ** 2  # noqa: E731
+    flat, column = (  # at all positions: which are drawn depends on the layers' names
+        damage(model, [(IMAGES, labels)], loss=loss, positions=36).to_frame()
+        for model in (Flat(), network(1))
+    )
+    np.testing.assert_allclose(flat.damage_alone, column.damage_alone, rtol=1e-5)

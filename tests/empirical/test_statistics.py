@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from empirical.analysis.adjustment import Columns
 from empirical.analysis.statistics import (
     NEGLIGIBLE,
     Stratum,
@@ -26,6 +27,13 @@ def quadratic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.column_stack([np.ones(len(a)), a, b, a * a, a * b, b * b])
 
 
+def further(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What 28 to 63 channels afford beyond the quadratic: cubes, and two knots at the thirds."""
+    knots = stats.norm.ppf([1 / 3, 2 / 3])
+    bends = [np.clip(control - knot, 0, None) ** 3 for control in (a, b) for knot in knots]
+    return np.column_stack([a**3, a * a * b, a * b * b, b**3, *bends])
+
+
 def stratum(rng: np.random.Generator, n: int, slope: float = 0.4) -> Stratum:
     a, b, score, noise = rng.standard_normal((4, n))
     score = score + a * b
@@ -35,15 +43,15 @@ def stratum(rng: np.random.Generator, n: int, slope: float = 0.4) -> Stratum:
 def test_without_halves_the_slope_is_that_of_one_regression_with_robust_errors() -> None:
     layer = stratum(np.random.default_rng(0), 40)
     score, a, b = layer.readings[0]
-    design = np.column_stack([score, quadratic(a, b)])
+    design = np.column_stack([score, quadratic(a, b), further(a, b)])
     found = effect([layer])
-    assert found.slope == pytest.approx(np.linalg.lstsq(design, layer.outcome)[0][0], abs=1e-7)
+    assert found.slope == pytest.approx(np.linalg.lstsq(design, layer.outcome)[0][0], abs=1e-6)
     # the score test: residuals on the controls alone, and what the controls leave of the score
     left, own = (v - design[:, 1:] @ np.linalg.lstsq(design[:, 1:], v)[0]
                  for v in (layer.outcome, score))  # fmt: skip
     products = own * (left - np.sign(found.slope) * NEGLIGIBLE * own)
-    t = products.sum() / np.sqrt(40 * np.var(products, ddof=1)) * (40 - 6) / 40
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), 34), rel=1e-6)
+    t = products.sum() / np.sqrt(40 * np.var(products, ddof=1)) * (40 - 14) / 40
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), 26), rel=1e-5)
 
 
 def test_halves_are_each_others_instruments() -> None:
@@ -54,8 +62,12 @@ def test_halves_are_each_others_instruments() -> None:
     readings = np.array([halves.mean(axis=0), *halves])
     slope = effect([Stratum(outcome, readings, np.arange(50))]).slope
     above = below = 0.0
+    whole, low = further(*readings[0, 1:]), quadratic(*readings[0, 1:])
+    rest = (
+        whole - low @ np.linalg.lstsq(low, whole)[0]
+    )  # of all images, less what the quadratic says
     for one, other in (halves, halves[::-1]):
-        x, z = quadratic(*one[1:]), quadratic(*other[1:])
+        x, z = (np.column_stack([quadratic(*half[1:]), rest]) for half in (one, other))
         residual = other[0] - z @ np.linalg.solve(x.T @ z, x.T @ other[0])
         above, below = above + residual @ outcome, below + residual @ one[0]
     assert slope == pytest.approx(above / below, abs=1e-6)
@@ -154,6 +166,59 @@ def test_the_interval_ends_at_ratios_that_are_just_not_rejected() -> None:
     assert np.isnan([none.low, none.high]).all()
 
 
+BENT = {
+    "S-shaped": lambda a, b: np.tanh(3 * b),
+    "rising and falling": lambda a, b: np.sin(2 * b),
+    "cubic": lambda a, b: 0.2 * b**3,
+    "a step": lambda a, b: 1.0 * (b > 1),
+    "the lesser of two": lambda a, b: 1.5 * np.minimum(a, b),
+    "joint": lambda a, b: 0.4 * a * a * b,
+}
+
+
+@pytest.mark.parametrize("shape", BENT)
+def test_what_score_and_outcome_both_owe_to_the_controls_passes_for_no_slope(shape) -> None:
+    rng = np.random.default_rng(11)
+    layers, slopes = [], []
+    for n in (16, 32, 64, 128, 128):
+        a, b, score, outcome = rng.standard_normal((4, 100, n))
+        own = BENT[shape](a, b)
+        score, outcome = own + 0.8 * score, own + 0.8 * outcome
+        halves = np.array([score, a, b]) + 0.2 * rng.standard_normal((2, 3, 100, n))
+        readings = normal_scores(np.array([halves.mean(axis=0), *halves]))
+        layers.append(Stratum(normal_scores(outcome), readings, np.arange(n)))
+        slopes.append(stats.spearmanr(score.ravel(), outcome.ravel()).statistic)
+    assert min(slopes) > 0.15
+    assert (effect(layers).p < 0.05).mean() <= 0.08
+
+
+def test_a_slope_beyond_bent_controls_is_found() -> None:
+    rng = np.random.default_rng(12)
+    layers = []
+    for n in (64, 128, 128):
+        a, b, score, outcome = rng.standard_normal((4, 100, n))
+        score = np.tanh(3 * b) + score
+        outcome = np.tanh(3 * b) + 0.3 * score + outcome
+        readings = normal_scores(np.array([[score, a, b]] * 3))
+        layers.append(Stratum(normal_scores(outcome), readings, np.arange(n)))
+    found = effect(layers)
+    assert (found.p < 0.05).mean() > 0.8
+    assert found.slope.mean() == pytest.approx(0.3, abs=0.06)
+
+
+@pytest.mark.parametrize(("families", "number"), [(16, 8), (28, 14), (64, 14), (100, 21)])
+def test_layers_have_the_columns_that_they_afford_and_none_twice(families, number) -> None:
+    columns = Columns.of(families)
+    assert columns.number(2) == number
+    assert families >= 2 * number or families == 28
+    controls = np.random.default_rng(13).standard_normal((2, 200))
+    low, rest = columns.polynomial(controls), columns.further(controls)
+    assert np.linalg.matrix_rank(np.column_stack([low, rest])) == number
+    np.testing.assert_allclose(low.T @ rest, 0, atol=1e-4)
+    one = np.round(controls[:1]).clip(0, 1)  # a control of two values: one column says it all
+    assert not columns.further(one).any()
+
+
 def test_copies_of_a_family_add_no_certainty() -> None:
     rng = np.random.default_rng(3)
     one = stratum(rng, 30)
@@ -166,7 +231,7 @@ def test_copies_of_a_family_add_no_certainty() -> None:
 
 def test_the_interval_holds_zero_exactly_where_p_is_above_the_level() -> None:
     rng = np.random.default_rng(4)
-    found = [effect([stratum(rng, 20, slope=0.3), stratum(rng, 30, slope=0.3)]) for _ in range(40)]
+    found = [effect([stratum(rng, 40, slope=0.3), stratum(rng, 60, slope=0.3)]) for _ in range(40)]
     clear = [one.p < 0.05 for one in found]
     assert 5 < sum(clear) < 40
     assert [one.low > 0 or one.high < 0 for one in found] == clear
@@ -175,7 +240,7 @@ def test_the_interval_holds_zero_exactly_where_p_is_above_the_level() -> None:
 
 def test_a_layer_needs_twice_as_many_families_as_columns() -> None:
     rng = np.random.default_rng(5)
-    assert [stratum(rng, n).usable for n in (11, 12)] == [False, True]
+    assert [stratum(rng, n).usable for n in (15, 16)] == [False, True]
     few = stratum(rng, 40)
     for size in (4, 20):
         assert not Stratum(few.outcome, few.readings, np.arange(40) // size).usable
