@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,17 @@ LEVEL = 0.05
 Found = Iterator[bool | float]
 
 
+SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "S-shaped": lambda a, b: np.tanh(3 * b),
+    "step": lambda a, b: 1.0 * (b > 1),
+    "cubic": lambda a, b: 0.2 * b**3,
+    "twice bent": lambda a, b: 0.8 * np.sin(2 * b),
+    "lesser of two": lambda a, b: 1.5 * np.minimum(a, b),
+    "joint": lambda a, b: 0.4 * a * a * b,
+}
+"""What score and damage both owe to the controls, in ways that no quadratic follows."""
+
+
 def confounded(kind: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the tested score, and what the damage, owe to the controls."""
     if kind == "linear":
@@ -27,7 +38,8 @@ def confounded(kind: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.
         return 0.6 * a * b, 0.6 * a * b
     if kind == "curved":
         return 0.8 * np.tanh(2 * b), 0.4 * np.exp(b)
-    return 0 * a, 0 * a
+    alike = SHAPES.get(kind, lambda a, b: 0 * a)(a, b)
+    return alike, alike
 
 
 def _values(rng: np.random.Generator, draws: int, members: np.ndarray) -> np.ndarray:

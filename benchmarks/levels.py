@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from confounding import LEVEL, SLOPE, Found, c4
+from confounding import LEVEL, SHAPES, SLOPE, Found, c4
 
 from empirical.analysis.groupings import LOCAL_FEATURES, TARGET_FEATURES, layer_groupings
 from empirical.analysis.predictors import compare_predictors
@@ -202,6 +202,12 @@ def cases() -> list[Case]:
                 found.append(
                     ("C4", name, "level", partial(four, kind=kind, reliability=reliability))
                 )
+    for kind in SHAPES:
+        for reliability in (1.0, 0.9, 0.8):
+            name = f"{kind} confounding, reliability {reliability:g}"
+            found.append(("C4", name, "level", partial(four, kind=kind, reliability=reliability)))
+        name = f"{kind} confounding, 3 layers of 64"
+        found.append(("C4", name, "level", partial(four, kind=kind, sizes=few[1])))
     for family in (2, 4):
         for reliability in (1.0, 0.9):
             name = f"families of {family}, reliability {reliability:g}"

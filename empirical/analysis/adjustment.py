@@ -19,7 +19,7 @@ from scipy.special import ndtri
 
 from theory.shared.validation import Float
 
-STEPS = ((28, 2, 0, 2), (64, 2, 2, 3), (100, 3, 2, 3))
+STEPS = ((20, 2, 0, 2), (24, 2, 0, 3), (36, 2, 1, 3), (64, 2, 2, 3), (100, 3, 2, 3))
 """(families below which, degree of the instrumented polynomials, knots a control, degree of the
 products). Cubes of a control are always there."""
 
@@ -46,8 +46,8 @@ class Columns:
     def of(cls, families: int) -> Columns:
         """Those that so many independent channels afford.
 
-        >>> [Columns.of(n).number(2) for n in (16, 32, 64, 128)]
-        [8, 14, 14, 21]
+        >>> [Columns.of(n).number(2) for n in (16, 20, 32, 64, 128)]
+        [8, 10, 12, 14, 21]
         """
         for below, *columns in STEPS:
             if families < below:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
+from scipy.special import log_ndtr
 
 from empirical.analysis.statistics import HALVES
 from empirical.measuring.table import AxisTable
@@ -25,6 +26,11 @@ from theory.shared.validation import Float
 
 RELIABLE = 0.6
 """The least reliability of a quantity over a layer's channels from which a verdict is drawn."""
+
+LEAST_LEFT = 0.05
+"""Correlation of halves below which nothing is corrected any more: the interval then is all."""
+
+LOG_2 = math.log(2)
 
 ALIKE = 0.5
 """Mean absolute correlation from which channels are of one family."""
@@ -42,19 +48,46 @@ def corrected_coupling(
     ----------
     first, second : (2, C) values from either half of the images.
     without : (G, C) values of both with one group of images left out. The interval over images is
-        the jackknife's of the coupling as measured, widened as the coupling is. None: no interval.
+        the jackknife's of the coupling as measured, widened as the coupling is; by the reliability
+        as measured, and by what having passed `RELIABLE` leaves of it (`after_passing`). None: no
+        interval.
     """
-    own = float(spearman(*first)), float(spearman(*second))
-    reliable = split_half(*first), split_half(*second)
-    if not min(reliable) >= RELIABLE:
+    own = np.array([spearman(*first), spearman(*second)])
+    if not min(split_half(*first), split_half(*second)) >= RELIABLE:
         return Estimate(np.nan, np.nan, np.nan)
     across = float(spearman(first[0], second[1]) + spearman(first[1], second[0])) / 2
-    value = across / math.sqrt(own[0] * own[1])
+    value = across / math.sqrt(own.prod())
     if without is None:
         return Estimate(value, np.nan, np.nan)
     error = float(jackknife_standard_error(spearman(*without)))
-    half = jackknife_quantile(len(without[0])) * error / math.sqrt(reliable[0] * reliable[1])
-    return Estimate(value, max(value - half, -1.0), min(value + half, 1.0))
+    ends = []
+    for halves in (own, after_passing(own, first.shape[1])):
+        whole = math.sqrt((2 * halves / (1 + halves)).prod())
+        half = jackknife_quantile(len(without[0])) * error / whole
+        ends += [across / math.sqrt(halves.prod()) + sign * half for sign in (-1, 1)]
+    return Estimate(value, max(min(ends), -1.0), min(max(ends), 1.0))
+
+
+def after_passing(correlation: Float, channels: int) -> Float:
+    """What halves may correlate by, seen that they passed `RELIABLE`; at least `LEAST_LEFT`.
+
+    Of layers whose true reliability is below the bound only those pass whose halves agree by luck.
+    The value at which, on the scale of Fisher's z, half of those that pass correlate by more: next
+    to what was seen well above the bound, and nothing at it. The standard error of a rank
+    correlation there is √(1.06 / (C - 3)) (Fieller, Hartley and Pearson 1957).
+
+    >>> after_passing(np.array([0.44, 0.6, 0.9]), 64).round(2).tolist()
+    [0.05, 0.54, 0.9]
+    """
+    error = math.sqrt(1.06 / max(channels - 3, 1))
+    seen = np.arctanh(np.minimum(correlation, 1 - 1e-9))
+    bound = math.atanh(RELIABLE / (2 - RELIABLE))
+    low, high = np.full_like(seen, math.atanh(LEAST_LEFT)), seen.copy()
+    for _ in range(50):
+        middle = (low + high) / 2
+        more = log_ndtr((middle - seen) / error) - log_ndtr((middle - bound) / error)
+        low, high = np.where(more < -LOG_2, middle, low), np.where(more < -LOG_2, high, middle)
+    return np.asarray(np.tanh(low))
 
 
 def layer_reliability(table: AxisTable, names: Sequence[str]) -> dict[str, dict[str, float]]:

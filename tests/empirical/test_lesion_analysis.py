@@ -12,7 +12,7 @@ from empirical.analysis.lesions import CONTROLS, PREDICTORS, LesionAnalysis, ana
 from empirical.lesions.table import DAMAGES, LesionTable
 from empirical.report.lesion_analysis import _control, analysis_findings
 
-LAYERS, CHANNELS, IMAGES = 6, 40, 150
+LAYERS, CHANNELS, IMAGES = 6, 60, 150
 SMALL = {"permutations": 99, "draws": 300}
 
 

@@ -147,7 +147,9 @@ def test_scores_do_not_depend_on_the_mode_of_the_model() -> None:
 
 def test_loaders_and_shares_that_cannot_serve_are_refused() -> None:
     model = plain((3, 6, 8))
-    with pytest.raises(TypeError, match=r"loader must be readable more than once; got the iterator generator"):
+    with pytest.raises(
+        TypeError, match=r"loader must be readable more than once; got the iterator generator"
+    ):
         prune(model, (batch for batch in batches(3, 6)))
     with pytest.raises(ValueError, match=r"at least one batch"):
         prune(model, [])

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from empirical.analysis.reliability import (
+    LEAST_LEFT,
     RELIABLE,
+    after_passing,
     channel_scores,
     corrected_coupling,
     families,
@@ -90,3 +92,41 @@ def test_scores_of_channels_come_with_their_halves_and_families() -> None:
         atol=0.02,
     )
     assert {"family", "peer_predictability_half0"} <= set(own)
+
+
+def test_what_passing_leaves_of_a_correlation_halves_those_that_passed() -> None:
+    rng = np.random.default_rng(4)
+    channels, seen = 64, 0.5
+    (left,) = after_passing(np.array([seen]), channels)
+    assert LEAST_LEFT < left < seen
+    error = np.sqrt(1.06 / (channels - 3))
+    drawn = np.tanh(np.arctanh(left) + error * rng.standard_normal(400_000))
+    passed = drawn[2 * drawn / (1 + drawn) >= RELIABLE]
+    assert (passed > seen).mean() == pytest.approx(0.5, abs=0.01)
+    far, at = after_passing(np.array([0.95, RELIABLE / (2 - RELIABLE)]), channels)
+    assert far == pytest.approx(0.95, abs=1e-4)
+    assert at == pytest.approx(LEAST_LEFT)
+
+
+@pytest.mark.parametrize("information", [2e-3, 1e-2])
+def test_intervals_of_layers_that_pass_hold_the_truth(information: float) -> None:
+    rng, groups = np.random.default_rng(5), 10
+    held = []
+    for _ in range(400):
+        a, b = rng.standard_normal((2, 64))
+        t = information * np.exp(0.6 * a + 0.8 * b)
+        errors = rng.standard_normal((2, groups, 64)) / 10  # of 100 images each
+        power, r = a + np.sqrt(2) * errors[0], np.sqrt(2 * t) + errors[1]
+        of = [
+            np.array([values[rows].mean(axis=0) ** square for rows in parts])
+            for parts in (
+                [slice(0, None, 2), slice(1, None, 2)],
+                [np.arange(10) != g for g in range(10)],
+            )
+            for values, square in ((power, 1), (r, 2))
+        ]
+        found = corrected_coupling(of[0], of[1], (of[2], of[3]))
+        if np.isfinite(found.low):
+            held.append(found.low <= spearman(a, t) <= found.high)
+    assert len(held) > 40
+    assert np.mean(held) > 0.9

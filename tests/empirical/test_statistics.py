@@ -28,7 +28,7 @@ def quadratic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def further(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """What 28 to 63 channels afford beyond the quadratic: cubes, and two knots at the thirds."""
+    """What 36 to 63 channels afford beyond the quadratic: cubes, and two knots at the thirds."""
     knots = stats.norm.ppf([1 / 3, 2 / 3])
     bends = [np.clip(control - knot, 0, None) ** 3 for control in (a, b) for knot in knots]
     return np.column_stack([a**3, a * a * b, a * b * b, b**3, *bends])
@@ -41,7 +41,7 @@ def stratum(rng: np.random.Generator, n: int, slope: float = 0.4) -> Stratum:
 
 
 def test_without_halves_the_slope_is_that_of_one_regression_with_robust_errors() -> None:
-    layer = stratum(np.random.default_rng(0), 40)
+    layer = stratum(np.random.default_rng(0), 60)
     score, a, b = layer.readings[0]
     design = np.column_stack([score, quadratic(a, b), further(a, b)])
     found = effect([layer])
@@ -50,8 +50,8 @@ def test_without_halves_the_slope_is_that_of_one_regression_with_robust_errors()
     left, own = (v - design[:, 1:] @ np.linalg.lstsq(design[:, 1:], v)[0]
                  for v in (layer.outcome, score))  # fmt: skip
     products = own * (left - np.sign(found.slope) * NEGLIGIBLE * own)
-    t = products.sum() / np.sqrt(40 * np.var(products, ddof=1)) * (40 - 14) / 40
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), 26), rel=1e-5)
+    t = products.sum() / np.sqrt(60 * np.var(products, ddof=1)) * (60 - 14) / 60
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), 46), rel=1e-5)
 
 
 def test_halves_are_each_others_instruments() -> None:
@@ -75,14 +75,14 @@ def test_halves_are_each_others_instruments() -> None:
 
 def test_errors_in_a_control_pass_for_an_effect_only_where_they_are_not_met() -> None:
     rng = np.random.default_rng(2)
-    shape = (200, 100)
+    shape = (200, 200)
     a, b, e, noise = rng.standard_normal((4, *shape))
     score, outcome = b + e, b + noise
     halves = np.array([score, a, b]) + np.array([0, 0, 0.7])[:, None, None] * rng.standard_normal(
         (2, 3, *shape)
     )
     readings = normal_scores(np.array([halves.mean(axis=0), *halves]))
-    layer = Stratum(normal_scores(outcome), readings, np.arange(100))
+    layer = Stratum(normal_scores(outcome), readings, np.arange(200))
     naive = Stratum(layer.outcome, readings[:1], layer.family)
     assert (effect([naive]).p < 0.05).mean() > 0.3
     assert (effect([layer]).p < 0.05).mean() < 0.06
@@ -206,7 +206,9 @@ def test_a_slope_beyond_bent_controls_is_found() -> None:
     assert found.slope.mean() == pytest.approx(0.3, abs=0.06)
 
 
-@pytest.mark.parametrize(("families", "number"), [(16, 8), (28, 14), (64, 14), (100, 21)])
+@pytest.mark.parametrize(
+    ("families", "number"), [(16, 8), (20, 10), (24, 12), (36, 14), (64, 14), (100, 21)]
+)
 def test_layers_have_the_columns_that_they_afford_and_none_twice(families, number) -> None:
     columns = Columns.of(families)
     assert columns.number(2) == number
