@@ -18,6 +18,7 @@ from empirical.analysis.seeds import CORRELATION, over_networks
 from empirical.measuring.measurement import measure
 from empirical.reading.batches import batches
 from empirical.reading.layers import find_layers
+from empirical.reading.repeated import repeated
 from theory import spearman
 from theory.shared.crossing import carrier_finding, crossed_parts
 from theory.shared.findings import Estimate, Finding
@@ -98,6 +99,7 @@ def crossed_couplings(
         raise ValueError(
             f"cells must name steps of networks ({sorted(networks)}); got {sorted(unknown)}."
         )
+    loader = repeated(loader)
     example = next(batches(loader, None)).images
     layers = [layer.name for layer in find_layers(networks[first], example)]
     rows = []

@@ -11,13 +11,14 @@ from torch import nn
 
 from empirical.devices import placed
 from empirical.measuring.calibration import LayerMoments
-from empirical.measuring.damage_law import FORMS, QUADRATIC, RIDGE, check_rereadable, foretell
+from empirical.measuring.damage_law import FORMS, QUADRATIC, RIDGE, foretell
 from empirical.measuring.damage_table import DamageTable
 from empirical.measuring.heads import HeadTable, measure_heads
 from empirical.reading.attention import Heads, with_readable_heads
 from empirical.reading.batches import batches
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap
+from empirical.reading.repeated import repeated
 from theory.shared.validation import count, one_of, positive
 
 if TYPE_CHECKING:
@@ -78,9 +79,8 @@ def damage_heads(
     >>> frame[["layer", "head"]].values.tolist()
     [['1.self_attn', 0], ['1.self_attn', 1], ['1.self_attn', 2]]
     """
-    check_rereadable(loader)
     model, place = opened(model, adapt), placed(model, device)
-    loader = loader if adapt is None else adapt.loader(loader)
+    loader = repeated(loader if adapt is None else adapt.loader(loader))
     settings: dict[str, Any] = QUADRATIC | {
         "point": "heads",
         "loss": "prediction",
@@ -105,7 +105,7 @@ def damage_heads(
         settings,
         known.skipped,
         channels={heads.name: heads.blocks.tolist() for heads in found},
-        fitted_on=None if calibration else first,
+        held_out=calibration is None,
         device=place,
     )
     return HeadDamageTable(**vars(table))

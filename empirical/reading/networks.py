@@ -52,7 +52,7 @@ class Adapter:
 
     def loader(self, loader: Iterable[object]) -> Iterable[object]:
         """Return the loader with its batches as pairs; read as often as the loader itself."""
-        if self.batch is None or not isinstance(loader, Iterable) or iter(loader) is loader:
+        if self.batch is None or not isinstance(loader, Iterable) or isinstance(loader, Iterator):
             return loader if self.batch is None else map(self.batch, loader)
         return AdaptedLoader(loader, self.batch)
 

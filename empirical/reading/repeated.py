@@ -96,7 +96,7 @@ class Repeated:
         if not isinstance(images, Tensor):
             return  # refused, with what it is, by the reader of batches
         values = images.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        digest = hashlib.blake2b(values, digest_size=16).digest()
+        digest = hashlib.blake2b(values.tobytes(), digest_size=16).digest()
         if number < len(self._digests):
             if digest != self._digests[number]:
                 self._refuse(f"its batch {number} has changed")

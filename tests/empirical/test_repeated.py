@@ -14,7 +14,17 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from empirical import Adapter, damage, forecast, lesion, measure, prune, prune_heads, replace
+from empirical import (
+    Adapter,
+    damage,
+    damage_heads,
+    forecast,
+    lesion,
+    measure,
+    prune,
+    prune_heads,
+    replace,
+)
 from empirical.reading.repeated import repeated
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -134,7 +144,9 @@ def test_what_takes_two_passes_is_that_of_the_images_in_the_order_of_the_first(c
     assert np.isfinite(np.asarray(found)).any()
 
 
-@pytest.mark.parametrize("call", [name for name in TWICE if name != "chosen"])
+@pytest.mark.parametrize(
+    "call", ["damage", "measure", "reconstruct", "forecast", "lesion", "replace"]
+)
 def test_a_loader_that_changes_is_refused(call):
     with pytest.raises(ValueError, match=r"same images in the same order.*list\(loader\)"):
         TWICE[call](Drawing())
@@ -180,6 +192,7 @@ def test_heads_are_verified_on_images_that_were_measured():
     layer = nn.TransformerEncoderLayer(12, 3, 24, batch_first=True)
     model = nn.Sequential(nn.Linear(6, 12), layer, nn.Flatten(), nn.Linear(60, 4)).eval()
     batch = torch.randn(80, 5, 6), LABELS
-    with pytest.raises(TypeError, match="readable more than once"):
-        prune_heads(model, iter([batch]))
+    for call in (prune_heads, damage_heads):
+        with pytest.raises(TypeError, match="readable more than once"):
+            call(model, iter([batch]))
     assert prune_heads(model, DataLoader(TensorDataset(*batch), 40, shuffle=True)).kept
