@@ -66,7 +66,7 @@ def lesion_analysis_section(analysis: LesionAnalysis, pairs: PairAnalysis | None
         title=TITLE,
         note=f"Damage of the {analysis.settings['kind']} lesion, measured as "
         f"{words(analysis.settings['damage'])}, on normal scores of ranks within layers. The "
-        "controls enter as a quadratic with their product; each half of the images serves as the "
+        "controls enter as splines with their products; each half of the images serves as the "
         "instrument of the other, so that errors of measurement leave no confounding behind, and "
         "families of near-copies count once. The slope must be clear with this correction and "
         "without. Single layers are adjusted by Holm's method; intervals are 95 %."

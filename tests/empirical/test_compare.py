@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import twoaxis
 from empirical import compare, create_model, measure, prune
+from empirical.analysis.comparing import _moved
 from empirical.analysis.coupling_change import coupling_change
 
 
@@ -212,3 +213,17 @@ def test_the_command_prints_and_writes_the_changes(tables, tmp_path):
     np.testing.assert_array_equal(
         frame["counterpart"], compare(one, other, match="moments").to_frame()["counterpart"]
     )
+
+
+def test_few_groups_know_their_errors_less_well():
+    change, error = np.full(20, 3.0), np.ones(20)  # p .003 of a normal's, .015 and .10 of Student's
+    assert _moved(0 * change, change, error, 1000).all()
+    assert _moved(0 * change, change, error, 10).all()
+    assert not _moved(0 * change, change, error, 3).any()
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):  # 40 channels that did not move, errors of ten groups
+        draws = rng.standard_normal((10, 40))
+        error = draws.std(axis=0, ddof=1) / np.sqrt(10)
+        found.append(_moved(np.zeros(40), draws.mean(axis=0), error, 10).any())
+    assert np.mean(found) < 0.08
