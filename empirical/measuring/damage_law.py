@@ -16,7 +16,7 @@ activation takes the channel directly, its own change is used in place of its sl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np

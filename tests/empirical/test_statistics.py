@@ -91,14 +91,14 @@ def test_errors_in_a_control_pass_for_an_effect_only_where_they_are_not_met() ->
 def halved(sets: int, n: int, rng: np.random.Generator) -> Stratum:
     """Data sets of a layer known from halves, with errors of the score or else of a control."""
     a, b, score, noise = rng.standard_normal((4, sets, n))
-    size = np.where(np.arange(sets) % 2, [[0.4], [0.1], [0.1]], [[0.1], [0.1], [0.4]])
+    size = np.where(np.arange(sets) % 2, [[1.0], [0.02], [0.02]], [[0.02], [0.02], [1.0]])
     halves = np.array([score + b, a, b]) + size[..., None] * rng.standard_normal((2, 3, sets, n))
     readings = np.array([halves.mean(axis=0), *halves])
     return Stratum(a + b + score + 0.3 * noise, readings, np.arange(n))
 
 
 def test_of_both_routes_the_interval_is_the_union_and_the_p_value_the_larger() -> None:
-    layer = halved(30, 60, np.random.default_rng(7))
+    layer = halved(30, 120, np.random.default_rng(7))
     whole = effect([Stratum(layer.outcome, layer.readings[:1], layer.family)])
     halves, found = _effect([layer], (1, 2)), effect([layer])
     np.testing.assert_array_equal(found.slope, halves.slope)
@@ -130,7 +130,7 @@ def test_halves_are_used_where_every_layer_has_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("single", "freedom"), [((True,) * 5, 4), ((False, False), 68), ((False, True), 29)]
+    ("single", "freedom"), [((True,) * 5, 4), ((False, False), 52), ((False, True), 13)]
 )
 def test_sums_over_families_are_compared_over_layers_where_each_has_one(
     single: tuple[bool, ...], freedom: int
@@ -139,15 +139,15 @@ def test_sums_over_families_are_compared_over_layers_where_each_has_one(
     layers = [stratum(rng, 40) for _ in single]
     family = [np.zeros(40, dtype=int) if one else np.arange(40) for one in single]
     found = effect([Stratum(s.outcome, s.readings, f) for s, f in zip(layers, family, strict=True)])
-    sums = []
+    sums, columns = [], Columns.of(40)
     for layer, own in zip(layers, family, strict=True):
-        score, a, b = layer.readings[0]
-        design = quadratic(a, b)
+        score, known = layer.readings[0, 0], layer.readings[0, 1:]
+        design = np.column_stack([columns.polynomial(known), columns.further(known)])
         left, rest = (v - design @ np.linalg.lstsq(design, v)[0] for v in (layer.outcome, score))
         sums += list(np.array([np.bincount(own, rest * left), np.bincount(own, rest * rest)]).T)
     above, below = np.array(sums).T
     edge = np.sign(above.sum()) * NEGLIGIBLE
-    centered = (above - above.mean() - edge * (below - below.mean())) * 40 / (40 - 6)
+    centered = (above - above.mean() - edge * (below - below.mean())) * 40 / (40 - 14)
     m = len(above)
     t = (above.sum() - edge * below.sum()) / np.sqrt(m / (m - 1) * (centered**2).sum())
     assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-5)
