@@ -161,6 +161,10 @@ def test_the_interval_ends_at_ratios_that_are_just_not_rejected() -> None:
         assert abs(left.sum()) / np.sqrt(4 * left.var(ddof=1)) == pytest.approx(
             stats.t.ppf(0.975, 3)
         )
+    against, wider = _ratio(-above, below, np.ones(4), 3), _ratio(above, below, np.ones(4), 3, 0.1)
+    np.testing.assert_allclose([against.p, against.slope], [found.p, -found.slope])
+    assert (wider.low, wider.high) == pytest.approx((found.low - 0.1, found.high + 0.1))
+    assert _ratio(above, below, np.ones(4), 3, margin=5.0).p == 1
     none = _ratio(above, np.array([0.30, -0.20, 0.05, 0.00]), np.ones(4), 3)
     assert none.slope == pytest.approx(above.sum() / 0.15)
     assert np.isnan([none.low, none.high]).all()
@@ -258,6 +262,8 @@ def test_a_mean_over_families_is_students_where_each_has_one() -> None:
     assert p == pytest.approx(test.pvalue)
     again, _ = mean_over_families(np.repeat(values, 3), np.repeat(np.arange(9), 3))
     assert again.low == pytest.approx(found.low)
+    three, known = mean_over_families(values, np.arange(9) // 3)
+    assert np.isfinite([three.low, three.high, known]).all()
     none, unknown = mean_over_families(values, np.arange(9) // 5)
     assert np.isnan([none.low, none.high, unknown]).all()
 
