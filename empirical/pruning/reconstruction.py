@@ -13,7 +13,7 @@ error that earlier layers left is among the inputs. Closed form, no labels (He e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -45,6 +45,12 @@ POSITIONS = 16
 
 CHUNK = 125
 """Images whose patches are held at once."""
+
+PART_WEIGHTS = 2**23
+"""Weights that are refitted at once from few samples: a wide layer's, in float64 and several times,
+would take gigabytes (25,088 inputs and 4,096 outputs: 3.3)."""
+
+ALL = slice(None)
 
 TINY = float(np.finfo(np.float32).tiny)
 """Least pull, of a layer whose inputs do not vary."""
@@ -151,12 +157,16 @@ def reconstruct(
                     kept.append((rows, blocks))
                 else:
                     sums.add({"x": rows, "y": blocks}, [len(rows)])
-            start = _by_block(module)
-            if few:
-                x, y = (torch.cat(parts).flatten(0, 1) for parts in zip(*kept, strict=True))
-                _write(module, *fit_few(_array(x), _array(y), start, ridge))
-            else:
-                _write(module, *fit_many(sums.total(), start, ridge))
+            if not few:
+                _write(module, *fit_many(sums.total(), _by_block(module), ridge))
+                return
+            x, y = (torch.cat(parts).flatten(0, 1) for parts in zip(*kept, strict=True))
+            inputs_of_all, outputs_of_all = _array(x), _array(y)
+            for part in _parts(module):
+                fitted = fit_few(
+                    inputs_of_all, outputs_of_all[..., part], _by_block(module, part), ridge
+                )
+                _write(module, *fitted, part)
 
         return fit
 
@@ -169,12 +179,23 @@ def _array(samples: Tensor) -> Float:
     return np.asarray(samples.double().cpu().numpy())
 
 
-def _by_block(module: Patched) -> Float:
-    """The weight as (B, d, outputs of a block)."""
-    rows: Float = module.weight.detach().double().cpu().numpy()
-    d = rows[0].size
-    blocks = getattr(module, "groups", 1)
-    return rows.reshape(blocks, -1, d).swapaxes(1, 2)
+def _blocks(module: Patched, tensor: Tensor) -> Tensor:
+    """(B, outputs of a block, ...) of a weight or bias, as a view."""
+    blocks: Tensor = tensor.unflatten(0, (getattr(module, "groups", 1), -1))
+    return blocks
+
+
+def _parts(module: Patched) -> Iterator[slice]:
+    """A block's outputs, so many at once that their weights take no more than `PART_WEIGHTS`."""
+    outputs = _blocks(module, module.weight).shape[1]
+    step = max(1, PART_WEIGHTS * outputs // module.weight.numel())
+    return (slice(start, start + step) for start in range(0, outputs, step))
+
+
+def _by_block(module: Patched, part: slice = ALL) -> Float:
+    """The weight as (B, d, outputs of a block), of some of these outputs."""
+    rows = _blocks(module, module.weight)[:, part].detach().flatten(2)
+    return _array(rows).swapaxes(1, 2)
 
 
 def fit_many(total: Totals, start: Float, ridge: float) -> tuple[Float, Float]:
@@ -206,12 +227,14 @@ def fit_few(x: Float, y: Float, start: Float, ridge: float) -> tuple[Float, Floa
 
 
 @torch.no_grad()
-def _write(module: Patched, weight: Float, bias: Float) -> None:
-    """Write fitted weights and bias into the layer, a block for each of its groups."""
-    module.weight.copy_(torch.from_numpy(weight.swapaxes(1, 2).reshape(module.weight.shape)))
+def _write(module: Patched, weight: Float, bias: Float, part: slice = ALL) -> None:
+    """Write fitted weights and biases of some outputs of each block into the layer."""
     if module.bias is None:
-        module.bias = nn.Parameter(module.weight.new_empty(bias.size))
-    module.bias.copy_(torch.from_numpy(bias.ravel()))
+        module.bias = nn.Parameter(module.weight.new_empty(len(module.weight)))
+    rows = torch.from_numpy(weight.swapaxes(1, 2))
+    for held, fitted in ((module.weight, rows), (module.bias, torch.from_numpy(bias))):
+        into = _blocks(module, held)[:, part]
+        into.copy_(fitted.reshape(into.shape))
 
 
 def kept_outputs(
