@@ -82,15 +82,15 @@ def _swin(version: int) -> nn.Module:
 
 ZOO: dict[str, Network] = {
     "alexnet": _torchvision("alexnet", 64, 256, skip=("classifier",)),
-    "vgg11_bn": _torchvision("vgg11_bn", 32, 320, skip=("classifier",)),
+    "vgg11_bn": _torchvision("vgg11_bn", 32, 128, skip=("classifier",)),
     "resnet18": _torchvision("resnet18", 32, 576),
-    "resnet50": _torchvision("resnet50", 32, 256, skip=("layer4.?.conv3",)),
-    "resnext50_32x4d": _torchvision("resnext50_32x4d", 32, 256, skip=("layer4.?.conv3",)),
+    "resnet50": _torchvision("resnet50", 32, 256, skip=("layer4",)),
+    "resnext50_32x4d": _torchvision("resnext50_32x4d", 32, 256, skip=("layer4",)),
     "squeezenet1_1": _torchvision("squeezenet1_1", 48),
     "densenet121": Network(lambda: models.DenseNet(8, (6, 12, 24, 16), 16, num_classes=CLASSES)),
     "googlenet": _torchvision("googlenet", 32, 416, aux_logits=False, init_weights=False),
     "inception_v3": _torchvision(
-        "inception_v3", 75, 416, aux_logits=False, init_weights=False
+        "inception_v3", 75, 128, skip=("Mixed_7a", "Mixed_7b", "Mixed_7c"), aux_logits=False, init_weights=False
     ),
     "shufflenet_v2_x0_5": _torchvision("shufflenet_v2_x0_5", 32, 1056),
     "mobilenet_v2": _torchvision("mobilenet_v2", 32, 352, width_mult=0.35, skip=("features.18",)),
