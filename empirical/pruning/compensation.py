@@ -19,7 +19,7 @@ from torch import nn
 
 from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.input_moments import InputMoments
-from empirical.pruning.macs import Counted, counted
+from empirical.pruning.macs import Counted, counted, in_parts
 from empirical.pruning.removal import Kept
 from empirical.reading.groups import without
 from empirical.reading.layers import phases, weight_of
@@ -75,8 +75,9 @@ def merge(
                 coefficients = regression(cov, units, ridge=ridge)
                 gone = np.setdiff1d(np.arange(group.units), units)
                 offset = mean[gone] - coefficients @ mean[units]
-                rows = slice(block * outputs, (block + 1) * outputs)
-                _merge_block(module, rows, member.columns(module), units, coefficients, offset)
+                columns, each = member.columns(module), weight_of(module)[0].numel()
+                for rows in in_parts(block * outputs, outputs, each):
+                    _merge_block(module, rows, columns, units, coefficients, offset)
 
 
 def recovered_outside(

@@ -27,6 +27,22 @@ def counted(model: nn.Module, name: str) -> Counted:
     return module
 
 
+PART_WEIGHTS = 2**23
+"""Weights that are fitted at once: a wide layer's in float64, several times over, take gigabytes
+(25,088 inputs and 4,096 outputs: 0.8 each time)."""
+
+
+def in_parts(first: int, outputs: int, weights_each: int) -> Iterator[slice]:
+    """So many outputs from the first on, a few at a time where they have many weights each.
+
+    >>> list(in_parts(4, 3, PART_WEIGHTS // 2))
+    [slice(4, 6, None), slice(6, 7, None)]
+    """
+    step = max(1, PART_WEIGHTS // weights_each)
+    last = first + outputs
+    return (slice(start, min(start + step, last)) for start in range(first, last, step))
+
+
 def filters(module: Counted) -> NDArray[np.float64]:
     """Weights in float64 on the host: (outputs, inputs per block, *taps)."""
     weight: NDArray[np.float64] = weight_of(module).detach().double().cpu().numpy()

@@ -13,7 +13,7 @@ error that earlier layers left is among the inputs. Closed form, no labels (He e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from empirical.devices import device_of
-from empirical.pruning.macs import COUNTED
+from empirical.pruning.macs import COUNTED, in_parts
 from empirical.pruning.removal import Side
 from empirical.reading.batches import Batch
 from empirical.reading.hooks import before_call, capture_calls, evaluating
@@ -45,10 +45,6 @@ POSITIONS = 16
 
 CHUNK = 125
 """Images whose patches are held at once."""
-
-PART_WEIGHTS = 2**23
-"""Weights that are refitted at once from few samples: a wide layer's, in float64 and several times,
-would take gigabytes (25,088 inputs and 4,096 outputs: 3.3)."""
 
 ALL = slice(None)
 
@@ -162,7 +158,8 @@ def reconstruct(
                 return
             x, y = (torch.cat(parts).flatten(0, 1) for parts in zip(*kept, strict=True))
             inputs_of_all, outputs_of_all = _array(x), _array(y)
-            for part in _parts(module):
+            blocks = _blocks(module, module.weight)
+            for part in in_parts(0, blocks.shape[1], blocks[0, 0].numel()):
                 fitted = fit_few(
                     inputs_of_all, outputs_of_all[..., part], _by_block(module, part), ridge
                 )
@@ -183,13 +180,6 @@ def _blocks(module: Patched, tensor: Tensor) -> Tensor:
     """(B, outputs of a block, ...) of a weight or bias, as a view."""
     blocks: Tensor = tensor.unflatten(0, (getattr(module, "groups", 1), -1))
     return blocks
-
-
-def _parts(module: Patched) -> Iterator[slice]:
-    """A block's outputs, so many at once that their weights take no more than `PART_WEIGHTS`."""
-    outputs = _blocks(module, module.weight).shape[1]
-    step = max(1, PART_WEIGHTS * outputs // module.weight.numel())
-    return (slice(start, start + step) for start in range(0, outputs, step))
 
 
 def _by_block(module: Patched, part: slice = ALL) -> Float:

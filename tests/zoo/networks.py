@@ -90,7 +90,8 @@ ZOO: dict[str, Network] = {
     "densenet121": Network(lambda: models.DenseNet(8, (6, 12, 24, 16), 16, num_classes=CLASSES)),
     "googlenet": _torchvision("googlenet", 32, 416, aux_logits=False, init_weights=False),
     "inception_v3": _torchvision(
-        "inception_v3", 75, 128, skip=("Mixed_7a", "Mixed_7b", "Mixed_7c"), aux_logits=False, init_weights=False
+        "inception_v3", 75, 128, skip=("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+        aux_logits=False, init_weights=False,
     ),
     "shufflenet_v2_x0_5": _torchvision("shufflenet_v2_x0_5", 32, 1056),
     "mobilenet_v2": _torchvision("mobilenet_v2", 32, 352, width_mult=0.35, skip=("features.18",)),
