@@ -94,7 +94,7 @@ ZOO: dict[str, Network] = {
         aux_logits=False, init_weights=False,
     ),
     "shufflenet_v2_x0_5": _torchvision("shufflenet_v2_x0_5", 32, 1056),
-    "mobilenet_v2": _torchvision("mobilenet_v2", 32, 352, width_mult=0.35, skip=("features.18",)),
+    "mobilenet_v2": _torchvision("mobilenet_v2", 32, 160, width_mult=0.35, skip=("features.18",)),
     "mobilenet_v3_small": _torchvision("mobilenet_v3_small", 32, 1056),
     "mnasnet0_5": _torchvision("mnasnet0_5", 32, 256, skip=("layers.14",)),
     "efficientnet_b0": _torchvision("efficientnet_b0", 32, 256, skip=("features.8",)),
@@ -110,7 +110,7 @@ ZOO: dict[str, Network] = {
         num_heads=4,
     ),
     "regnety_002": _timm("regnety_002", 32, 384),
-    "ghostnet_050": _timm("ghostnet_050", 32, 512, skip=("conv_head",)),
+    "ghostnet_050": _timm("ghostnet_050", 32, 256, skip=("conv_head",)),
     "dla34": _timm("dla34", 32, 576),
     "hrnet_w18_small": _timm("hrnet_w18_small", 32, 256, skip=("final_layer",)),
     "repvgg_a0": _timm("repvgg_a0", 32, 256, skip=("stages.3",)),
@@ -120,8 +120,7 @@ ZOO: dict[str, Network] = {
     "poolformer": Network(
         lambda: metaformer.MetaFormer(
             depths=(1, 1, 1, 1), dims=(16, 32, 48, 64), num_classes=CLASSES
-        ),
-        images=288,
+        )
     ),
     "edgenext_xx_small": _timm("edgenext_xx_small", 64, 192),
     "mobilevit_xxs": _timm("mobilevit_xxs", 64, 128, skip=("final_conv",)),
