@@ -28,7 +28,7 @@ from empirical.pruning.operations import (
     MOVES,
     POOLS,
     REDUCTIONS,
-)
+)  # fmt: skip
 from empirical.reading.hooks import evaluating, running
 from empirical.reading.layers import TRANSPOSED, weight_of
 
@@ -330,11 +330,8 @@ def label_channels(model: nn.Module, example: Tensor, *, whole: nn.Module | None
     `whole` is the network that `model` was cut from: what is depthwise there stays so here, also
     where a single channel is left and every convolution looks alike.
     """
-    depthwise = {
-        n
-        for n, m in (model if whole is None else whole).named_modules()
-        if is_depthwise(m) or is_norm_of_each(m)
-    }
+    modules = (model if whole is None else whole).named_modules()
+    depthwise = {name for name, m in modules if is_depthwise(m) or is_norm_of_each(m)}
     model = copy.deepcopy(model)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels hide their layers

@@ -15,7 +15,7 @@ from tests.calls.refusals import (
     SIZES,
     Good,
     checks_of,
-)
+)  # fmt: skip
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randn(40, 1, 4, 4, generator=GENERATOR)
@@ -25,14 +25,8 @@ OTHERS = [(torch.randn(20, 1, 4, 4, generator=GENERATOR), LABELS[:20])]
 MODEL = nn.Sequential(
     nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3), nn.ReLU(), nn.Linear(3, 2)
 )
-SET = ImageSet(
-    "tiny/train",
-    torch.randint(0, 255, (40, 1, 4, 4), dtype=torch.uint8, generator=GENERATOR),
-    LABELS,
-    ("a", "b"),
-    (0.5,),
-    (0.25,),
-)
+PIXELS = torch.randint(0, 255, (40, 1, 4, 4), dtype=torch.uint8, generator=GENERATOR)
+SET = ImageSet("tiny/train", PIXELS, LABELS, ("a", "b"), (0.5,), (0.25,))
 SPEC = {"name": "small_convnet", "classes": 2, "image_size": 8, "channels": 1}
 TRUTHS = ("yes", None, 1)
 PATHS = (None, 3)

@@ -10,24 +10,20 @@ import torch
 
 from empirical import (
     Calibration,
-    compare,
     create_model,
-    match_channels,
     measure,
-    prune,
     removal_plan,
 )
 from empirical import replace as replace_channels
 from empirical.measuring.damage_table import ALONE, RECOVERED
-from empirical.report.comparison_map import write_comparison
 from empirical.report.map_page import write_map
 from tests.browser import CHROMIUM, chromium
-from tests.empirical.map_tables import fresh_images, large, measured, network
+from tests.empirical.map_browser import MAP, click_on, drawn, enter, place, shown, text
+from tests.empirical.map_tables import fresh_images, large, measured
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs Chromium: install Debian's chromium, or any on the PATH"
 )
-MAP = "channelMaps[0]"
 
 
 @pytest.fixture(scope="module")
@@ -52,42 +48,6 @@ def page(browser, case, tmp_path):
     yield browser
     assert browser.requests == [file.as_uri()]
     assert browser.complaints == []
-
-
-def text(page, name):
-    return page.run(f"document.querySelector('.cm-{name}').innerText")
-
-
-def place(page, i):
-    """Where channel i is drawn in the window."""
-    return page.run(
-        f"(() => {{ const p = {MAP}.plot; p.overlay.scrollIntoView({{block: 'center'}});"
-        "const b = p.overlay.getBoundingClientRect();"
-        f"return [b.left + p.at[{2 * i}], b.top + p.at[{2 * i + 1}]]; }})()"
-    )
-
-
-def shown(page):
-    """Channels of the table's rows, in order."""
-    return page.run("[...document.querySelectorAll('.cm-rows tbody tr')].map(r => +r.dataset.i)")
-
-
-def drawn(page):
-    return page.run(f"[...{MAP}.plot.drawn]")
-
-
-def click_on(page, selector):
-    page.run(f"document.querySelector({selector!r}).click()")
-    page.settle()
-
-
-def enter(page, selector, value):
-    page.run(
-        f"(() => {{ const e = document.querySelector({selector!r}); e.value = {value!r};"
-        "e.dispatchEvent(new Event('input', {bubbles: true}));"
-        "e.dispatchEvent(new Event('change', {bubbles: true})); })()"
-    )
-    page.settle()
 
 
 def test_it_opens_on_the_damage_and_what_peers_win_back(page, case):
@@ -294,111 +254,6 @@ def test_nothing_hangs_over_the_edge_in_either_style(browser, case, tmp_path, wi
         assert browser.run("document.documentElement.scrollWidth <= innerWidth")
         grounds.append(browser.run("getComputedStyle(document.body).backgroundColor"))
     assert grounds == ["rgb(255, 255, 255)", "rgb(20, 24, 31)"]
-
-
-def compared():
-    """(tables at three moments of one layout, the comparison of first and last)."""
-    tables = [trained(step) for step in (0, 1, 4)]
-    return tables, compare(tables[0], tables[-1])
-
-
-def trained(step):
-    """A table of the small network, its weights mixed with others step by step."""
-    with torch.random.fork_rng():
-        model, data = network()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.2 * step * torch.randn_like(parameter) * parameter.std())
-        return measure(model, data)
-
-
-@pytest.fixture(scope="module")
-def moving():
-    return compared()
-
-
-@pytest.fixture
-def joint(browser, moving, tmp_path):
-    """The page of a comparison, opened afresh, without a request or a complaint."""
-    tables, found = moving
-    browser.requests.clear()
-    browser.complaints.clear()
-    names = ("step 0", "step 4")
-    file = write_comparison(tmp_path / "both.html", found, along={"step 1": tables[1]}, names=names)
-    browser.open(file)
-    yield browser
-    assert browser.requests == [file.as_uri()]
-    assert browser.complaints == []
-
-
-def test_the_slider_of_moments_moves_every_channel(joint, moving):
-    tables, _ = moving
-    assert text(joint, "moment-name") == "step 4"
-    for moment, table in enumerate(tables):
-        enter(joint, ".cm-moment", str(moment))
-        frame = table.to_frame()
-        at = joint.run(f"[...{MAP}.plot.at]")
-        for side, name in enumerate(("input_capture", "task_information")):
-            places = np.array([p if p is not None else np.nan for p in at[side::2]])
-            known = np.flatnonzero(np.isfinite(places) & (frame[name].to_numpy() > 0))
-            order = known[np.argsort(frame[name].to_numpy()[known])]
-            moved = np.diff(places[order]) * (1 if side == 0 else -1)
-            assert (moved >= -0.6).all(), name  # two digits of the way are kept
-        assert joint.run(f"{MAP}.plot.steps.length") == moment + 1
-    joint.run(f"{MAP}.pin(0)")
-    path = joint.run(f"{MAP}.plot.path.getAttribute('d')")
-    assert path.count("M") == 1
-    assert path.count("L") == 2
-
-
-def test_the_card_and_the_table_say_before_after_and_change(joint, moving):
-    _, found = moving
-    joint.run(f"{MAP}.pin(9)")
-    card = text(joint, "card")
-    assert card.startswith("2 · 1")
-    assert "step 0\tstep 4\tchange" in card
-    change = 100 * found.change["2"]["peer_predictability"][1]
-    assert f"{abs(change):.1f}"[:3] in card
-    csv = pd.read_csv(io.StringIO(joint.run(f"{MAP}.table.csv()")))
-    for when in ("_before", "", "_change"):
-        expected = np.concatenate(
-            [
-                (found.after if when == "" else getattr(found, when[1:]))[layer]["signal_power"]
-                for layer in found.matched
-            ]
-        )
-        np.testing.assert_allclose(csv[f"signal_power{when}"], expected, rtol=2e-5, atol=1e-6)
-    np.testing.assert_array_equal(csv["channel"], csv["counterpart"])
-
-
-def test_who_turned_replaceable_can_be_picked_and_sorted(joint, moving):
-    _, found = moving
-    start = {"0": 0, "2": 8}
-    for bit, to in enumerate(("replaceable", "relevant")):
-        enter(joint, ".cm-which", str(bit))
-        expected = [start[n] + int(c) for n in start for c in found.turned(n, to=to)]
-        assert shown(joint) == expected
-        option = "document.querySelector('.cm-which').selectedOptions[0].text"
-        assert joint.run(option) == f"turned {to} ({len(expected)})"
-    enter(joint, ".cm-which", "")
-    click_on(joint, ".cm-rows th[data-key=task_information_change] button")
-    order = shown(joint)
-    change = np.concatenate([found.change[n]["task_information"] for n in start])
-    assert (np.diff(change[order][np.isfinite(change[order])]) <= 1e-9).all()
-
-
-def test_counterparts_are_named_where_channels_have_other_places(browser, case, tmp_path):
-    model, data, table, _ = case
-    with torch.random.fork_rng():
-        pruned = prune(model, data, counts={"0": 6, "2": 9}, recovery="none")
-    other = measure(pruned.model, data)
-    found = compare(table, other, match=match_channels(model, pruned.model, data))
-    browser.open(write_comparison(tmp_path / "pruned.html", found))
-    last = len(found.matched["0"][0]) - 1
-    first, second = (int(side[last]) for side in found.matched["0"])
-    arrow = f" → {second}" if first != second else ""
-    assert browser.run(f"{MAP}.channels.name({last})") == f"0 · {first}{arrow}"
-    assert "correlation" in text(browser, "rows")
 
 
 def test_measured_damages_stand_beside_the_foretold_ones(browser, case, tmp_path):
