@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from empirical.pruning.macs import COUNTED
+
 Indices = NDArray[np.int64]
 Role = Literal["out", "in", "through"]
 Key = tuple[str, Role]
@@ -148,10 +150,16 @@ class Labelling(TorchDispatchMode):
         name = self.name_of(tensor)
         if known is None and name is not None and tensor.is_floating_point():
             self.read.add(name)
-            atoms = self.atoms.of((name, "through"), tensor.numel(), parameter=True)
+            owner, _, own = name.rpartition(".")
+            # a layer's weight, of millions of elements, is one atom: it stays whole in any case
+            whole = own == "weight" and isinstance(self.modules[owner], COUNTED)
+            count = 1 if whole else tensor.numel()
+            atoms = self.atoms.of((name, "through"), count, parameter=True)
             known = torch.as_tensor(atoms, dtype=torch.float64, device=tensor.device)
-            known = known.reshape(tensor.shape)
+            known = known.expand(tensor.shape) if whole else known.reshape(tensor.shape)
             tensor._atom_labels = known  # type: ignore[attr-defined]
+            if whole:
+                self.atoms.freeze(atoms, "a layer's weight is read outside of the layer")
             if id(tensor) in self.shared:
                 self.atoms.freeze(atoms, self.shared[id(tensor)])
         return known
