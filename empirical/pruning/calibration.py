@@ -34,6 +34,7 @@ from empirical.pruning.distillation import DISTILLATION, Distillation
 from empirical.pruning.input_moments import InputMoments, input_moments
 from empirical.pruning.layer_times import MeasuredTimes
 from empirical.pruning.output_fisher import output_fisher
+from empirical.pruning.patch_moments import PatchMoments, patch_moments
 from empirical.pruning.pulled import Key, Products, pulled_products
 from empirical.pruning.reconstruction import References, references
 from empirical.pruning.recovery import FINE_TUNING
@@ -184,16 +185,9 @@ class Calibration:
     def table(self) -> AxisTable:
         """Both axes and the moments of every layer that produces channels, without the hulls."""
         return measure(
-            self.model,
-            self.loader,
-            target=self.target,
-            layers=self.producers,
-            groups=1,
-            standard_errors=False,
-            hull=False,
-            seed=self.seed,
-            device=self.device,
-        )
+            self.model, self.loader, target=self.target, layers=self.producers, groups=1,
+            standard_errors=False, hull=False, seed=self.seed, device=self.device,
+        )  # fmt: skip
 
     @property
     def axes(self) -> Mapping[str, ChannelAxes]:
@@ -209,6 +203,11 @@ class Calibration:
     def input_moments(self) -> dict[tuple[str, str], InputMoments]:
         """Moments of each group's units at the input of each layer that reads them."""
         return input_moments(self.model, self.graph, self.batches(), seed=self.seed)
+
+    @cached_property
+    def patch_moments(self) -> dict[tuple[str, str], PatchMoments]:
+        """The same at all taps of these layers' kernels."""
+        return patch_moments(self.model, self.graph, self.batches(), seed=self.seed)
 
     @cached_property
     def output_fisher(self) -> Mapping[str, Scores]:

@@ -12,6 +12,7 @@ from empirical.pruning import (  # noqa: F401  (importing declares their criteri
     criteria_damage,
     criteria_gradients,
     criteria_information,
+    criteria_kernels,
     criteria_maps,
     criteria_weights,
     folding,

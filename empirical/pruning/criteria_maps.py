@@ -1,6 +1,7 @@
-"""Criteria that read feature maps: HRank and CHIP.
+"""Criteria that read feature maps: HRank, CHIP and LinDeps.
 
-Both look at what a producer's channels show after its norm and a ReLU, image by image.
+The first two look at what a producer's channels show after its norm and a ReLU, image by image;
+LinDeps at the maps as the next layers read them, all images at once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.linalg import lapack
 from torch import Tensor, nn
 
 from empirical.pruning.channel_graph import Group
@@ -102,3 +105,35 @@ def hrank(known: Knowledge, group: Group) -> Scores:
 def chip(known: Knowledge, group: Group) -> Scores:
     """Channel independence."""
     return over_producers(group, lambda member: known.map_independence[member.module])
+
+
+def pivot_shares(second: NDArray[np.float64]) -> Scores:
+    """Share of the total power at which each channel enters a pivoted QR; (C, C) -> (C,).
+
+    With columns X of the maps and second moment XᵀX / n, channels enter by what those before them
+    leave unexplained, the largest first: the pivots R_kk² / n of the pivoted QR of X are those of
+    the pivoted Cholesky decomposition of XᵀX / n. A channel that depends on those before it has 0.
+
+    >>> x = np.array([[3.0, 0.0, 3.0], [0.0, 2.0, 1.0]])  # the third depends on both
+    >>> (pivot_shares(x.T @ x) * 23).round(3).tolist()  # of 9 + 4 + 10; of 4 it leaves 4 - 4 / 10
+    [0.0, 3.6, 10.0]
+    """
+    root, order, rank, _ = lapack.dpstrf(second, lower=1)
+    share = np.zeros(len(second))
+    share[order[:rank] - 1] = np.diag(root)[:rank] ** 2
+    return share / max(float(np.trace(second)), np.finfo(float).tiny)
+
+
+@register_criterion(
+    "lindeps", axis="maps", across="raw",
+    source="Henry et al., arXiv:2507.21573: pivoted QR of the maps that the next layers read",
+)  # fmt: skip
+def lindeps(known: Knowledge, group: Group) -> Scores:
+    """Pivots of the maps, each reading layer's scaled to a power of one."""
+    total = np.zeros((group.units, group.units))
+    for member in group.consumers:
+        found = known.input_moments[group.name, member.module]
+        for mean, cov in zip(found.mean, found.cov, strict=True):
+            second = cov * (found.n - 1) / found.n + np.outer(mean, mean)
+            total += second / max(float(np.trace(second)), np.finfo(float).tiny)
+    return pivot_shares(total)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from empirical.pruning.channel_graph import ChannelGraph, Group, Member
 from empirical.pruning.input_moments import InputMoments
+from empirical.pruning.patch_moments import PatchMoments
 from theory import ChannelAxes
 from theory.shared.validation import instance, one_of, truth
 
@@ -53,6 +54,10 @@ class Knowledge(Protocol):
     @property
     def input_moments(self) -> Mapping[tuple[str, str], InputMoments]:
         """(group, consumer) -> moments of the units at that layer's input."""
+
+    @property
+    def patch_moments(self) -> Mapping[tuple[str, str], PatchMoments]:
+        """(group, consumer) -> moments of the units at all taps of that layer's kernels."""
 
     @property
     def output_fisher(self) -> Mapping[str, Scores]:

@@ -15,6 +15,7 @@ Taps are taken as uncorrelated in their residuals, which is exact for 1 × 1 ker
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def removal_order(
     >>> order, (cost > 1e-3)
     (array([1, 2, 0]), array([False,  True,  True]))
     """
-    readers = []
+    readers: list[Reader] = []
     for cov, gram in zip(covariances, outgoing, strict=True):
         power = float(np.diag(cov) @ np.diag(gram))
         scale = float(np.trace(cov)) / len(cov)
@@ -69,21 +70,38 @@ def removal_order(
             continue
         precision = np.asarray(np.linalg.inv(cov + ridge * scale * np.eye(len(cov))), np.float64)
         readers.append(_Reader(precision, gram / power if relative else gram))
-    order, cost = _greedy(readers, len(covariances[0]), given)
+    order, cost = greedy(readers, len(covariances[0]), given)
     return order, cost / max(1, len(readers)) if relative else cost
 
 
-def _greedy(
-    readers: list[_Reader], units: int, given: NDArray[np.int64] | None
+class Reader(Protocol):
+    """What one consumer knows of the units that are left."""
+
+    def costs(self, staying: NDArray[np.bool_]) -> Float:
+        """Variance that is lost with each unit of `staying`, (units that stay,)."""
+
+    def take_out(self, gone: int, staying: NDArray[np.bool_]) -> None:
+        """Let the others stand in for unit `gone`, which is none of `staying` any more."""
+
+    def settle(self, staying: NDArray[np.bool_]) -> None:
+        """Keep only the units that stay; they are counted anew."""
+
+
+def greedy(
+    readers: Sequence[Reader], units: int, given: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], Float]:
-    """Remove one unit after another; the readers hold what each consumer knows of those left."""
+    """Order of removal and the cost of each step: one unit after another, the cheapest first.
+
+    Costs are summed over readers; of equals the last index goes first. `given` is an order to go
+    in instead.
+    """
     left = np.arange(units)
     staying = np.ones(units, dtype=bool)  # of `left`
     order, costs = np.empty(units, dtype=np.int64), np.empty(units)
     for step in range(units):
         cost = np.zeros(len(left))
         for reader in readers:
-            cost[staying] += reader.weight_diagonal[staying] / reader.precision_diagonal[staying]
+            cost[staying] += reader.costs(staying)
         cost = np.where(staying, cost, np.inf)
         gone = len(left) - 1 - int(np.argmin(cost[::-1]))
         if given is not None:
@@ -119,6 +137,10 @@ class _Reader:
         self.down, self.carried, self.onto = (
             np.zeros((len(self.precision), BLOCK), order="F") for _ in range(3)
         )
+
+    def costs(self, staying: NDArray[np.bool_]) -> Float:
+        """A_ii / P_ii of the units that stay."""
+        return np.asarray(self.weight_diagonal[staying] / self.precision_diagonal[staying])
 
     def take_out(self, gone: int, staying: NDArray[np.bool_]) -> None:
         """Update the diagonals for the removal of unit `gone`, and remember the rest."""

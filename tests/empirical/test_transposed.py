@@ -109,7 +109,9 @@ def test_every_quantity_is_that_of_the_convolution_that_computes_the_same() -> N
 
 def test_every_criterion_scores_it_as_that_convolution() -> None:
     known = [Calibration(m, batches(3, 6, each=64)) for m in twins()]
-    for name in set(criterion_names()) - {"bn_scale"}:  # not all of the groups have norms
+    kernels = {"replaceability_kernels", "task_replaceability_kernels", "osscar"}
+    # not all of the groups have norms, and a transposed convolution multiplies no patches
+    for name in set(criterion_names()) - kernels - {"bn_scale"}:
         one, other = (k.scores(name) for k in known)
         for group in ("one", "up", "read"):
             np.testing.assert_allclose(one[group], other[group], rtol=1e-3, atol=1e-6, err_msg=name)
