@@ -103,8 +103,8 @@ class Subject:
     def __init__(self, name: str, folder: Path, train: ImageSet, test: ImageSet, steps: int):
         self.name, self._folder, self._trained_on = name, folder, train
         if name == "resnet20":
-            statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-            train, test = (replace(images, **statistics) for images in (train, test))
+            mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+            train, test = (replace(images, mean=mean, std=std) for images in (train, test))
         self._train, self._test, self._steps = train, test, steps
 
     @cached_property
@@ -142,7 +142,8 @@ class Subject:
 
 def _scored(dense: Answers, answers: Answers) -> dict[str, Any]:
     """Agreement, divergence, and which images were right, as hexadecimal digits."""
-    right = (answers.logits.argmax(1) == answers.labels).numpy()
+    assert answers.labels is not None
+    right = answers.logits.argmax(1).eq(answers.labels).numpy()
     found = dense.against(answers)
     return {k: found[k] for k in ("kl", "agreement")} | {
         "right": np.packbits(right).tobytes().hex()

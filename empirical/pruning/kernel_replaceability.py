@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from empirical.pruning.replaceability import RIDGE, Reader, greedy
+from empirical.pruning.replaceability import BLOCK, RIDGE, Reader, greedy
 
 Float = NDArray[np.float64]
 
@@ -84,30 +84,46 @@ def _own_blocks(matrix: Float, units: int) -> Float:
 
 
 class _KernelReader:
-    """P and the refitted W of one consumer over the units that are left."""
+    """P and the refitted W of one consumer over the units that are left, updates of P pending.
+
+    With P_ii = L Lᵀ and D = P_·i L⁻ᵀ a removal is P ← P - D Dᵀ and W ← W - D L⁻¹ W_i. A step needs
+    the units' own blocks of P and one unit's columns; the rest is multiplied out once per block.
+    """
 
     def __init__(self, precision: Float, weight: Float, units: int) -> None:
-        self.precision, self.weight, self.units = precision, weight, units
+        self.precision, self.weight = precision, weight
+        self.pivots = _own_blocks(precision, units)
+        self._empty()
+
+    def _empty(self) -> None:
+        self.pending = 0
+        self.down = np.zeros((len(self.precision), BLOCK * self.pivots.shape[1]), order="F")
 
     def costs(self, staying: NDArray[np.bool_]) -> Float:
         """tr(W_iᵀ P_ii⁻¹ W_i) of the units that stay."""
-        pivots = _own_blocks(self.precision, self.units)[staying]
-        rows = self.weight.reshape(self.units, -1, self.weight.shape[1])[staying]
-        return np.asarray((rows * np.linalg.solve(pivots, rows)).sum((1, 2)))
+        rows = self.weight.reshape(len(self.pivots), -1, self.weight.shape[1])[staying]
+        gram = rows @ rows.swapaxes(1, 2)
+        return np.asarray((gram * np.linalg.inv(self.pivots[staying])).sum((1, 2)))
 
     def take_out(self, gone: int, staying: NDArray[np.bool_]) -> None:
-        """Refit to the units that stay; rows of those gone become 0."""
-        k = len(self.precision) // self.units
+        """Refit to the units that stay, and remember the rest."""
+        k = self.pivots.shape[1]
         mine = slice(gone * k, (gone + 1) * k)
-        columns = self.precision[:, mine].copy()
-        gain = columns @ np.linalg.inv(columns[mine])
-        self.weight -= gain @ self.weight[mine]
-        self.precision -= gain @ columns.T
-        self.weight[mine] = self.precision[mine] = self.precision[:, mine] = 0.0
+        pending = self.down[:, : self.pending]
+        columns = self.precision[:, mine] - pending @ pending[mine].T
+        columns *= np.repeat(staying, k)[:, None]
+        root = np.linalg.cholesky(self.pivots[gone])
+        down = np.linalg.solve(root, columns.T).T
+        self.weight -= down @ np.linalg.solve(root, self.weight[mine])
+        blocks = down.reshape(-1, k, k)
+        self.pivots -= blocks @ blocks.swapaxes(1, 2)
+        self.down[:, self.pending : self.pending + k] = down
+        self.pending += k
 
     def settle(self, staying: NDArray[np.bool_]) -> None:
-        """Drop the rows of units gone."""
-        rows = np.repeat(staying, len(self.precision) // self.units)
-        self.precision = self.precision[np.ix_(rows, rows)]
-        self.weight = self.weight[rows]
-        self.units = int(staying.sum())
+        """Multiply the pending updates out, and keep only the units that stay."""
+        rows = np.repeat(staying, self.pivots.shape[1])
+        down = self.down[rows]
+        self.precision = self.precision[np.ix_(rows, rows)] - down @ down.T
+        self.weight, self.pivots = self.weight[rows], self.pivots[staying]
+        self._empty()

@@ -39,7 +39,7 @@ EXACT = 1e-9
 
 @pytest.fixture(scope="module")
 def known() -> Calibration:
-    return Calibration(plain((3, 6, 8)), batches(3, 6, count=4), map_images=16)
+    return Calibration(plain((3, 6, 8)), batches(3, 6, count=10), map_images=16)
 
 
 def chain() -> tuple[nn.Sequential, Calibration]:

@@ -21,7 +21,7 @@ def model() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def known(model: nn.Module) -> Calibration:
-    loader = batches(3, 16, count=4, each=40)
+    loader = batches(3, 16, count=8, each=40)
     return Calibration(model, loader, map_images=8, gradient_images=16)
 
 
