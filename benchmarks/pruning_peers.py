@@ -158,8 +158,8 @@ def _right(row: dict[str, Any]) -> np.ndarray:
 def planned(name: str, cells: Cells, steps: int) -> Iterator[Cell]:
     """What is computed of a network, in this order; the best of `reconstruct` are then known."""
     for recovery, selectors in RECOVERIES.items():
-        for share in SHARES:
-            for selector in selectors:
+        for selector in selectors:
+            for share in SHARES:
                 yield Cell(name, share, recovery, selector)
     if not steps:
         return

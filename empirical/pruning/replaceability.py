@@ -9,7 +9,8 @@ the outgoing weights times the variance no peer explains. The residual is orthog
 stays, so costs of successive removals add up exactly, provided that after each one the regression
 (P) and the outgoing weights (A, into which it was merged) are updated: two copies of one feature
 are then not both removed. Both updates are of rank one or two, so a layer takes O(C³) altogether.
-Taps are taken as uncorrelated in their residuals, which is exact for 1 × 1 kernels.
+Taps are taken as uncorrelated in their residuals, which is exact for 1 × 1 kernels;
+`kernel_replaceability` does without that.
 """
 
 from __future__ import annotations
