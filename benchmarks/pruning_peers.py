@@ -7,7 +7,8 @@ CIFAR-10, and ResNet-20, trained by others; 1,500 training images calibrate, 2,0
 count, of one draw each. Ours; torch-pruning's importances; re-implemented: OSSCAR's layerwise least
 squares, LinDeps, model folding; GRAIL is `l2` under `compensate`. Every cell is kept as it ends
 (`--cells`), so that `--minutes` stops and another call goes on; `--steps 0` leaves distilling out.
-A cell takes 1 to 4 s on one core, a distilled one 20 to 60.
+`seconds` are those of `prune` and, at a selector's first cell, of what it measures. Refitted cells
+took 3 to 20 s on two cores that other work kept busy.
 """
 
 from __future__ import annotations
@@ -290,7 +291,10 @@ def main() -> None:
     write_table(options.out / "over_networks.csv", summary)
     draw(table, options.out / "pruning_peers.png")
     print(summary.round(2).to_string(index=False))
-    best = summary.sort_values("minus_ours", ascending=False).groupby(["recovery", "share"]).head(3)
+    everywhere = summary[summary["networks"] == len(options.only)]
+    best = (
+        everywhere.sort_values("minus_ours", ascending=False).groupby(["recovery", "share"]).head(3)
+    )
     kernels = table.dropna(subset=["minus_taps"]) if "minus_taps" in table else table[:0]
     keys = ["network", "share", "recovery", "criterion", "allocation", "minus_taps"]
     found = {
