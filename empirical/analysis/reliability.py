@@ -77,7 +77,7 @@ def after_passing(correlation: Float, channels: int) -> Float:
     correlation there is √(1.06 / (C - 3)) (Fieller, Hartley and Pearson 1957).
 
     >>> after_passing(np.array([0.44, 0.6, 0.9]), 64).round(2).tolist()
-    [0.05, 0.54, 0.9]
+    [0.05, 0.6, 0.9]
     """
     error = math.sqrt(1.06 / max(channels - 3, 1))
     seen = np.arctanh(np.minimum(correlation, 1 - 1e-9))

@@ -82,6 +82,7 @@ def write_page(path: str | os.PathLike[str], title: str, lead: str, section: Sec
         "maps": list(section.maps.values()),
         "figures": [],
         "shown": [],
+        "empty": [],
         "tables": [],
     }
     file = path_of("path", path)

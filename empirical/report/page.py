@@ -80,7 +80,10 @@ def chapter(title: str, make: Callable[[], Section]) -> Section:
 
 
 class _Chapter(BaseModel):
-    """A chapter in the index; figures and shown tables by stem, with their captions."""
+    """A chapter in the index; figures and shown tables by stem, with their captions.
+
+    `empty`: captions of tables to show that have no columns, and so no file.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     title: str
@@ -89,6 +92,7 @@ class _Chapter(BaseModel):
     figures: dict[str, str]
     tables: list[str]
     shown: dict[str, str]
+    empty: list[str] = []
     maps: list[str] = []
 
 
@@ -148,7 +152,8 @@ def write_report(
                 "findings": [str(finding) for finding in section.findings],
                 "figures": {stem: caption for stem, (_, caption) in section.figures.items()},
                 "tables": list(section.tables),
-                "shown": dict(section.shown),
+                "shown": {s: c for s, c in section.shown.items() if s in section.tables},
+                "empty": [c for s, c in section.shown.items() if s not in section.tables],
                 "maps": list(section.maps),
             }
             for section in sections
@@ -196,13 +201,7 @@ def render(out: str | os.PathLike[str]) -> Path:
             for stem, caption in section["figures"].items()
         ]
         section["shown"] = [
-            {
-                "stem": stem,
-                "caption": caption,
-                "table": _html_table(_part(folder, "tables", stem))
-                if stem in section["tables"]
-                else {"columns": [], "rows": []},
-            }
+            {"stem": stem, "caption": caption, "table": _html_table(_part(folder, "tables", stem))}
             for stem, caption in section["shown"].items()
         ]
         section["maps"] = [

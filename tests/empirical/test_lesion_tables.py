@@ -23,35 +23,35 @@ def frame(sizes: dict[str, int], seed: int = 0) -> pd.DataFrame:
     return rows
 
 
-def test_twelve_channels_are_enough_and_what_is_left_out_says_why() -> None:
-    rows = frame({"twelve": 12, "eleven": 11, "flat": 12, "dull": 12, "holes": 15})
+def test_sixteen_channels_are_enough_and_what_is_left_out_says_why() -> None:
+    rows = frame({"sixteen": 16, "fifteen": 15, "flat": 16, "dull": 16, "holes": 19})
     rows.loc[rows["layer"] == "flat", "loss_increase"] = 1.0
     rows.loc[rows["layer"] == "dull", "peer_predictability"] = 1.0
     rows.loc[(rows["layer"] == "holes") & (rows["channel"] < 3), "task_information"] = np.nan
     result = analyze_lesions(rows, **SMALL)
-    assert result.beyond["layer"].tolist() == ["twelve", "holes", "pooled"]
-    assert result.beyond["channels"].tolist() == [12, 12, 24]
+    assert result.beyond["layer"].tolist() == ["sixteen", "holes", "pooled"]
+    assert result.beyond["channels"].tolist() == [16, 16, 32]
     assert result.skipped == {
-        "eleven": "11 families of channels, fewer than 12",
+        "fifteen": "15 families of channels, fewer than 16",
         "flat": "constant values",
         "dull": "constant values",
     }
 
 
 def test_two_values_are_enough_and_scores_that_only_compete_may_have_holes() -> None:
-    rows = frame({"b": 12, "a": 14})
+    rows = frame({"b": 16, "a": 18})
     rows["loss_increase"] = (rows["loss_increase"] > 0).astype(float)
     rows["peer_predictability"] = (rows["peer_predictability"] > 0).astype(float)
     rows["hull_score"] = np.where(rows["channel"] < 3, np.nan, rows["input_capture"])
     result = analyze_lesions(rows, **SMALL)
     assert result.beyond["layer"].tolist() == ["b", "a", "pooled"]  # as the network has them
-    assert result.beyond["channels"].tolist() == [12, 14, 26]
+    assert result.beyond["channels"].tolist() == [16, 18, 34]
     assert result.skipped == {}
     assert "hull_score" not in set(result.prediction["score"])
 
 
 def test_the_layers_of_each_network_are_strata_of_their_own() -> None:
-    two = pd.concat([frame({"a": 12}, seed).assign(seed=seed) for seed in (3, 4)])
+    two = pd.concat([frame({"a": 16}, seed).assign(seed=seed) for seed in (3, 4)])
     names = analyze_lesions(two, **SMALL).depth["layer"].tolist()
     assert names == ["a (seed 3)", "a (seed 4)"]
     one = analyze_lesions(two[two["seed"] == 3], **SMALL)
@@ -59,7 +59,7 @@ def test_the_layers_of_each_network_are_strata_of_their_own() -> None:
 
 
 def test_tables_hold_the_tests_of_their_layers() -> None:
-    rows = frame({"a": 12, "b": 14})
+    rows = frame({"a": 16, "b": 18})
     result = analyze_lesions(rows, seed=5, **SMALL)
     layers = dict(iter(rows.groupby("layer")))
     strata = [
@@ -73,7 +73,7 @@ def test_tables_hold_the_tests_of_their_layers() -> None:
         np.testing.assert_array_equal(table[name], expected, err_msg=name)
     p_values = np.array([float(one.p) for one in each])
     np.testing.assert_array_equal(table["p_holm"], [*holm(p_values), pooled.p])
-    assert table["families"].tolist() == [12, 14, 26]
+    assert table["families"].tolist() == [16, 18, 34]
     for position, (name, own) in enumerate(layers.items()):
         row = result.depth.iloc[position]
         damage = own["loss_increase"]
@@ -86,7 +86,7 @@ def test_tables_hold_the_tests_of_their_layers() -> None:
 
 
 def test_only_the_lesions_of_one_kind_and_the_scores_asked_for_enter() -> None:
-    rows = frame({"a": 12})
+    rows = frame({"a": 16})
     zero = rows.assign(kind="zero", loss_increase=-rows["loss_increase"])
     both = pd.concat([rows, zero])
     alone = analyze_lesions(zero, kind="zero", **SMALL)
@@ -107,24 +107,24 @@ def test_only_the_lesions_of_one_kind_and_the_scores_asked_for_enter() -> None:
 
 
 def test_the_defaults_are_200_permutations_and_1000_resamples() -> None:
-    settings = analyze_lesions(frame({"a": 12})).settings
+    settings = analyze_lesions(frame({"a": 16})).settings
     assert (settings["permutations"], settings["draws"], settings["seed"]) == (200, 1000, 0)
 
 
 @pytest.mark.parametrize(("name", "least"), [("permutations", 19), ("draws", 20)])
 def test_too_few_draws_for_a_level_of_5_percent_are_refused(name: str, least: int) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a whole number >= {least}; got"):
-        analyze_lesions(frame({"a": 12}), **{**SMALL, name: least - 1})
+        analyze_lesions(frame({"a": 16}), **{**SMALL, name: least - 1})
 
 
 @pytest.mark.parametrize("column", ["layer", "channel", "kind", "input_capture"])
 def test_a_missing_column_is_named(column: str) -> None:
     with pytest.raises(ValueError, match=f"column of frame must be one of .* got '{column}'"):
-        analyze_lesions(frame({"a": 12}).drop(columns=column), predictors=[], **SMALL)
+        analyze_lesions(frame({"a": 16}).drop(columns=column), predictors=[], **SMALL)
 
 
 def test_a_frame_without_a_usable_layer_is_refused_with_its_reasons() -> None:
-    with pytest.raises(ValueError, match=r"got \{'a': '7 families of channels, fewer than 12'\}"):
+    with pytest.raises(ValueError, match=r"got \{'a': '7 families of channels, fewer than 16'\}"):
         analyze_lesions(frame({"a": 7}), **SMALL)
     with pytest.raises(ValueError, match="kind must be one of 'mean'; got 'zero'"):
         analyze_lesions(frame({"a": 9}), kind="zero", **SMALL)

@@ -54,7 +54,7 @@ def test_layers_too_narrow_and_shares_without_a_half_leave_the_rest_of_the_repor
     notes = {section.title: section.note for section in result.sections}
     explained = notes["Does peer support explain lesion damage beyond the other axes?"]
     assert explained.startswith("Nothing to report: frame must have a layer with enough channels")
-    assert re.search(r"\d families of channels, fewer than 12", explained)
+    assert re.search(r"\d families of channels, fewer than 16", explained)
     html = result.report.read_text()
     assert "Our selectors are not compared with the others" in html
     assert "The axes are not compared: that needs criteria of the local axis" in html

@@ -83,7 +83,7 @@ def test_a_killed_sweep_ends_in_the_same_files(tmp_path, patience):
 def test_a_cluster_gives_bitwise_the_same(tmp_path):
     here = run_sweep(phase_cell, CELLS, out=tmp_path / "here")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, scheduler_port=0, dashboard_address=None, processes=False
+        n_workers=2, threads_per_worker=1, scheduler_port=0, dashboard_address=":0", processes=False
     ) as cluster:
         there = run_sweep(
             phase_cell, CELLS, out=tmp_path / "there", scheduler=cluster.scheduler_address
@@ -96,7 +96,7 @@ def test_other_experiments_give_the_same_on_a_cluster(tmp_path):
     small = {"seeds": 2, "dimension": 6, "width": 4}
     trained = {**small, "steps": 30, "records": 3}
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, scheduler_port=0, dashboard_address=None, processes=False
+        n_workers=2, threads_per_worker=1, scheduler_port=0, dashboard_address=":0", processes=False
     ) as cluster:
         address = cluster.scheduler_address
         for experiment, given in ((initial, small), (lesion, trained)):
@@ -113,7 +113,7 @@ def test_a_cluster_that_loses_a_worker_gives_bitwise_the_same(tmp_path):
     many = [CELL | {"alignment": a / 10, "steps": 2000} for a in range(30)]
     here = run_sweep(phase_cell, many, out=tmp_path / "here")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, scheduler_port=0, dashboard_address=None, processes=True
+        n_workers=2, threads_per_worker=1, scheduler_port=0, dashboard_address=":0", processes=True
     ) as cluster:
         lost = []
 
