@@ -29,6 +29,10 @@ def wrong(folder, key):
     raise ValueError(f"{key} is wrong.\nmore")
 
 
+def deep():
+    return deep()
+
+
 def killer(folder, key, until):
     """End the whole process until there are so many marks."""
     noted(folder, key)
@@ -149,6 +153,8 @@ def test_a_cluster_loses_a_worker_and_then_its_scheduler(tmp_path, scheduler):
         found = dict(run_tasks(tasks, scheduler=address))
         assert found == {str(i): i for i in range(12)} | {"k": "alive"}
         assert sum(executions(marks, f"n{i}") for i in range(12)) <= 13
+        with pytest.raises(TasksFailedError, match="each of 2 times: deep: RecursionError"):
+            list(run_tasks({"deep": Task(f"{HERE}:deep")}, scheduler=address))
         endless = {str(i): task("noted", marks, f"m{i}", seconds=0.2) for i in range(300)}
         results = run_tasks(endless, scheduler=address)
         next(results)

@@ -78,6 +78,14 @@ def perform(call: str, arguments: Mapping[str, Any]) -> Any:
     return getattr(importlib.import_module(module), function)(**arguments)
 
 
+def attempt(call: str, arguments: Mapping[str, Any]) -> Any:
+    """`perform`, whose errors have no traceback: a cluster cannot send that of a deep recursion."""
+    try:
+        return perform(call, arguments)
+    except Exception as error:
+        raise error.with_traceback(None) from None
+
+
 def run_tasks(
     tasks: Mapping[str, Task],
     *,
@@ -292,7 +300,7 @@ class _Cluster(_Pool):
         resources = dict(task.resources)
         kept: Executor = self.client.get_executor(pure=False, retries=0, resources=resources)
         # By a builtin and plain values: the scheduler unpacks what it is sent.
-        words = f"__import__('{__name__}', fromlist=['']).perform(call, arguments)"
+        words = f"__import__('{__name__}', fromlist=['']).attempt(call, arguments)"
         return kept.submit(eval, words, {"call": task.call, "arguments": dict(task.arguments)})
 
     def is_loss(self, error: BaseException) -> bool:
