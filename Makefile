@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 .PHONY: demo test test-slow mutants lint types docs wheel-check install lock clean help
 
 help:
-	@echo "make demo       small networks trained, measured, lesioned and pruned, with a report (two to three minutes)"
+	@echo "make demo       small networks trained, measured, lesioned and pruned, with a report (two minutes)"
 	@echo "make test       format, lint, types, doctests and tests"
 	@echo "make test-slow  the tests that need minutes, a GPU, or TWOAXIS_DATA"
 	@echo "make mutants    which changes of the code its tests notice: docs/mutation.md (hours)"
