@@ -8,6 +8,7 @@ Random weights are the slowest case: in a trained network a channel is silent on
 are then skipped. The last line is JSON. Reference run: see docs/lesions.md.
 
     python benchmarks/lesion.py [--images 64] [--channels 6] [--threads 2] [--models resnet18 ...]
+                                [--device cuda]
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from empirical.devices import full_precision, room
 from empirical.lesions.interventions import Job, ToConstant
 from empirical.lesions.plan import plan_runs
 from empirical.models import create_model
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=6, help="lesions timed in each layer")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--models", nargs="+", default=["resnet18", "vgg16", "mobilenetv2"])
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     result: dict[str, object] = {
@@ -45,39 +48,41 @@ def main() -> None:
         "images": arguments.images,
         "lesions_timed_per_layer": arguments.channels,
         "torch": torch.__version__,
+        "device": arguments.device,
     }
-    for name in arguments.models:
-        result |= benchmark(name, arguments.images, arguments.channels)
+    with full_precision():
+        for name in arguments.models:
+            result |= benchmark(name, arguments.images, arguments.channels, arguments.device)
     print(json.dumps(result))
 
 
-def benchmark(name: str, n_images: int, n_channels: int) -> dict[str, object]:
+def benchmark(name: str, n_images: int, n_channels: int, device: str) -> dict[str, object]:
     """Time all layers of one network and compare the logits of both ways."""
     generator = torch.Generator().manual_seed(0)
-    model = prepared(name, generator)
-    images = torch.randn(n_images, 3, 32, 32, generator=generator)
+    model = prepared(name, generator).to(device)
+    images = torch.randn(n_images, 3, 32, 32, generator=generator).to(device)
     jobs = []
     for layer in find_layers(model, images):
         # one block of neighbours, as a run over all channels would have it
         channels = torch.arange(min(n_channels, layer.n_channels))[:, None]
-        jobs.append(
-            Job(layer, "mean", "pre_norm", ToConstant(torch.zeros(layer.n_channels)), channels)
-        )
-    fast = plan_runs(model, images[:4], jobs, "fast", MEMORY)
-    naive = plan_runs(model, images[:4], jobs, "naive", MEMORY)
+        zeros = ToConstant(torch.zeros(layer.n_channels, device=device))
+        jobs.append(Job(layer, "mean", "pre_norm", zeros, channels))
+    memory = room(images.device, MEMORY)
+    fast = plan_runs(model, images[:4], jobs, "fast", memory)
+    naive = plan_runs(model, images[:4], jobs, "naive", memory)
     lesions = sum(job.layer.n_channels for job in jobs)
     seconds, naive_seconds, difference = np.zeros(2), np.zeros(2), 0.0
     with evaluating(model):
         model(images)
         for job, run in zip(jobs, fast.runners, strict=True):
             first = Job(job.layer, job.kind, job.point, job.change, job.channels[:1])
-            with stopwatch() as whole:
+            with stopwatch(device) as whole:
                 reference = next(naive.runners[0](images, first)).logits
             obtained = model(images)
             for part in run(images, first):  # also the intact network's values, once per batch
                 obtained[part.image] = part.logits
             difference = max(difference, float((obtained - reference).abs().max()))
-            with stopwatch() as parts:
+            with stopwatch(device) as parts:
                 for _ in run(images, job):
                     pass
             each = np.array(parts) / len(job.channels)
@@ -88,7 +93,7 @@ def benchmark(name: str, n_images: int, n_channels: int) -> dict[str, object]:
                 f"{each[0] * 1e3:9.2f} ms per lesion, whole pass {whole[0] * 1e3:9.2f} ms",
                 flush=True,
             )
-        with stopwatch() as intact:
+        with stopwatch(device) as intact:
             model(images)
         seconds += intact  # the intact network's own pass
     return {
@@ -112,11 +117,15 @@ def prepared(name: str, generator: torch.Generator) -> nn.Module:
 
 
 @contextmanager
-def stopwatch() -> Iterator[list[float]]:
+def stopwatch(device: str) -> Iterator[list[float]]:
     """Time the block: seconds of the clock and of the processors are in the list once it ends."""
     elapsed = [0.0, 0.0]
+    if device != "cpu":
+        torch.cuda.synchronize()
     wall, processor = time.perf_counter(), time.process_time()
     yield elapsed
+    if device != "cpu":
+        torch.cuda.synchronize()
     elapsed[:] = time.perf_counter() - wall, time.process_time() - processor
 
 
