@@ -72,17 +72,21 @@ def convnext() -> nn.Module:
     return model
 
 
-def network(name: str, folder: Path, images: ImageSet) -> nn.Module:
-    """The network of a name with trained weights, in evaluation mode."""
+def network(
+    name: str, folder: Path, images: ImageSet, seed: int = 0, device: str = "cpu"
+) -> nn.Module:
+    """The network of a name and a seed with trained weights, in evaluation mode on `device`."""
     if name == "resnet20":
         model: nn.Module = ResNet20()
         load_weights(model, folder / "resnet20-cifar10.safetensors")
-        return model.eval()
+        return model.to(device).eval()
     spec = None if name == "convnext" else ModelSpec(name, classes=10, image_size=32, width=0.25)
-    model = convnext() if spec is None else spec.build(0)
-    last = folder / name / "step-0001560.safetensors"
+    model = convnext() if spec is None else spec.build(seed)
+    own = folder / (f"{name}-{seed}" if seed else name)
+    last = own / "step-0001560.safetensors"
     if last.exists():
         load_weights(model, last)
     else:
-        train(model, images, recipe=RECIPES[name], seed=0, folder=folder / name, spec=spec)
-    return model.eval()
+        recipe = RECIPES[name]
+        train(model, images, recipe=recipe, seed=seed, folder=own, spec=spec, device=device)
+    return model.to(device).eval()

@@ -24,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
+from empirical.devices import full_precision
 from empirical.pruning.allocation import amount
 from empirical.pruning.calibration import Calibration, calibrated
 from empirical.pruning.choosing import Request, counts_of, verified
@@ -111,6 +112,7 @@ class Forecast:
         return "\n".join(lines)
 
 
+@full_precision()
 def forecast(
     model: nn.Module,
     loader: Iterable[object] | Calibration,

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.devices import device_of
+from empirical.devices import device_of, full_precision
 from empirical.measuring.heads import QUANTITIES, HeadTable, measure_heads
 from empirical.pruning.compensation import regression
 from empirical.reading.attention import Heads, with_readable_heads
@@ -54,6 +54,7 @@ class PrunedHeads:
     parameters_after: int
 
 
+@full_precision()
 def prune_heads(
     model: nn.Module,
     loader: Iterable[object] | HeadTable,

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
+from empirical.devices import full_precision
 from empirical.pruning import allocation as alloc
 from empirical.pruning.calibration import Calibration, calibrated
 from empirical.pruning.choosing import Request, counts_of, verified
@@ -32,6 +33,7 @@ NEAR_TIME = 0.05
 """A measured time may be off by so much of the request."""
 
 
+@full_precision()
 def prune(
     model: nn.Module,
     loader: Iterable[object] | Calibration,

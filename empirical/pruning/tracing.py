@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from torch import Tensor, nn
 
+from empirical.devices import full_precision
 from empirical.pruning.channel_graph import ChannelGraph, Group, Member, with_costs
 from empirical.pruning.label_rules import label_channels
 from empirical.pruning.labels import Atoms, Indices, Key
@@ -26,6 +27,7 @@ TRACE_ERRORS = (RuntimeError, AttributeError, TypeError, ValueError, AssertionEr
 """What a forward pass raises that does not take the example."""
 
 
+@full_precision()
 def trace_channels(
     model: nn.Module,
     example: Tensor,
