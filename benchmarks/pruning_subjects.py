@@ -56,6 +56,7 @@ class Place:
     networks: Path
     device: str = "cpu"
     steps: int = 300
+    images_used: int = CALIBRATION
 
     def images(self) -> tuple[ImageSet, ImageSet]:
         """Training and test images, decoded once."""
@@ -83,7 +84,9 @@ class Subject:
         train, device = self._sets[0], self.place.device
         model = network(name, self.place.networks, train, seed, device)
         how = Distillation(epochs=1, steps_at_least=max(1, self.place.steps))
-        return Calibration(model, image_loader(train, _drawn(train, CALIBRATION)), distillation=how)
+        return Calibration(
+            model, image_loader(train, _drawn(train, self.place.images_used)), distillation=how
+        )
 
     @cached_property
     def test(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -151,7 +154,7 @@ def at_work(
     processes are stopped. A cell that fails is named, and the others go on.
     """
     train, test = place.images()
-    inputs = {"images": [train.fingerprint, CALIBRATION], "test": [test.fingerprint, TEST]}
+    inputs = {"images": [train.fingerprint, place.images_used], "test": [test.fingerprint, TEST]}
     inputs |= {"device": torch.device(place.device).type}
     with ExitStack() as stack:
         kept = {
@@ -181,12 +184,16 @@ def _results(
     left, holds = list(units), {}
     context = mp.get_context("spawn")
     processes: dict[Connection, Any] = {}
-    for _ in range(max(1, min(options.workers, len(units)))):
+
+    def start() -> None:
         own, other = context.Pipe()
         process = context.Process(target=_work, args=(other, compute, place), daemon=True)
         process.start()
         other.close()
         processes[own] = process
+
+    for _ in range(max(1, min(options.workers, len(units)))):
+        start()
     try:
         while processes and time.monotonic() < until:
             for connection in wait(list(processes), timeout=max(0.0, until - time.monotonic())):
@@ -196,6 +203,8 @@ def _results(
                 except EOFError:  # it died
                     print("a process ended in", holds.pop(connection, None), flush=True)
                     processes.pop(connection).join()
+                    if left:
+                        start()
                     continue
                 if said is not None:
                     yield said
@@ -239,7 +248,7 @@ def _work(connection: Connection, compute: Compute, place: Place) -> None:
             try:
                 with full_precision():
                     found = compute(_subject(unit.which, place), cell)
-            except Exception:
+            except (RuntimeError, ValueError, TypeError, LookupError):
                 print("FAILED", *unit.which, json.dumps(dict(cell)), flush=True)
                 traceback.print_exc()
                 continue

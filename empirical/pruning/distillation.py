@@ -13,10 +13,14 @@ weights that came closest to the dense network there are kept, those of the star
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
@@ -46,6 +50,9 @@ class Distillation:
     temperature : T
     padding : images are shifted by up to so many pixels, at most an eighth of their size
     flip : and mirrored half of the time
+    mixing : share of the steps whose images are mixed in pairs, λ x + (1 − λ) x', λ uniform
+        (Zhang et al., arXiv:1710.09412; the dense network says what is wanted of the mixture)
+    averaging : a running mean of the weights over about so many epochs is kept; 0 for the weights
     """
 
     epochs: int = 30
@@ -57,6 +64,8 @@ class Distillation:
     temperature: float = 2.0
     padding: int = 4
     flip: bool = True
+    mixing: float = 0.0
+    averaging: float = 0.0
 
 
 DISTILLATION = Distillation()
@@ -91,7 +100,9 @@ def distill(
     )
     best, weights = _divergence(pruned, aim, kept_back, how), copy.deepcopy(pruned.state_dict())
     padding = min(how.padding, *(size // 8 for size in images.shape[2:])) if images.ndim == 4 else 0
+    kept = _Average(pruned, how.averaging * per_epoch)
     for epoch in range(epochs):
+        mixed = _mixtures(how.mixing, len(seen), per_epoch, seed, epoch)
         plan = EpochPlan.draw(
             len(seen), padding=padding, flip=how.flip and images.ndim == 4, seed=seed,
             epoch=epoch, device=images.device,
@@ -102,12 +113,70 @@ def distill(
                 group["lr"] = how.learning_rate * cosine(position, 0.05)
             start = step * how.batch_size
             batch, _ = plan.batch(seen, start, start + how.batch_size)
+            if mixed is not None and mixed.steps[step]:
+                share = mixed.shares[start : start + len(batch)].to(batch)
+                share = share.view(-1, *[1] * (batch.ndim - 1))
+                batch = share * batch + (1 - share) * batch.roll(1, 0)
             _step(pruned, dense, batch, optimizer, how.temperature)
-        found = _divergence(pruned, aim, kept_back, how)
-        if found < best:
-            best, weights = found, copy.deepcopy(pruned.state_dict())
+            kept.follow()
+        with kept.shown():
+            found = _divergence(pruned, aim, kept_back, how)
+            if found < best:
+                best, weights = found, copy.deepcopy(pruned.state_dict())
     pruned.load_state_dict(weights)
     return best
+
+
+@dataclass(frozen=True)
+class _Mixtures:
+    """Which steps of an epoch mix their images, and the first one's share of each."""
+
+    steps: NDArray[np.bool_]
+    shares: Tensor
+
+
+def _mixtures(share: float, images: int, steps: int, seed: int, epoch: int) -> _Mixtures | None:
+    if not share:
+        return None
+    rng = np.random.default_rng([seed, epoch, 1])
+    chosen = rng.random(steps) < share
+    return _Mixtures(chosen, torch.from_numpy(rng.random(images).astype(np.float32)))
+
+
+class _Average:
+    """A running mean of a model's parameters and statistics over about `steps` steps.
+
+    Its weight for the present ones is 1/t at first and never less than 1/steps, so that the start
+    is forgotten.
+    """
+
+    def __init__(self, model: nn.Module, steps: float) -> None:
+        self._steps, self._taken = steps, 0
+        every = (*model.parameters(), *model.buffers())
+        self._held = [v for v in every if v.is_floating_point()] if steps else []
+        self._mean = [v.detach().clone() for v in self._held]
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Take a step's weights in."""
+        self._taken += 1
+        if self._held:
+            share = 1 / min(self._taken + 1, max(self._steps, 1))
+            torch._foreach_lerp_(self._mean, [v.detach() for v in self._held], share)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Let the model have the mean in place of its weights."""
+        with torch.no_grad():
+            own = [v.detach().clone() for v in self._held]
+            for v, mean in zip(self._held, self._mean, strict=True):
+                v.copy_(mean)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for v, before in zip(self._held, own, strict=True):
+                    v.copy_(before)
 
 
 @torch.no_grad()
