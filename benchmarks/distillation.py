@@ -40,20 +40,16 @@ from theory.shared.files import write_table
 SHARES = (0.5, 0.3)
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
-    "mixed": {"mixing": 1.0},
-    "half mixed": {"mixing": 0.5},
-    "averaged": {"averaging": 2.0},
-    "mixed, averaged, 90 epochs": {"mixing": 1.0, "averaging": 2.0, "epochs": 90},
     "half mixed, 90 epochs": {"mixing": 0.5, "epochs": 90},
+    "averaged": {"averaging": 2.0},
+    "mixed": {"mixing": 1.0},
     "90 epochs": {"epochs": 90},
     "rate .05": {"learning_rate": 0.05},
     "rate .005": {"learning_rate": 0.005},
-    "half mixed, rate .05, 90 epochs": {"mixing": 0.5, "learning_rate": 0.05, "epochs": 90},
-    "half mixed, 90 epochs, temperature 4": {"mixing": 0.5, "epochs": 90, "temperature": 4.0},
+    "batches of 128, rate .04": {"batch_size": 128, "learning_rate": 0.04},
+    "temperature 4": {"temperature": 4.0},
     "no decay": {"weight_decay": 0.0},
     "decay 5e-4": {"weight_decay": 5e-4},
-    "batches of 128, rate .04": {"batch_size": 128, "learning_rate": 0.04},
-    "half mixed, 300 epochs": {"mixing": 0.5, "epochs": 300},
 }
 
 

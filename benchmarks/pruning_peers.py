@@ -220,6 +220,8 @@ def main() -> None:
     write_table(options.out / "by_architecture.csv", over_networks(table, by=("network",)))
     draw(table, options.out / "pruning_peers.png")
     print(summary.round(2).to_string(index=False))
+    if not len(summary):
+        raise SystemExit("no cell of a pruned network is known yet; give it more --minutes")
     full = summary[summary["networks"] == summary["networks"].max()]
     best = full.sort_values("minus_ours", ascending=False).groupby(["recovery", "share"]).head(3)
     found = {
