@@ -1,33 +1,39 @@
 """What carries the separation in trained networks: features or target, from a run's checkpoints.
 
     python scripts/carriers.py RUN [HELD] --data FOLDER --out docs/results/carriers
+    python scripts/carriers.py --train scripts/cifar10_resnet18_cpu.toml --data FOLDER --out OUT
 
-RUN is the folder of a finished `twoaxis run`; FOLDER holds train/<class>/* and test/<class>/*. At
-every checkpoint the features of that step are measured against the logits of that step and of the
-first step, and the first step's features against its logits, on the run's calibration images. HELD
-is the same run with training.turning=false, whose filters keep their directions. Each cell is kept
-as it ends: a killed start continues. Ten seconds a cell of ResNet-18 of width 1/4 on 2,000 images
-and one thread.
+RUN is the folder of a `twoaxis run` whose networks are trained; FOLDER holds train/<class>/* and
+test/<class>/*. At every checkpoint the features of that step are measured against the logits of
+that step and of the first step, and the first step's features against its logits, on the run's
+calibration images. HELD is the same run with training.turning=false, whose filters keep their
+directions; --train makes both, in OUT/turning and OUT/held. Each cell is kept as it ends: a killed
+start continues. --seeds, --images and --checkpoints make a shorter start; starts of different seeds
+run beside each other on --device, and one after them finds all cells made. Ten seconds a cell of
+ResNet-18 of width 1/4 on 2,000 images and one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
-from empirical import image_loader, load_data
+from empirical import image_loader
 from empirical.analysis.carriers import carrier_sentence, carriers, crossed_couplings
 from empirical.analysis.seeds import CORRELATION, over_seeds
 from empirical.data.images import ImageSet
-from empirical.data.splits import split_data
+from empirical.devices import chosen_device
 from empirical.report.page import figure_bytes
 from empirical.runs.config import RunConfig, read_config
-from empirical.runs.paths import RunPaths
+from empirical.runs.steps import RunStages
 from empirical.training.checkpoints import list_checkpoints, load_model, read_info
 from theory.shared.files import write_bytes, write_table
 from theory.shared.store import Cells
@@ -43,16 +49,22 @@ SERIES = {
 
 
 def main() -> None:
-    """Measure what is missing, then write tables, the figure and a sentence for each run."""
+    """Train and measure what is missing, then write tables, the figure and a sentence per run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path, help="finished runs")
+    parser.add_argument("runs", nargs="*", type=Path, help="runs that are trained")
+    parser.add_argument("--train", type=Path, help="configuration of runs to be trained")
+    parser.add_argument("--set", nargs="*", default=[], help="section.key=value of --train")
     parser.add_argument("--data", required=True, help="folder of the images, as the runs had it")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--out", type=Path, default=Path("runs/carriers"))
+    parser.add_argument("--cells", type=Path, default=Path("runs/carriers"))
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
+    parser.add_argument("--seeds", nargs="*", type=int, help="only these")
+    parser.add_argument("--images", type=int, help="calibration images, fewer than the runs had")
+    parser.add_argument("--checkpoints", type=int, help="so many, first and last among them")
     options = parser.parse_args()
     ends, courses = [], {}
-    for folder in options.runs:
-        config = read_config(json.loads((folder / "run.json").read_text())["config"])
+    for folder, config in configured(options):
         name = f"{config.model.name}, {'turning' if config.training.turning else 'held'}"
         cells = crossed(folder, config, options)
         steps = sorted(set(cells["features"]))
@@ -69,20 +81,46 @@ def main() -> None:
     write_bytes(options.out / "carriers.png", figure(courses))
 
 
+def configured(options: argparse.Namespace) -> Iterator[tuple[Path, RunConfig]]:
+    """Each run's folder and configuration: of `run.json`, else as its training has kept it."""
+    changes = [f'data.source="{options.data}"', f'device="{options.device}"']
+    if options.images:
+        changes.append(f"data.calibration={options.images}")
+    if options.seeds:
+        changes.append(f"seeds={options.seeds}")
+    for turning in (True, False) if options.train else ():
+        own = [*options.set, *changes, f"training.turning={str(turning).lower()}"]
+        yield options.out / ("turning" if turning else "held"), read_config(options.train, own)
+    for folder in options.runs:
+        if (folder / "run.json").is_file():
+            found = json.loads((folder / "run.json").read_text())["config"]
+        else:
+            kept = sorted(folder.glob("seed-*/train/history.json.made-from.json"))
+            made = [json.loads(record.read_text())["inputs"] for record in kept]
+            if not made:
+                raise ValueError(f"{folder} must hold seed-*/train of finished trainings.")
+            found = {
+                "seeds": [one["seed"] for one in made],
+                "model": {name: made[0]["model"][name] for name in ("name", "width")},
+                "training": made[0]["recipe"],
+            }
+        yield folder, read_config(found, changes)
+
+
 def crossed(folder: Path, config: RunConfig, options: argparse.Namespace) -> pd.DataFrame:
     """Couplings of every needed cell of every seed, those that are missing measured."""
-    train, test = load_data(options.data, cache=options.cache)
-    data = config.data
-    images = split_data(
-        train, test, calibration=data.calibration, selection=data.selection, seed=data.seed
-    ).calibration
-    paths, frames = RunPaths(folder), []
-    for seed in config.seeds:
-        found = list_checkpoints(paths.folder(seed) / "train")
-        files = {read_info(file).step: file for file in found}
+    device, frames = chosen_device(options.device), []
+    stages = RunStages(config, folder, device, False, options.cache, lambda _what, _share: None)
+    images, kind = stages.split.calibration, "turning" if config.training.turning else "held"
+    for index, seed in enumerate(config.seeds):
+        if options.train:
+            stages.train(index, seed)
+        found = list_checkpoints(stages.folder(seed) / "train")
+        files = thinned({read_info(file).step: file for file in found}, options.checkpoints)
         wanted = {at(step, min(files)) for at in SERIES.values() for step in files}
         inputs = {"images": images.fingerprint, "training": config.training.to_dict()}
-        with Cells(options.out / "cells.jsonl", inputs, CODE) as kept:
+        path = options.cells / f"{config.model.name}-{kind}-{seed}.jsonl"
+        with Cells(path, inputs, CODE) as kept:
             for cell in sorted(wanted):
                 key = {
                     "network": config.model.name,
@@ -90,16 +128,26 @@ def crossed(folder: Path, config: RunConfig, options: argparse.Namespace) -> pd.
                     "features": cell[0],
                     "target": cell[1],
                 }
-                rows = kept.ensure(key, partial(one_cell, files, cell, images))
+                rows = kept.ensure(key, partial(one_cell, files, cell, images, device))
                 frames.append(pd.DataFrame(rows).assign(seed=seed))
     return pd.concat(frames)
 
 
+def thinned(files: dict[int, Path], most: int | None) -> dict[int, Path]:
+    """At most so many checkpoints, evenly spaced in their order, first and last among them."""
+    steps = sorted(files)
+    if most and most < len(steps):
+        steps = [steps[round(place)] for place in np.linspace(0, len(steps) - 1, max(most, 2))]
+    return {step: files[step] for step in steps}
+
+
 def one_cell(
-    files: dict[int, Path], cell: tuple[int, int], images: ImageSet
+    files: dict[int, Path], cell: tuple[int, int], images: ImageSet, device: torch.device
 ) -> list[dict[str, Any]]:
     """A row per layer."""
-    networks = {step: load_model(files[step])[0] for step in {*cell, min(files), max(files)}}
+    networks = {
+        step: load_model(files[step])[0].to(device) for step in {*cell, min(files), max(files)}
+    }
     found = crossed_couplings(networks, image_loader(images, batch_size=250), cells=[cell])
     return found.to_dict("records")
 
