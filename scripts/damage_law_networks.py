@@ -63,11 +63,10 @@ class ResNet20(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-def convnext() -> nn.Module:
+def convnext(classes: int = 10) -> nn.Module:
     """A ConvNeXt of 24, 48 and 96 channels for 32 x 32 pixels."""
-    torch.manual_seed(0)
     blocks = [CNBlockConfig(24, 48, 1), CNBlockConfig(48, 96, 1), CNBlockConfig(96, None, 2)]
-    model = ConvNeXt(blocks, stochastic_depth_prob=0.0, layer_scale=1.0, num_classes=10)
+    model = ConvNeXt(blocks, stochastic_depth_prob=0.0, layer_scale=1.0, num_classes=classes)
     model.features[0][0] = nn.Conv2d(3, 24, 2, stride=2)
     return model
 
@@ -81,6 +80,7 @@ def network(
         load_weights(model, folder / "resnet20-cifar10.safetensors")
         return model.to(device).eval()
     spec = None if name == "convnext" else ModelSpec(name, classes=10, image_size=32, width=0.25)
+    torch.manual_seed(seed)  # of the ConvNeXt; a spec has its own
     model = convnext() if spec is None else spec.build(seed)
     own = folder / (f"{name}-{seed}" if seed else name)
     last = own / "step-0001560.safetensors"

@@ -16,7 +16,7 @@ from empirical.data.folders import DEFAULT_CACHE
 from empirical.devices import chosen_device
 from empirical.runs.config import RunConfig, read_config
 from empirical.runs.pipeline import RunResult, reported
-from empirical.runs.steps import RunStages
+from empirical.runs.steps import RunStages, read_images
 from theory.shared.tasks import Task, run_tasks
 from theory.shared.validation import called, count
 
@@ -64,7 +64,7 @@ def campaign(
         raise ValueError("configs must name at least one run; got none. Pass {folder: config}.")
     kept = None if cache is None else os.path.abspath(cache)
     opened = {
-        os.path.abspath(out): _opened(_text(config), os.path.abspath(out), kept, download)
+        os.path.abspath(out): open_run(as_text(config), os.path.abspath(out), kept, download)
         for out, config in configs.items()
     }
     tasks: dict[str, Task] = {}
@@ -86,7 +86,7 @@ def run_graph(stages: RunStages, out: str, cache: str | None) -> dict[str, Task]
     def add(stage: str, seed: int, step: int | None = None, after: Sequence[str] = ()) -> str:
         key = f"{out}: seed {seed}: {stage}" + ("" if step is None else f", step {step}")
         arguments = {
-            "config": _text(config), "out": out, "cache": cache,
+            "config": as_text(config), "out": out, "cache": cache,
             "stage": stage, "seed": seed, "step": step,
         }  # fmt: skip
         tasks[key] = Task(PERFORM, arguments, tuple(after), resources)
@@ -111,7 +111,7 @@ def perform(
     config: str, out: str, cache: str | None, stage: str, seed: int, step: int | None
 ) -> None:
     """Do one stage of a run for one seed, unless its store has it."""
-    stages = _opened(config, out, cache)
+    stages = open_run(config, out, cache)
     if stage == "train":
         stages.train(stages.config.seeds.index(seed), seed)
     elif step is None:
@@ -120,15 +120,19 @@ def perform(
         getattr(stages, stage)(seed, step)
 
 
-@functools.lru_cache(maxsize=4)
-def _opened(config: str, out: str, cache: str | None, download: bool = False) -> RunStages:
-    """The stages of a run; a worker reads its images once."""
+_images = functools.lru_cache(maxsize=2)(read_images)
+"""A worker reads the images of several runs once."""
+
+
+@functools.lru_cache(maxsize=16)
+def open_run(config: str, out: str, cache: str | None, download: bool = False) -> RunStages:
+    """The stages of a run."""
     settings = read_config(json.loads(config))
     device = chosen_device(settings.device)
-    return RunStages(settings, Path(out), device, download, cache, lambda _, __: None)
+    return RunStages(settings, Path(out), device, download, cache, lambda _, __: None, _images)
 
 
-def _text(config: RunConfig) -> str:
+def as_text(config: RunConfig) -> str:
     """The configuration as JSON, folders of images by their whole path."""
     found = config.to_dict()
     folder = Path(found["data"]["source"]).expanduser()

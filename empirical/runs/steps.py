@@ -21,7 +21,7 @@ from empirical.measuring.table import AxisTable
 from empirical.models import ModelSpec
 from empirical.models.probe import check_logits
 from empirical.pruning.comparison import Factorial
-from empirical.runs.config import RunConfig
+from empirical.runs.config import DataConfig, RunConfig
 from empirical.runs.lesion_stage import (
     LesionResult,
     lesion_channels,
@@ -54,6 +54,21 @@ SCALAR_TARGETS = ("logit_margin", "true_logit")
 """Targets with a gradient direction of their own; a label has one per class."""
 
 
+def read_images(
+    data: DataConfig, download: bool, cache: str | os.PathLike[str] | None
+) -> DataSplit:
+    """Return the images of a run by their use."""
+    pair = load_data(
+        data.source,
+        root=data.root,
+        image_size=data.image_size,
+        download=download,
+        seed=data.seed,
+        cache=cache,
+    )
+    return split_data(*pair, calibration=data.calibration, selection=data.selection, seed=data.seed)
+
+
 class RunStages(RunPaths):
     """The stages of one run under way, each kept in the store."""
 
@@ -65,23 +80,13 @@ class RunStages(RunPaths):
         download: bool,
         cache: str | os.PathLike[str] | None,
         progress: Report,
+        read: Callable[[DataConfig, bool, str | os.PathLike[str] | None], DataSplit] = read_images,
     ) -> None:
         super().__init__(out)
         self.config, self.device, self.progress = config, device, progress
         self.started = time.time()
         progress("reading images", 0.0)
-        data = config.data
-        pair = load_data(
-            data.source,
-            root=data.root,
-            image_size=data.image_size,
-            download=download,
-            seed=data.seed,
-            cache=cache,
-        )
-        self.split: DataSplit = split_data(
-            *pair, calibration=data.calibration, selection=data.selection, seed=data.seed
-        )
+        self.split = read(config.data, download, cache)
         fit = self.split.fit
         self.spec = ModelSpec(
             config.model.name, fit.classes, fit.image_size, fit.channels, config.model.width
@@ -266,10 +271,10 @@ class RunStages(RunPaths):
         distributed.barrier()
         return read_pruning([self.folder(seed) / "pruning" for seed in self.config.seeds])
 
-    def prune(self, seed: int) -> None:
+    def prune(self, seed: int, into: str = "pruning") -> None:
         """Prune one trained network by every criterion, allocation, recovery and share."""
         options, split, seeds = self.config.pruning, self.split, self.config.seeds
-        checkpoint, folder = self.checkpoint(seed, self.steps[-1]), self.folder(seed) / "pruning"
+        checkpoint, folder = self.checkpoint(seed, self.steps[-1]), self.folder(seed) / into
         target, recipe = self.config.measure.target, self.config.training
         inputs = {
             "checkpoint": content_hash(checkpoint),

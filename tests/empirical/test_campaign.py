@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import twoaxis
 from empirical import run
-from empirical.runs.campaign import _opened, _text, campaign, run_graph
+from empirical.runs.campaign import as_text, campaign, open_run, run_graph
 from empirical.runs.config import read_config
 from theory.shared.tasks import TasksFailedError
 
@@ -111,7 +111,7 @@ def test_what_fails_is_named_and_the_rest_is_kept(tmp_path, monkeypatch):
 
 
 def test_runs_on_a_gpu_ask_their_workers_for_one(alone, monkeypatch):
-    stages = _opened(_text(read_config(SETTINGS | LESIONED)), str(alone / "a"), None)
+    stages = open_run(as_text(read_config(SETTINGS | LESIONED)), str(alone / "a"), None)
     assert not any(task.resources for task in run_graph(stages, str(alone / "a"), None).values())
     monkeypatch.setattr("empirical.runs.campaign.chosen_device", lambda _: torch.device("cuda", 0))
     found = run_graph(stages, str(alone / "a"), None)
