@@ -105,11 +105,16 @@ def network_tasks(config: RunConfig, out: str, cache: str) -> dict[str, Task]:
             return f"{out}: seed {seed}: {stage}"
 
         given = dict(tasks[key("train")].arguments)
-        measured = [k for k, t in tasks.items() if t.arguments["stage"] == "measure"]
-        shallow = (*(k for k in measured if tasks[k].arguments["seed"] == seed), key("lesion"))
+        shallow = tuple(
+            k
+            for k, task in tasks.items()
+            if task.arguments["stage"] in ("measure", "lesion") and task.arguments["seed"] == seed
+        )
         tasks[key("digest")] = Task(OWN, given | {"stage": "digest"}, shallow)
-        tasks[key("prune")] = replace(tasks[key("prune")], after=shallow)
+        if not config.pruning.enabled:
+            continue
         before = key("prune")
+        tasks[before] = replace(tasks[before], after=shallow)
         for stage, factors in FURTHER.items():
             changed = as_text(with_options(config, "pruning", factors))
             tasks[key(stage)] = Task(OWN, given | {"stage": stage, "config": changed}, (before,))
