@@ -160,7 +160,7 @@ class Calibration:
     def graph(self) -> ChannelGraph:
         """The removable channel groups."""
         skip, coupled, refused = self.skip, self.coupled, self._refused
-        return trace_channels(self.model, self.example, skip=skip, coupled=coupled, refused=refused)
+        return trace_channels(self.model, self.batch, skip=skip, coupled=coupled, refused=refused)
 
     def keeping(
         self, skip: Sequence[str] = (), refused: Mapping[str, str] | None = None

@@ -150,8 +150,11 @@ def is_norm_by_hand(module: nn.Module) -> bool:
 def with_costs(
     groups: tuple[Group, ...], kept_whole: dict[str, str], model: nn.Module, example: Tensor
 ) -> ChannelGraph:
-    """Write each layer's inputs and outputs as a whole part plus so many channels per unit."""
-    calls = positions(model, example)
+    """Write each layer's inputs and outputs as a whole part plus so many channels per unit.
+
+    Costs are those of the first image of `example`; nothing of layers that only others run.
+    """
+    calls = dict.fromkeys(positions(model, example), 0) | positions(model, example[:1])
     layers = tuple(calls)
     row = {name: i for i, name in enumerate(layers)}
     cost = np.zeros(len(layers))

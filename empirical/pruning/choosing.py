@@ -13,7 +13,7 @@ from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.criteria import comparable
 from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.damage_allocation import by_damage
-from empirical.pruning.removal import Kept, mask, remove
+from empirical.pruning.removal import DOES_NOT_RUN, Kept, mask, remove
 from empirical.pruning.verification import check_same, misread
 from theory.shared.validation import count, one_of, positive, within
 
@@ -114,7 +114,7 @@ def refusals(known: Calibration, kept: Kept) -> dict[str, str]:
     try:
         removed = remove(known.model, known.graph, kept, known.example)
         check_same(removed, mask(known.model, known.graph.groups, kept), images)
-    except ValueError as error:
+    except DOES_NOT_RUN as error:
         found = misread(known.model, images, known.graph.groups, kept)
         if not found:
             raise ValueError(

@@ -32,6 +32,22 @@ def tie_elements(mode: Labelling, some: Tensor, others: Tensor) -> None:
     mode.atoms.tie(keys // 2**31, keys % 2**31)
 
 
+def met(mode: Labelling, labels: Tensor, dims: list[int]) -> Tensor | None:
+    """Labels (1 along `dims`) of what meets along `dims`, tied; None where all channels do.
+
+    What meets is that of several layers, stacked, or of a few channels of one: they go together.
+    """
+    rows = labels.movedim(dims, list(range(len(dims)))).flatten(0, len(dims) - 1)
+    if len(torch.unique(rows.reshape(len(rows), -1)[:, 0])) == len(torch.unique(rows)):
+        return None
+    smallest = torch.where(rows > 0, rows, torch.inf).amin(0)
+    smallest = torch.where(smallest.isinf(), 0.0, smallest)
+    tie_elements(mode, rows, smallest.expand(rows.shape))
+    for dim in sorted(dim % labels.ndim for dim in dims):
+        smallest = smallest.unsqueeze(dim)
+    return smallest
+
+
 def _serves_all(labels: Tensor, known: list[Tensor], shape: torch.Size) -> bool:
     """Whether another operand's channels change along a dimension where this one has one value."""
     for dim in range(-len(shape), 0):

@@ -40,11 +40,15 @@ Rule = Callable[["Labelling", Any, tuple[Any, ...], dict[str, Any]], Any]
 
 @dataclass
 class Atoms:
-    """All atoms, the ties between them, and which are frozen and why."""
+    """All atoms, the ties between them, and which are frozen and why.
+
+    `read` names parameters and buffers that something else than their own layer read.
+    """
 
     starts: dict[Key, int] = field(default_factory=dict)
     counts: dict[Key, int] = field(default_factory=dict)
     frozen: list[tuple[Indices, str]] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)
     _ties: list[Indices] = field(default_factory=list)
     _next: int = 1
     _next_parameter: int = PARAMETERS
@@ -121,7 +125,6 @@ class Labelling(TorchDispatchMode):
         self._owned: dict[int, tuple[str, Tensor]] = {}
         owners: dict[int, set[tuple[int, str]]] = {}
         self.shared: dict[int, str] = {}
-        self.read: set[str] = set()
         for name, module in self.modules.items():
             for own, tensor in (*module._parameters.items(), *module._buffers.items()):
                 if tensor is not None:
@@ -149,7 +152,7 @@ class Labelling(TorchDispatchMode):
         known: Tensor | None = getattr(tensor, "_atom_labels", None)
         name = self.name_of(tensor)
         if known is None and name is not None and tensor.is_floating_point():
-            self.read.add(name)
+            self.atoms.read.add(name)
             owner, _, own = name.rpartition(".")
             # a layer's weight, of millions of elements, is one atom: it stays whole in any case
             whole = own == "weight" and isinstance(self.modules[owner], COUNTED)
@@ -166,7 +169,7 @@ class Labelling(TorchDispatchMode):
 
     def freeze_read(self) -> None:
         """Keep whole the layers of PyTorch's whose parameters something else read as well."""
-        for name in self.read:
+        for name in self.atoms.read:
             owner, _, own = name.rpartition(".")
             if own in ("weight", "bias", "running_mean", "running_var"):
                 for key in ((owner, "out"), (owner, "in"), (owner, "through")):
@@ -208,7 +211,7 @@ def opaque(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     read = [getattr(t, "_atom_labels", None) for t in tensors((args, kwargs))]
     labelled = [labels for labels in read if labels is not None and bool((labels > 0).any())]
     weights = {n for t in tensors((args, kwargs)) if (n := mode.name_of(t)) is not None}
-    mode.read |= weights
+    mode.atoms.read |= weights
     if labelled or weights:
         reason = why_opaque(mode, func)
         for labels in labelled:

@@ -19,6 +19,7 @@ MOVES = (
 
 COPIES = (
     "_to_copy", "dropout", "feature_dropout", "alpha_dropout", "hardswish", "nan_to_num",
+    "log_sigmoid",
 )  # fmt: skip
 """Elementwise, though not tagged so."""
 
@@ -39,9 +40,13 @@ POOLS = (
     "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "upsample_linear1d",
     "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa",
-    "_upsample_bicubic2d_aa", "upsample_trilinear3d", "lp_pool2d",
+    "_upsample_bicubic2d_aa", "upsample_trilinear3d", "lp_pool2d", "grid_sampler",
+    "grid_sampler_2d", "grid_sampler_3d",
 )  # fmt: skip
 """Operations on all dimensions behind the channels, each channel by itself."""
+
+UNPOOLS = ("max_unpool2d", "max_unpool3d")
+"""The same, to places that are given for each channel."""
 
 MIXERS = (
     "gru", "lstm", "rnn_tanh", "rnn_relu", "gru_cell", "lstm_cell", "rnn_tanh_cell",

@@ -33,6 +33,9 @@ from empirical.reading.layers import TRANSPOSED, weight_of
 OUTPUTS = ("out_channels", "out_features", "num_features", "num_channels")
 """What modules call the number of channels that they hand on."""
 
+DOES_NOT_RUN = (RuntimeError, AttributeError, TypeError, ValueError, AssertionError, LookupError)
+"""What a forward pass raises that does not take its images, or whose channel numbers do not fit."""
+
 Kept = Mapping[str, NDArray[np.int64]]
 """Group name -> the units that stay, ascending."""
 
@@ -53,7 +56,7 @@ def remove(model: nn.Module, graph: ChannelGraph, kept: Kept, example: Tensor) -
     counts = np.array([len(kept[group.name]) for group in graph.groups])
     try:
         counted = count_macs(pruned, example)
-    except (RuntimeError, ValueError, LookupError, TypeError, AssertionError) as error:
+    except DOES_NOT_RUN as error:
         raise ValueError(
             f"the pruned model does not run: {error}. Its forward depends on channel numbers in a "
             "way that tracing does not show; name the layers to keep whole in skip."

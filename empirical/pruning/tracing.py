@@ -12,32 +12,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from empirical.devices import full_precision
 from empirical.pruning.channel_graph import ChannelGraph, Group, Member, with_costs
 from empirical.pruning.label_rules import label_channels
 from empirical.pruning.labels import Atoms, Indices, Key
-from empirical.pruning.macs import positions
+from empirical.pruning.macs import COUNTED, positions
+from empirical.pruning.removal import DOES_NOT_RUN
 from empirical.pruning.verification import misread, not_apart
 from empirical.reading.hooks import module_at
 from theory.shared.validation import one_of
 
-TRACE_ERRORS = (RuntimeError, AttributeError, TypeError, ValueError, AssertionError, LookupError)
-"""What a forward pass raises that does not take the example."""
+IDLE = "no image that was traced runs it, so it may read channels that are gone"
 
 
 @full_precision()
 def trace_channels(
     model: nn.Module,
-    example: Tensor,
+    images: Tensor,
     *,
     skip: Sequence[str] = (),
     coupled: bool = True,
     refused: Mapping[str, str] | None = None,
 ) -> ChannelGraph:
-    """Trace `model` on `example` (1, ...) and return its removable channel groups.
+    """Trace `model` on `images` (n, ...) and return its removable channel groups.
 
+    The fewest images are traced that run every layer that any of them runs: a forward may send
+    images different ways. Multiply-accumulates are those of the first one.
     Groups with a layer of `skip` among their producers stay whole, and without `coupled` those
     that a residual sum joins from several producers. `skip` names layers, stages ("layer1" is all
     of "layer1.…") or patterns ("layer?.*.conv2"); `refused` names layers with other reasons. The
@@ -53,13 +56,15 @@ def trace_channels(
     [('0', 4, (4, 4))]
     """
     try:
+        example = covering(model, images)
         layers = list(positions(model, example))
         atoms = label_channels(model, example)
-    except TRACE_ERRORS as error:
+    except DOES_NOT_RUN as error:
         raise ValueError(
             f"model ({type(model).__name__}) could not be traced: {error}. Its forward must run on "
             "one image and return tensors."
         ) from error
+    several = example if len(example) > 1 else images[:2]
     skipped = dict.fromkeys(matching(skip, layers), "named in skip") | dict(refused or {})
     while True:
         groups, kept_whole = _groups(model, atoms, layers, skipped, coupled)
@@ -69,10 +74,29 @@ def trace_channels(
                 + "".join(f"; {name}: {reason}" for name, reason in kept_whole.items())
                 + ". It needs a hidden convolution or linear layer that another one reads."
             )
-        wrong = misread(model, example, groups) or not_apart(model, example, groups)
+        wrong = misread(model, example, groups) or not_apart(model, several, groups)
         if not wrong:
-            return with_costs(groups, kept_whole, model, example)
+            return with_costs(groups, kept_whole | _idle(model, atoms, layers), model, example)
         skipped |= wrong
+
+
+def _idle(model: nn.Module, atoms: Atoms, layers: Sequence[str]) -> dict[str, str]:
+    """Layers that no image ran and whose weight nothing else read, such as training's heads."""
+    busy = {*layers, *(name.rpartition(".")[0] for name in atoms.read)}
+    counted = (n for n, m in model.named_modules() if isinstance(m, COUNTED) and n not in busy)
+    return dict.fromkeys(counted, IDLE)
+
+
+def covering(model: nn.Module, images: Tensor) -> Tensor:
+    """The first of the images, and those that run layers which none before them runs."""
+    every, chosen = set(positions(model, images)), images[:1]
+    for image in images[1:].split(1):
+        found = set(positions(model, chosen))
+        if found == every:
+            break
+        if set(positions(model, image)) - found:
+            chosen = torch.cat([chosen, image])
+    return chosen
 
 
 def matching(skip: Iterable[str], layers: Sequence[str]) -> list[str]:

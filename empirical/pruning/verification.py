@@ -18,12 +18,9 @@ from torch import Tensor, nn
 from empirical.pruning.channel_graph import Group
 from empirical.pruning.label_rules import label_channels
 from empirical.pruning.labels import Atoms, Indices
-from empirical.pruning.removal import Kept, cut, kept_channels, mask
+from empirical.pruning.removal import DOES_NOT_RUN, Kept, cut, kept_channels, mask
 from empirical.reading.apart import image_by_image
 from empirical.reading.hooks import evaluating, module_at
-
-DOES_NOT_RUN = (RuntimeError, AttributeError, TypeError, ValueError, AssertionError, LookupError)
-"""What a forward pass raises whose channel numbers do not fit."""
 
 ASLEEP = 1e-3
 """Layer scales start at 1e-6 to 1e-4, gates and the last norms of residual branches at 0."""
@@ -70,14 +67,14 @@ def misread(
     return _producers(moved, FIXED)
 
 
-def not_apart(model: nn.Module, example: Tensor, groups: Sequence[Group]) -> dict[str, str]:
+def not_apart(model: nn.Module, images: Tensor, groups: Sequence[Group]) -> dict[str, str]:
     """Producers whose channels some layer reads without regard to the image, with the reason.
 
     No image could then be told from another in what that layer reads, which merging and every
     score of inputs need: a network over positions that makes the bias of an attention, say.
     """
     readers = [(group, member.module) for group in groups for member in group.consumers]
-    images = torch.cat([example, example.flip(-1)])
+    images = images if len(images) > 1 else torch.cat([images, images.flip(-1)])
     apart = image_by_image(model, images, dict.fromkeys(name for _, name in readers))
     return {
         m.module: f"{name!r}, which reads its channels, does not keep images apart"

@@ -15,28 +15,37 @@ from empirical.reading.hooks import capture_calls, evaluating
 
 
 def image_by_image(model: nn.Module, example: Tensor, names: Iterable[str]) -> dict[str, bool]:
-    """Whether layers get twice as many rows of two images, the first half those of the first.
+    """Whether layers get as many rows of every image, one image after the other.
+
+    Of twice as many images they get twice as many, and the same of the first half. Not of two and
+    one: what squeezes its tensors loses the first dimension of a single image.
 
     Parameters
     ----------
     example : at least two images
     names : of the layers; those that do not run are left out
     """
+    once, twice = (
+        _calls(model, x, names) for x in (example, torch.cat([example, example.flip(0)]))
+    )
+    return {
+        name: len(calls) == len(twice[name])
+        and all(len(rows) % len(example) == 0 for rows in calls)
+        and all(map(_first_half, calls, twice[name]))
+        for name, calls in once.items()
+    }
+
+
+def _calls(model: nn.Module, images: Tensor, names: Iterable[str]) -> dict[str, list[Tensor]]:
+    """What layers read, call by call."""
     seen: dict[str, list[Tensor]] = {}
     readers = {
         name: lambda inputs, _output, name=name: seen.setdefault(name, []).append(inputs)
         for name in names
     }
     with evaluating(model), capture_calls(model, readers):
-        for images in (example[:1], example[:2]):
-            model(images)
-    return {
-        name: all(
-            _first_half(*pair)
-            for pair in zip(calls[: len(calls) // 2], calls[len(calls) // 2 :], strict=True)
-        )
-        for name, calls in seen.items()
-    }
+        model(images)
+    return seen
 
 
 def _first_half(one: Tensor, two: Tensor) -> bool:

@@ -83,6 +83,7 @@ class Transformer(nn.Module):
 
 def transformer(first: type[nn.Module], second: type[nn.Module], seed: int = 0) -> Transformer:
     """Return a network in evaluation mode, with weights large enough for its heads to matter."""
+    torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = Transformer(first, second).eval()
     for weight in model.parameters():

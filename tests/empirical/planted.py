@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.pruning.channel_graph import ChannelGraph, Group, Member
+from empirical.pruning.channel_graph import ChannelGraph, Group, Member, is_norm_by_hand
 from empirical.pruning.removal import MIXING_NORMS, remove
 from empirical.reading.hooks import capture_calls, evaluating, module_at
 from empirical.reading.layers import TRANSPOSED, weight_of
@@ -59,7 +59,7 @@ def heard(model: nn.Module, group: Group, kept: np.ndarray, images: Tensor) -> b
     statistics over the channels, which changes with those that are gone.
     """
     gone = np.setdiff1d(np.arange(group.units), kept)
-    found = [isinstance(module_at(model, m.module), MIXING_NORMS) for m in group.members]
+    found = [_mixes(model, m) for m in group.members]
 
     def reader(member: Member) -> Callable[[Tensor, Tensor], None]:
         def note(inputs: Tensor, _output: Tensor) -> None:
@@ -72,6 +72,14 @@ def heard(model: nn.Module, group: Group, kept: np.ndarray, images: Tensor) -> b
     with evaluating(model), capture_calls(model, {m.module: reader(m) for m in group.consumers}):
         model(images)
     return any(found)
+
+
+def _mixes(model: nn.Module, member: Member) -> bool:
+    """Whether a norm takes its statistics over the member's channels."""
+    module = module_at(model, member.module)
+    if module is None:
+        return is_norm_by_hand(model.get_submodule(member.module.rpartition(".")[0]))
+    return isinstance(module, MIXING_NORMS)
 
 
 def largest_change(

@@ -191,21 +191,23 @@ def test_compensated_heads_are_the_regression_on_the_others():
     )  # two ridges
 
 
+def conditional(cov, some, others):
+    """Covariance of some channels that is left when the others are known."""
+    across = cov[np.ix_(some, others)]
+    return cov[np.ix_(some, some)] - across @ np.linalg.solve(cov[np.ix_(others, others)], across.T)
+
+
 @pytest.mark.parametrize("criterion", ["replaceability", "signal_power", "recoverable"])
 def test_the_criterion_decides_which_head_goes(model, table, criterion):
     images = image_batches(4, 5)[0][0]
     pruned = prune_heads(model, table, share=0.4, criterion=criterion, example=images)
     for name, kept in pruned.kept.items():
         if criterion == "replaceability":
-            axes = table.axes[name]
-            lost = np.array(
-                [
-                    np.sum((w @ table.moments[name].cov[np.ix_(b, b)]) * w)
-                    for b in table.heads[name].blocks
-                    for w in [table.readouts[name][:, b]]
-                ]
-            )
-            scores = lost * (1 - axes.recoverable)
+            cov, scores = table.moments[name].cov, []
+            for block in table.heads[name].blocks:
+                readout = table.readouts[name][:, block]
+                left = conditional(cov, block, np.setdiff1d(table.heads[name].blocks, block))
+                scores.append(np.sum((readout @ left) * readout))
         else:
             scores = getattr(table.axes[name], criterion)
         assert set(range(HEADS)) - set(kept.tolist()) == {int(np.argmin(scores))}
