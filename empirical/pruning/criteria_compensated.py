@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +16,26 @@ from empirical.reading.layers import phases
 Float = NDArray[np.float64]
 
 
+def outgoing_rows(module: Counted, member: Member) -> Iterator[tuple[slice, Float]]:
+    """A consumer's weights on the units, (units, m, taps, outputs), of each block's outputs."""
+    weight = filters(module)
+    flat = weight.reshape(*weight.shape[:2], -1)  # (outputs, inputs, taps)
+    outputs = len(flat) // blocks_of(module)
+    for start in range(0, len(flat), outputs):
+        mine = slice(start, start + outputs)
+        yield mine, flat[mine][:, member.columns(module)].transpose(1, 2, 3, 0)
+
+
 def outgoing_gram(module: Counted, member: Member, fisher: Float | None = None) -> list[Float]:
     """Σ wᵀw over outputs and taps of a consumer's weights on the units; (units, units) per block.
 
     With `fisher` (outputs, outputs) it is Σ wᵀΓw. Units that cover several inputs sum over them;
     the blocks of a grouped convolution are apart.
     """
-    weight = filters(module)
-    flat = weight.reshape(*weight.shape[:2], -1)  # (outputs, inputs, taps)
-    blocks = blocks_of(module)
-    columns = member.columns(module)
-    outputs = len(flat) // blocks
     grams = []
-    for start in range(0, len(flat), outputs):
-        mine = slice(start, start + outputs)
-        rows = flat[mine][:, columns].transpose(1, 2, 3, 0)  # (units, m, taps, outputs)
+    for mine, rows in outgoing_rows(module, member):
         minded = rows if fisher is None else rows @ fisher[mine, mine]
-        gram = rows.reshape(len(columns), -1) @ minded.reshape(len(columns), -1).T
+        gram = rows.reshape(len(rows), -1) @ minded.reshape(len(rows), -1).T
         grams.append(gram / phases(module))
     return grams
 

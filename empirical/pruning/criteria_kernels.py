@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from empirical.pruning.channel_graph import Group, Member
+from empirical.pruning.criteria_compensated import outgoing_rows
 from empirical.pruning.criterion import Knowledge, Scores, register_criterion
 from empirical.pruning.kernel_replaceability import kernel_removal_order
-from empirical.pruning.macs import Counted, blocks_of, counted, filters
+from empirical.pruning.macs import Counted, counted
 from empirical.pruning.replaceability import scores_from_order
 
 Float = NDArray[np.float64]
@@ -21,14 +22,10 @@ def outgoing_weights(module: Counted, member: Member, fisher: Float | None = Non
 
     With `fisher` (outputs, outputs) they are W Γ^½, so that squares are those that Γ weights.
     """
-    weight = filters(module)
-    flat = weight.reshape(*weight.shape[:2], -1)  # (outputs, inputs, taps)
-    outputs = len(flat) // blocks_of(module)
     found = []
-    for start in range(0, len(flat), outputs):
-        mine = slice(start, start + outputs)
-        rows = flat[mine][:, member.columns(module)].transpose(1, 2, 3, 0).reshape(-1, outputs)
-        found.append(rows if fisher is None else rows @ _root(fisher[mine, mine]))
+    for mine, rows in outgoing_rows(module, member):
+        flat = rows.reshape(-1, rows.shape[-1])
+        found.append(flat if fisher is None else flat @ _root(fisher[mine, mine]))
     return found
 
 

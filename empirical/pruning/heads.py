@@ -7,7 +7,6 @@ projection: W_K + W_S B, and W_S (μ_S − B μ_K) into its bias.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from empirical.pruning.compensation import regression
 from empirical.reading.attention import Heads, with_readable_heads
 from empirical.reading.batches import batches
 from empirical.reading.hooks import edit_inputs, evaluating
-from empirical.reading.networks import Adapter, closed, opened
+from empirical.reading.networks import Adapter, closed, copied, opened
 from empirical.reading.repeated import repeated
 from theory.shared.validation import Float, count, one_of, within
 
@@ -121,7 +120,7 @@ def prune_heads(
         if not gone[each.name]:
             continue
         stay = _choose(table, each, gone[each.name], criterion)
-        merged = copy.deepcopy(result)
+        merged = copied(result)
         if compensate:
             _merge(merged, each, table, stay)
         smaller, reason = _removed(merged, each, stay, images)
@@ -239,7 +238,7 @@ def _removed(
     silence = {heads.projection: lambda inputs: inputs * mask.to(inputs)}
     with evaluating(model), edit_inputs(model, silence):
         expected = model(images)
-    smaller = copy.deepcopy(model)
+    smaller = copied(model)
     try:
         _remove(smaller, heads, kept)
         with evaluating(smaller):

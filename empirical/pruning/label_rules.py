@@ -6,7 +6,6 @@ inference mode; those without a rule are taken apart, and what then has none is 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,6 +29,7 @@ from empirical.pruning.operations import (
     UNPOOLS,
 )  # fmt: skip
 from empirical.reading.hooks import evaluating, running
+from empirical.reading.networks import copied
 
 
 def rule_of(func: Any) -> Rule | None:
@@ -206,7 +206,7 @@ def label_channels(model: nn.Module, example: Tensor, *, whole: nn.Module | None
     """
     modules = (model if whole is None else whole).named_modules()
     depthwise = {name for name, m in modules if is_depthwise(m) or is_norm_of_each(m)}
-    model = copy.deepcopy(model)
+    model = copied(model)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels hide their layers
     try:

@@ -8,7 +8,6 @@ layers by the elements that they compute, and shrinks with these.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -24,6 +23,7 @@ from empirical.pruning.latency import latencies, time_once
 from empirical.pruning.macs import Counted, blocks_of, counted
 from empirical.reading.hooks import capture_calls, evaluating
 from empirical.reading.layers import TRANSPOSED, turned, weight_of
+from empirical.reading.networks import copied
 
 Float = NDArray[np.float64]
 
@@ -147,7 +147,7 @@ def _widths(channels: int, multiple: int) -> list[int]:
 
 def _of_width(module: Counted, inputs: int, outputs: int) -> Counted:
     """A layer of the same kind with so many channels; its weights do not matter to its time."""
-    smaller = copy.deepcopy(module)
+    smaller = copied(module)
     if isinstance(smaller, nn.Linear):
         smaller.in_features, smaller.out_features = inputs, outputs
         weight = smaller.weight[:outputs, :inputs]

@@ -16,7 +16,6 @@ from empirical.devices import device_of
 from empirical.pruning.channel_graph import ChannelGraph, Member
 from empirical.pruning.input_moments import FewImagesError
 from empirical.reading.batches import Batch
-from empirical.reading.hooks import evaluating
 from empirical.reading.patches import PATCHED, Patched
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import PatchesAndOutputs
@@ -75,9 +74,7 @@ def patch_moments(
         [(reading, [sums[key]]) for key, reading in readings.items()],
         Sampler(positions, seed=seed, device=device),
     )
-    with evaluating(model), recorder.reading(model):
-        for batch in batches:
-            recorder.run(model, batch)
+    recorder.read(model, batches)
     return {key: _moments(*key, total) for key, total in sums.items()}
 
 

@@ -7,7 +7,6 @@ weights. Nothing in the file is ever executed.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from empirical.models import ModelSpec
 from empirical.pruning.pruning_report import PrunedModel
+from empirical.reading.networks import copied
 from empirical.training.checkpoints import from_header, read_tensors, write_tensors
 from theory.shared.validation import instance
 
@@ -117,7 +117,7 @@ def load_pruned(path: str | PathLike[str], model: nn.Module | None = None) -> Lo
     spec = said.spec
     if model is not None:
         instance("model", model, nn.Module, "Build the network of the original shape.")
-        loaded = copy.deepcopy(model)
+        loaded = copied(model)
     elif spec is not None:
         loaded = spec.build_for(str(path))
     else:

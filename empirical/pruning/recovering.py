@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
 from empirical.pruning.calibration import Calibration
@@ -15,6 +13,7 @@ from empirical.pruning.holding_out import EVERY, held_out
 from empirical.pruning.reconstruction import kept_outputs, reconstruct
 from empirical.pruning.recovery import RECOVERIES, recalibrate
 from empirical.pruning.removal import Kept, kept_channels, mask, remove
+from empirical.reading.networks import copied
 from empirical.training.trainer import train
 
 CLOSED_FORMS = ("reconstruct", "compensate")
@@ -57,10 +56,10 @@ def apply(
         )
     model = known.model
     if "merge" in steps:
-        model = copy.deepcopy(model)
+        model = copied(model)
         merge(model, known.graph, kept, known.input_moments)
     if "fold" in steps:
-        model = copy.deepcopy(model)
+        model = copied(model)
         fold(model, known.graph, kept)
     if path == "masked":
         pruned = mask(model, known.graph.groups, kept)

@@ -9,7 +9,6 @@ lie between; zeroing at the producer would not, since a bias or a norm's shift r
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,6 +28,7 @@ from empirical.pruning.labels import Role
 from empirical.pruning.macs import COUNTED, Counted, blocks_of, count_macs
 from empirical.reading.hooks import module_at
 from empirical.reading.layers import TRANSPOSED, weight_of
+from empirical.reading.networks import copied
 
 OUTPUTS = ("out_channels", "out_features", "num_features", "num_channels")
 """What modules call the number of channels that they hand on."""
@@ -50,7 +50,7 @@ def remove(model: nn.Module, graph: ChannelGraph, kept: Kept, example: Tensor) -
     multiply-accumulates that the graph foretells: the model then does something with its
     channels that tracing did not see.
     """
-    pruned = copy.deepcopy(model)
+    pruned = copied(model)
     for side, indices in kept_channels(pruned, graph.groups, kept).items():
         cut(pruned, side, indices)
     counts = np.array([len(kept[group.name]) for group in graph.groups])
@@ -71,7 +71,7 @@ def remove(model: nn.Module, graph: ChannelGraph, kept: Kept, example: Tensor) -
 
 def mask(model: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
     """Return a copy of `model`, all shapes unchanged, that computes what the pruned one does."""
-    masked = copy.deepcopy(model)
+    masked = copied(model)
     for (name, role, _), indices in kept_channels(masked, groups, kept).items():
         module = module_at(masked, name)
         if role == "in" and isinstance(module, COUNTED):
@@ -193,7 +193,7 @@ class _KeptNorm(nn.Module):
     def __init__(self, norm: nn.Module, kept: NDArray[np.int64]) -> None:
         super().__init__()
         self.width = _width_of(norm)
-        self.norm = copy.deepcopy(norm)
+        self.norm = copied(norm)
         if isinstance(norm, MIXING_NORMS):
             _cut_outputs(self.norm, kept)
         else:

@@ -8,7 +8,6 @@ are no module, a softmax over channels, functional layers, parametrized weights)
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from empirical.pruning.labels import Atoms, Indices
 from empirical.pruning.removal import DOES_NOT_RUN, Kept, cut, kept_channels, mask
 from empirical.reading.apart import image_by_image
 from empirical.reading.hooks import evaluating, module_at
+from empirical.reading.networks import copied
 
 ASLEEP = 1e-3
 """Layer scales start at 1e-6 to 1e-4, gates and the last norms of residual branches at 0."""
@@ -48,7 +48,7 @@ def misread(
         return next(
             (found for draw in draws if (found := misread(model, example, groups, draw))), {}
         )
-    smaller = copy.deepcopy(model)
+    smaller = copied(model)
     for side, indices in kept_channels(smaller, groups, kept).items():
         cut(smaller, side, indices)
     try:
@@ -109,7 +109,7 @@ def _producers(groups: Sequence[Group], reason: str) -> dict[str, str]:
 @torch.no_grad()
 def _awake(model: nn.Module) -> nn.Module:
     """A copy in which no scale is still next to zero throughout: behind it nothing would show."""
-    model = copy.deepcopy(model)
+    model = copied(model)
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.named_parameters():
         silent = tensor.numel() and float(tensor.min()) == float(tensor.max())

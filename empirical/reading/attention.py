@@ -7,7 +7,6 @@ model that computes the same (`empirical.reading.attention_modules`).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from empirical.reading.apart import image_by_image
 from empirical.reading.attention_modules import headed
 from empirical.reading.hooks import evaluating
 from empirical.reading.layers import Layer
+from empirical.reading.networks import copied
 from theory.shared.validation import one_of
 
 FUSED = ("qkv", "in_proj", "c_attn")
@@ -90,7 +90,7 @@ def with_readable_heads(
         no attention whose heads can be read; a name that is none; a copy that computes other
         outputs than the model
     """
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     skipped: dict[str, str] = {}
     for name, module in list(twin.named_modules()):
         reason = _unsupported(module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from empirical.reading.batches import Batch
+from empirical.reading.networks import copied
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import Outputs
@@ -48,7 +48,7 @@ class _Both(nn.Module):
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
         shared = {*first.modules()} & {*second.modules()}
-        self.first, self.second = first, copy.deepcopy(second) if shared else second
+        self.first, self.second = first, copied(second) if shared else second
 
     def forward(self, images: Tensor) -> tuple[object, object]:
         return self.first(images), self.second(images)

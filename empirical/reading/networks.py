@@ -6,14 +6,17 @@ read one by one, or cut, the name and the remedy are said.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
 from torch.optim.swa_utils import AveragedModel
+
+Part = TypeVar("Part", bound=nn.Module)
 
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 """Wrappers that compute what their `module` computes."""
@@ -171,3 +174,14 @@ def closed(model: nn.Module) -> nn.Module:
     if kind is not None:
         model.__class__ = kind
     return model
+
+
+def copied(module: Part) -> Part:
+    """A deep copy, also of a module whose weight a hook computes from others at every pass.
+
+    Behind a pass with gradients such a weight (weight norm's, a pruning mask's) is no leaf, which
+    torch does not copy; its value is.
+    """
+    held = (value for part in module.modules() for value in vars(part).values())
+    computed = (v for v in held if isinstance(v, Tensor) and not v.is_leaf)
+    return copy.deepcopy(module, {id(v): v.detach().clone() for v in computed})

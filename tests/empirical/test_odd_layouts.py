@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune as masks
 
 from empirical import Calibration, prune
 from empirical.pruning.removal import mask
@@ -253,3 +254,26 @@ def test_a_head_of_training_is_named() -> None:
     model = written(with_head, a=conv(3, 16), head=conv(16, 16))
     known = trace_and_prune(model, *batch())
     assert known.graph.kept_whole["head"].startswith("no image that was traced runs it")
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda layer: nn.utils.spectral_norm(layer),
+        lambda layer: masks.l1_unstructured(layer, "weight", amount=0.5),
+    ],
+    ids=["spectral norm", "pruning mask"],
+)
+def test_a_weight_that_a_hook_computes_is_copied_behind_a_pass_with_gradients(
+    compute: Callable[[nn.Module], nn.Module],
+) -> None:
+    torch.manual_seed(0)
+    layers = conv(3, 16), nn.ReLU(), compute(conv(16, 16)), nn.ReLU(), conv(16, 12), conv(12, 6)
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).eval()
+    images, labels = batch()
+    known = Calibration(model, [(images, labels)])
+    assert not model(images).isnan().any()
+    assert not model[2].weight.is_leaf
+    for criterion, recovery in (("taylor", "none"), ("l2", "compensate"), ("l2", "reconstruct")):
+        small = prune(model, known, macs=0.7, criterion=criterion, recovery=recovery)
+        assert "make it permanent" in small.report.kept_whole["2"]

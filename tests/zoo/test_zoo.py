@@ -8,16 +8,19 @@ from tests.empirical.planted import PLANTED_TOLERANCE
 from tests.zoo.checks import CRITERIA, RECOVERIES, Row, row
 from tests.zoo.networks import ZOO
 
-REMEDIES = ("skip", "Give", "Pass", "Leave", "Take", "Name", "Ask for", "It needs")
-
+REMEDIES = ("skip", "Give", "Pass", "Leave", "Take", "Name", "Ask for", "make it permanent")
 
 REFUSED = ("nf_resnet26",)
 """Of whose layers every one has a weight that is computed."""
 
 
 def names_a_way_out(found: Row) -> bool:
-    """Whether every refusal names something of the network and what to do."""
-    return all(any(word in why for word in REMEDIES) for why in found.refused.values())
+    """Whether every refusal names a module of the network and what to do."""
+    modules = [n for n, _ in ZOO[found.name].build().named_modules() if n] if found.refused else []
+    return all(
+        any(word in why for word in REMEDIES) and any(name in why for name in modules)
+        for why in found.refused.values()
+    )
 
 
 @pytest.mark.slow
