@@ -4,12 +4,13 @@ BIN := .venv/bin
 READY := .venv/.ready
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-slow mutants lint types docs wheel-check install lock clean help
+.PHONY: demo test test-slow test-gpu mutants lint types docs wheel-check install lock clean help
 
 help:
 	@echo "make demo       small networks trained, measured, lesioned and pruned, with a report (two minutes)"
 	@echo "make test       format, lint, types, doctests and tests"
 	@echo "make test-slow  the tests that need minutes, a GPU, or TWOAXIS_DATA"
+	@echo "make test-gpu   results on a GPU against those of the CPU (minutes)"
 	@echo "make mutants    which changes of the code its tests notice: docs/mutation.md (hours)"
 	@echo "make docs       the site in site/: docs/, and a reference from docstrings; links are checked"
 	@echo "make wheel-check  the demo from the built wheel and source archive, each in a fresh environment"
@@ -42,6 +43,9 @@ test: lint types
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --timeout 3600
+
+test-gpu: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n 4 tests/gpu
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m tests.mutation
