@@ -76,14 +76,14 @@ def compare(
         known, chance, how = {}, {}, match if isinstance(match, str) else "what was kept"
     before, after, change, errors, moved, without = ({} for _ in range(6))
     paired = _paired(a, b)
+    # of as many groups as the table of fewer: conservative where tables are not paired
+    groups = min(int(table.settings["groups"]) for table in (a, b))
     for layer, (first, second) in matched.items():
         one, other = a.values(layer), b.values(layer)
         before[layer] = {n: one[n][first] for n in one if n in other}
         after[layer] = {n: other[n][second] for n in before[layer]}
         change[layer] = {n: after[layer][n] - v for n, v in before[layer].items()}
         errors[layer] = _errors(a, b, layer, first, second, paired)
-        # of as many groups as the table of fewer: conservative where tables are not paired
-        groups = min(int(table.settings["groups"]) for table in (a, b))
         moved[layer] = {
             n: _moved(before[layer][n], after[layer][n], e, groups)
             for n, e in errors[layer].items()
@@ -92,7 +92,7 @@ def compare(
         without[layer] = (sizes[0] - len(first), sizes[1] - len(second))
     alone = tuple(dict.fromkeys(n for n in (*a.layers, *b.layers) if n not in matched))
     return Comparison(
-        matched, before, after, change, errors, moved, without, alone, how, known, chance
+        matched, before, after, change, errors, moved, without, alone, how, groups, known, chance
     )
 
 

@@ -73,6 +73,7 @@ class Comparison:
     without : layer -> how many channels of the first and of the second table have no counterpart
     alone : names of layers that only one of the tables has, or that were not matched
     how : what counterparts were matched by
+    groups : of images, that the errors are of; those of the table of fewer
     correlation, chance : of counterparts, as in `Matching`; empty where they were not matched by
         their activations
     """
@@ -86,6 +87,7 @@ class Comparison:
     without: Mapping[str, tuple[int, int]]
     alone: tuple[str, ...]
     how: str
+    groups: int
     correlation: Mapping[str, Float] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
 

@@ -13,14 +13,15 @@ from empirical.analysis.measured_damage import NOTHING, MeasuredDamage
 from empirical.measuring.damage_table import FORETOLD
 from empirical.measuring.table import AxisTable
 from theory.hull import Peer
+from theory.rank_coupling import jackknife_quantile
 from theory.shared.findings import Estimate
 from theory.shared.validation import Float, count, instance
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CLEAR = 1.96
-"""Standard errors on either side of an estimate to the ends of its interval."""
+NORMAL = 1.96
+"""Standard errors to the ends of an interval where many images tell the error."""
 
 HARDLY, ALMOST_ALL = 0.1, 0.9
 """Shares of a channel's variance: below, nobody stands in for it; above, its peers do."""
@@ -45,11 +46,13 @@ class Place:
     Attributes
     ----------
     value : with its 95 % interval, whose ends are NaN where no error is known
+    error : its standard error
     rank : from the largest, 1; 0 where it has no value
     of : how many channels of the layer have a value
     """
 
     value: Estimate
+    error: float
     rank: int
     of: int
 
@@ -87,9 +90,18 @@ class Standing:
         )
 
 
-def interval(value: float, error: float) -> Estimate:
-    """A value with 1.96 standard errors on either side."""
-    return Estimate(value, value - CLEAR * error, value + CLEAR * error)
+def clear(groups: object) -> float:
+    """Standard errors over so many groups of images to the ends of a 95 % interval.
+
+    >>> round(clear(10), 2), clear(1)
+    (2.26, 1.96)
+    """
+    return jackknife_quantile(groups) if isinstance(groups, int) and groups > 1 else NORMAL
+
+
+def interval(value: float, error: float, errors: float) -> Estimate:
+    """A value with so many of its standard errors on either side."""
+    return Estimate(value, value - errors * error, value + errors * error)
 
 
 def standing(
@@ -108,7 +120,8 @@ def standing(
     channel = count("channel", channel, least=0, most=c - 1)
     errors = table.standard_errors(layer)
     places = {
-        name: _place(values, errors.get(name), channel) for name, values in axes.as_dict().items()
+        name: _place(values, errors.get(name), channel, clear(table.settings.get("groups")))
+        for name, values in axes.as_dict().items()
     }
     return Standing(
         places,
@@ -136,11 +149,11 @@ def standing_in(share: Estimate) -> str:
     return PART if low > HARDLY and high < ALMOST_ALL else UNRESOLVED
 
 
-def _place(values: Float, errors: Float | None, channel: int) -> Place:
+def _place(values: Float, errors: Float | None, channel: int, wide: float) -> Place:
     known, value = np.isfinite(values), float(values[channel])
     error = math.nan if errors is None else float(errors[channel])
     rank = 1 + int((values[known] > value).sum()) if known[channel] else 0
-    return Place(interval(value, error), rank, int(known.sum()))
+    return Place(interval(value, error, wide), error, rank, int(known.sum()))
 
 
 def _damage(table: AxisTable, layer: str, channel: int) -> dict[str, Estimate]:
@@ -148,12 +161,17 @@ def _damage(table: AxisTable, layer: str, channel: int) -> dict[str, Estimate]:
         return {}
     found = table.damage[layer]
     values, errors = found.values(), found.standard_errors()
-    return {n: interval(float(values[n][channel]), float(errors[n][channel])) for n in FORETOLD}
+    wide = clear(table.settings.get("groups"))
+    return {
+        n: interval(float(values[n][channel]), float(errors[n][channel]), wide) for n in FORETOLD
+    }
 
 
 def _lesioned(measured: MeasuredDamage, layer: str, channel: int) -> dict[str, Estimate]:
     found = {
-        name: interval(float(values[layer][channel]), float(measured.errors[name][layer][channel]))
-        for name, values in measured.values.items()
+        name: interval(float(values[layer][channel]), float(errors[layer][channel]), NORMAL)
+        for (name, values), errors in zip(
+            measured.values.items(), measured.errors.values(), strict=True
+        )
     }
     return {name: value for name, value in found.items() if not math.isnan(value.mean)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from theory.quantity import Quantity
-from theory.rank_coupling import jackknife_standard_error
+from theory.rank_coupling import jackknife_quantile, jackknife_standard_error
 from theory.shared.validation import Float, count, indices, one_of, within
 
 if TYPE_CHECKING:
@@ -230,7 +230,8 @@ class DamageTable:
         """The channels or sets of each layer whose place among the others is open.
 
         Those that more than a `share` of the layer's others cannot be told from: the difference of
-        the two damages, on the same images, is below 1.96 of its standard errors.
+        the two damages, on the same images, is within its 95 % interval,
+        which is Student's, of as many groups of images as the table has.
 
         Raises
         ------
@@ -246,7 +247,7 @@ class DamageTable:
             together = deviations.T @ deviations
             variance = np.diag(together)
             error = np.sqrt(np.maximum(variance[:, None] + variance - 2 * together, 0.0))
-            open_ = np.abs(values[:, None] - values) < CLEAR * error
+            open_ = np.abs(values[:, None] - values) < jackknife_quantile(len(parts)) * error
             np.fill_diagonal(open_, False)
             rows = np.flatnonzero(open_.sum(axis=1) > share * (len(values) - 1)).tolist()
             found[layer] = [self.channels[layer][row] for row in rows]

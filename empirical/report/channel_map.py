@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from empirical.analysis.measured_damage import MEASURED, NOTHING, MeasuredDamage
-from empirical.analysis.standing import CLEAR, WHY
+from empirical.analysis.standing import NORMAL, WHY, clear
 from empirical.measuring.damage_table import ALONE, DAMAGES, RECOVERED
 from empirical.measuring.table import AxisTable
 from empirical.report.wording import words
@@ -53,7 +53,7 @@ def map_payload(
     instance("table", table, AxisTable, "Pass what measure returned.")
     sizes = [axes.signal_power.size for axes in table.axes.values()]
     columns = [
-        column(about, *judged(table, about, measured))
+        column(about, *judged(table, about, measured), clear_of(table, about))
         for about in shown_quantities(table, measured).values()
     ]
     start = (ALONE, RECOVERED) if table.damage else ("peer_predictability", "task_information")
@@ -64,7 +64,6 @@ def map_payload(
         ],
         "columns": columns,
         "start": start,
-        "clear": CLEAR,
         "kinds": [{"name": words(kind), "why": WHY[kind]} for kind in KINDS],
         "special": packed(np.concatenate([_special(table, name) for name in table.layers])),
         "hull": _hulls(table),
@@ -109,9 +108,9 @@ def _nothing(table: AxisTable) -> dict[str, Float]:
 
 
 def column(
-    about: Quantity, values: Float, errors: Float, doubt: NDArray[np.bool_]
+    about: Quantity, values: Float, errors: Float, doubt: NDArray[np.bool_], clear: float = NORMAL
 ) -> dict[str, Any]:
-    """Pack one quantity of all rows, as `judged` returns it."""
+    """Pack one quantity of all rows, as `judged` returns it; `clear` errors are an interval."""
     return {
         "name": about.name,
         "label": words(about.name),
@@ -122,6 +121,7 @@ def column(
         "scale": scale(values, about),
         "values": packed(values.astype("<f4")),
         "errors": packed(upper_half(errors)) if np.isfinite(errors).any() else None,
+        "clear": clear,
         "doubt": packed(np.packbits(doubt, bitorder="little")),
     }
 
@@ -139,10 +139,17 @@ def judged(
     )
     if about.name == RECOVERED:
         values = np.where(judged(table, DAMAGES[ALONE])[2], np.nan, values)
-    return values, errors, doubtful(values, errors, about)
+    return values, errors, doubtful(values, errors, about, clear_of(table, about))
 
 
-def doubtful(values: Float, errors: Float, about: Quantity) -> NDArray[np.bool_]:
+def clear_of(table: AxisTable, about: Quantity) -> float:
+    """Standard errors of one of its quantities to the ends of a 95 % interval."""
+    return NORMAL if about.name in MEASURED else clear(table.settings.get("groups"))
+
+
+def doubtful(
+    values: Float, errors: Float, about: Quantity, clear: float = NORMAL
+) -> NDArray[np.bool_]:
     """Whose interval reaches the bottom of the range, so that it may as well be that.
 
     A share without a bottom is in doubt where its interval is wide; another quantity without one,
@@ -153,10 +160,10 @@ def doubtful(values: Float, errors: Float, about: Quantity) -> NDArray[np.bool_]
         return np.zeros(values.shape, dtype=bool)
     with np.errstate(invalid="ignore"):
         if not math.isinf(about.low):
-            return np.asarray(known & (values - CLEAR * errors <= about.low))
+            return np.asarray(known & (values - clear * errors <= about.low))
         if about.unit == "share":
-            return np.asarray(known & (CLEAR * errors > WIDE))
-        return np.asarray(known & (np.abs(values) <= CLEAR * errors))
+            return np.asarray(known & (clear * errors > WIDE))
+        return np.asarray(known & (np.abs(values) <= clear * errors))
 
 
 def scale(values: Float, about: Quantity) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from empirical.analysis.comparison import CAPTURE, Comparison
 from empirical.analysis.coupling_change import TARGET
-from empirical.analysis.standing import CLEAR
+from empirical.analysis.standing import clear
 from empirical.measuring.damage_table import DAMAGES
 from empirical.measuring.table import AxisTable
 from empirical.report.channel_map import (
@@ -132,7 +132,6 @@ def comparison_payload(
         ],
         "columns": columns,
         "start": (CAPTURE, TARGET),
-        "clear": CLEAR,
         "kinds": [{"name": f"turned {to}", "why": why} for to, why in TURNED.items()],
         "special": packed(np.concatenate([_special(found, layer) for layer in layers])),
         "hull": None,
@@ -191,7 +190,8 @@ def _columns(about: Quantity, way: Float, found: Comparison) -> list[dict[str, A
     here = column(about, way[-1], nothing, doubtful(way[-1], nothing, about))
     return [
         here | {"way": [packed(upper_half(row)) for row in way[:-1]]},
-        column(told, change, errors, still) | {"scale": "linear", "signed": True},
+        column(told, change, errors, still, clear(found.groups))
+        | {"scale": "linear", "signed": True},
     ]
 
 

@@ -17,7 +17,7 @@ from empirical.analysis.measured_damage import (
     MeasuredDamage,
     measured_damage,
 )
-from empirical.analysis.standing import ALL, NONE, UNRESOLVED, WHY, interval, standing_in
+from empirical.analysis.standing import ALL, NONE, UNRESOLVED, WHY, clear, interval, standing_in
 from empirical.lesions.table import LesionTable
 from empirical.measuring.damage_table import ALONE, DAMAGES, RECOVERED
 from empirical.measuring.table import AxisTable
@@ -173,7 +173,8 @@ def _measured(table: AxisTable) -> Finding:
 
 def _peers(table: AxisTable) -> Finding:
     values, errors, _ = judged(table, quantities()["peer_predictability"])
-    found = [standing_in(interval(v, e)) for v, e in zip(values, errors, strict=True)]
+    wide = clear(table.settings.get("groups"))
+    found = [standing_in(interval(v, e, wide)) for v, e in zip(values, errors, strict=True)]
     known = [word for word in found if word != UNRESOLVED]
     if not known:
         return Finding("How far peers could stand in for channels is not resolved for any channel.")

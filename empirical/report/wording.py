@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from empirical.analysis.standing import CLEAR, Place
+from empirical.analysis.standing import Place
 from empirical.measuring.damage_table import DAMAGES
 from theory import quantities
 from theory.shared.findings import Estimate
@@ -75,12 +75,11 @@ def estimate_of(row: Any, mean: str, low: str = "low", high: str = "high") -> Es
 def spelled(place: Place) -> tuple[str, str, str]:
     """Value, standard error and rank as text; a dash and nothing where there are none.
 
-    >>> spelled(Place(Estimate(0.5, 0.5 - 1.96, 0.5 + 1.96), 2, 7))
+    >>> spelled(Place(Estimate(0.5, -1.5, 2.5), 1.0, 2, 7))
     ('0.5', ' ± 1', '2 of 7')
     """
-    error = (place.value.high - place.value.mean) / CLEAR
     return (
         "–" if math.isnan(place.value.mean) else f"{place.value.mean:.4g}",
-        "" if math.isnan(error) else f" ± {error:.2g}",
+        "" if math.isnan(place.error) else f" ± {place.error:.2g}",
         f"{place.rank} of {place.of}" if place.rank else "",
     )

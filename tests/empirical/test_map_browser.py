@@ -154,8 +154,8 @@ def test_what_is_not_resolved_can_be_hidden(page, case):
     enter(page, ".cm-x", "conditional_task_information")
     enter(page, ".cm-y", "peer_predictability")
     values, errors = frame["conditional_task_information"], frame["conditional_task_information_se"]
-    doubt = values.notna() & (errors > 0) & (values - 1.96 * errors <= 0)
-    doubt |= frame["peer_predictability"] <= 1.96 * frame["peer_predictability_se"]
+    doubt = values.notna() & (errors > 0) & (values - 2.262 * errors <= 0)
+    doubt |= frame["peer_predictability"] <= 2.262 * frame["peer_predictability_se"]
     assert doubt.any()
     click_on(page, ".cm-doubts")
     assert not set(shown(page)) & set(np.flatnonzero(doubt))

@@ -34,7 +34,6 @@ function bitsOf(text, length) {
 
 class Channels {
   constructor(payload) {
-    this.clear = payload.clear;
     this.kinds = payload.kinds;
     this.layers = [];
     let start = 0;
@@ -125,7 +124,7 @@ class Channels {
   interval(column, i) {
     const error = column.errors ? column.errors[i] : NaN;
     if (!Number.isFinite(error) || !Number.isFinite(column.values[i])) return null;
-    return [column.values[i] - this.clear * error, column.values[i] + this.clear * error];
+    return [column.values[i] - column.clear * error, column.values[i] + column.clear * error];
   }
 }
 
