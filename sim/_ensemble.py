@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim._kernels import train_linear, train_relu
+from sim._kernels import train_linear
 from sim._normalized import Memory, memory, train_normalized
+from sim._rectified import train_relu
 from sim._sources import Scratch, Source
 from sim.networks import Network, Weights
 from sim.tasks import Population
@@ -46,13 +47,19 @@ def build_members(
     batch: int,
     samples: int,
     dtype: type[np.floating],
+    turning: bool = True,
 ) -> list[Member]:
     """Draw the initial weights of each seed and give it its source, scratch memory and stream."""
     members = []
     for seed in seeds:
         weights = network.draw(population, seed)
         key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-        members.append(build_member(population, network, weights, (batch, samples, key), dtype))
+        member = build_member(population, network, weights, (batch, samples, key), dtype)
+        if not turning:
+            filters, axis = member.weights.filters, 0 if network.transposed else 1
+            directions = filters / np.linalg.norm(filters, axis=axis, keepdims=True)
+            member.scratch = member.scratch._replace(directions=directions)
+        members.append(member)
     return members
 
 
@@ -80,6 +87,7 @@ def build_member(
         batch=batch,
         samples=samples,
         key=key,
+        cross_entropy=population.cross_entropy,
     )
     scratch = _scratch(population, network, dtype)
     # A stable descent never lets the loss grow; a million times its scale is divergence.
@@ -114,6 +122,10 @@ def _scratch(population: Population, network: Network, dtype: type[np.floating])
         suffix=np.zeros((hidden, K, C), dtype),
         prefix=np.zeros((hidden, K, C), dtype),
         filters=np.zeros((C, d) if relu else (0, d), dtype),
+        inner=np.zeros((hidden - 1, C, C) if relu else (0, C, C), dtype),
+        hidden=np.zeros((hidden, C) if relu else (0, C), dtype),
+        back=np.zeros((hidden, C) if relu else (0, C), dtype),
+        directions=np.zeros((0, 0), dtype),
         norms=np.zeros(C, dtype),
         sample=np.zeros(d + K, dtype),
         error=np.zeros(K, dtype),
@@ -141,7 +153,7 @@ def advance(
         )
     elif network.nonlinearity == "relu":
         reached = train_relu(
-            state.filters, state.readout, source, rates, span, member.limit, scratch
+            state.filters, state.inner, state.readout, source, rates, span, member.limit, scratch
         )
     else:
         reached = train_linear(
@@ -166,15 +178,22 @@ def advance_all(
         yield last
 
 
-def layer_maps(weights: Weights, layer: int, transposed: bool) -> tuple[Float, Float]:
-    """Maps from the input to hidden layer `layer` (C, d), and from it to the outputs (K, C)."""
-    channels = np.asarray(weights.filters.T if transposed else weights.filters, dtype=np.float64)
+def layer_maps(weights: Weights, layer: int, network: Network) -> tuple[Float, Float, Float]:
+    """Maps from the input to hidden layer `layer` (C, d), and from it to the outputs (K, C).
+
+    Between the two, in a ReLU network, whose first layer it is, lie those above it (L - 2, C, C);
+    none (0, C, C) in a linear one, of which they are part of the maps.
+    """
+    filters = weights.filters.T if network.transposed else weights.filters
+    channels = np.asarray(filters, dtype=np.float64)
     readout = np.asarray(weights.readout, dtype=np.float64)
+    if network.nonlinearity == "relu":
+        return channels, readout, np.asarray(weights.inner, dtype=np.float64)
     for matrix in weights.inner[: layer - 1]:
         channels = matrix @ channels
     for matrix in weights.inner[layer - 1 :][::-1]:
         readout = readout @ matrix
-    return channels, readout
+    return channels, readout, np.empty((0, *weights.inner.shape[1:]))
 
 
 def largest_curvature(population: Population, network: Network, weights: Weights) -> float:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sim._compile import compiled
-from sim._sources import Array, Scratch, Source, draw_sample, sample_error
+from sim._products import hold_rows
+from sim._sources import Array, Scratch, Source, draw_sample, sample_error, softmax_error
 
 
 class Memory(NamedTuple):
@@ -26,13 +27,14 @@ class Memory(NamedTuple):
     inputs: Array  # (n, d) of a batch
     hidden: Array  # (n, C) normalized channels, then their gradient
     errors: Array  # (n, K) output - target
+    labels: Array  # (n,) classes of a mixture
 
 
 def memory(shape: tuple[int, int, int], batch: int, dtype: type[np.floating]) -> Memory:
     """Memory of a member with (K, C, d), all at zero."""
     K, C, d = shape
     sizes = ((C, d), (K, C), (C, d), (K, C), (C,), (batch, d), (batch, C), (batch, K))
-    return Memory(*(np.zeros(size, dtype) for size in sizes))
+    return Memory(*[*(np.zeros(size, dtype) for size in sizes), np.zeros(batch, np.int64)])
 
 
 @compiled
@@ -89,9 +91,11 @@ def batch_gradient(
     for b in range(n):
         label = draw_sample(source, step * n + b, scratch)
         kept.inputs[b, :] = scratch.sample[:d]
+        kept.labels[b] = label
         kept.errors[b, :] = 0
-        sample_error(source, kept.errors[b], label, scratch)
-        kept.errors[b, :] = scratch.error
+        if not source.cross_entropy:  # less the target; outputs are added below
+            sample_error(source, kept.errors[b], label, scratch)
+            kept.errors[b, :] = scratch.error
     for i in range(C):
         mean, square = 0.0, 0.0
         for b in range(n):
@@ -110,8 +114,11 @@ def batch_gradient(
                 kept.errors[b, k] += readout[k, i] * kept.hidden[b, i]
     loss = 0.0
     for b in range(n):
-        for k in range(K):
-            loss += 0.5 * kept.errors[b, k] ** 2 / n
+        if source.cross_entropy:
+            loss += softmax_error(kept.errors[b], kept.labels[b], kept.errors[b]) / n
+        else:
+            for k in range(K):
+                loss += 0.5 * kept.errors[b, k] ** 2 / n
     for i in range(C):
         mean, along = 0.0, 0.0
         kept.readout[:, i] = 0
@@ -162,6 +169,8 @@ def train_normalized(
         if not loss < limit:
             return step
         descend(rates[0], rates[2:], kept.filters, kept.pace, filters)
+        if scratch.directions.shape[0] > 0:
+            hold_rows(filters, scratch.directions)
         if rates[1] != 0:
             descend(rates[1], rates[2:], kept.readout, kept.readout_pace, readout)
     return steps[1]

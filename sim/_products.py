@@ -98,3 +98,38 @@ def descend(tall: Array, flat: Array, rate: float, wide: Array) -> None:
             a0 = rate * tall[k, i]
             for j in range(m):
                 wide[i, j] -= a0 * flat[k, j]
+
+
+@inlined
+def subtract(rate: float, gradient: Array, weights: Array) -> None:
+    """Subtract rate · gradient from `weights`, both of one two-dimensional shape."""
+    for i in range(weights.shape[0]):
+        for j in range(weights.shape[1]):
+            weights[i, j] -= rate * gradient[i, j]
+
+
+@inlined
+def hold_columns(weights: Array, directions: Array, lengths: Array) -> None:
+    """Replace each column of `weights` by its part along the unit column of `directions`.
+
+    A step with the gradient g of a filter w so becomes one with (w·g / w·w) w, as w lies along its
+    direction already. `lengths` is memory for one number a column.
+    """
+    lengths[:] = 0
+    for j in range(weights.shape[0]):
+        for i in range(weights.shape[1]):
+            lengths[i] += weights[j, i] * directions[j, i]
+    for j in range(weights.shape[0]):
+        for i in range(weights.shape[1]):
+            weights[j, i] = lengths[i] * directions[j, i]
+
+
+@inlined
+def hold_rows(weights: Array, directions: Array) -> None:
+    """The same of rows."""
+    for i in range(weights.shape[0]):
+        length = weights.dtype.type(0)
+        for j in range(weights.shape[1]):
+            length += weights[i, j] * directions[i, j]
+        for j in range(weights.shape[1]):
+            weights[i, j] = length * directions[i, j]

@@ -6,6 +6,7 @@ scaling. M (K, d) is a network's end-to-end map and B the best linear map.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ class Source(NamedTuple):
     batch: int  # samples per step; 0 for the population gradient
     samples: int  # size of the finite data set; 0 for fresh samples at every step
     key: np.uint64  # random stream
+    cross_entropy: bool = False  # whether classes are learned by their log probability
 
 
 class Scratch(NamedTuple):
@@ -38,7 +40,11 @@ class Scratch(NamedTuple):
     suffix: Array  # (L - 1, K, C) maps to the outputs; in a ReLU network, the readout's gradient
     prefix: Array  # (L - 1, K, C) G carried forward through the layers
     filters: Array  # (C, d) gradient of the filters, ReLU networks only
-    norms: Array  # (C,) standard deviations, or hidden activities, of a ReLU network
+    inner: Array  # (L - 2, C, C) gradient of the layers above, ReLU networks only
+    hidden: Array  # (L - 1, C) rectified activities of one sample
+    back: Array  # (L - 1, C) slope of its loss in what is rectified
+    directions: Array  # unit filters that training may not turn, laid out as they; or (0, 0)
+    norms: Array  # (C,) standard deviations of a ReLU network's channels; lengths of filters
     sample: Array  # (d + K,) one input, then its label noise
     error: Array  # (K,)
     words: NDArray[np.uint64]  # (4,) random words
@@ -86,9 +92,30 @@ def draw_sample(source: Source, position: int, scratch: Scratch) -> int:
 
 
 @compiled
+def softmax_error(output: Array, label: int, error: Array) -> float:
+    """Write softmax(output) - onehot to `error`, which may be `output`; return the loss in nats."""
+    largest, total = output[0], 0.0
+    for k in range(output.shape[0]):
+        largest = max(largest, output[k])
+    own = output[label] - largest
+    for k in range(output.shape[0]):
+        error[k] = math.exp(output[k] - largest)
+        total += error[k]
+    for k in range(output.shape[0]):
+        error[k] /= total
+    error[label] -= 1.0
+    return float(math.log(total) - own)
+
+
+@compiled
 def sample_error(source: Source, output: Array, label: int, scratch: Scratch) -> float:
-    """Write output - target to `scratch.error`; return half its squared norm."""
+    """Write output - target to `scratch.error`; return half its squared norm.
+
+    For a cross-entropy: the class probabilities less the one-hot label, and -log of the label's.
+    """
     K, d = source.teacher.shape
+    if source.cross_entropy:
+        return float(softmax_error(output, label, scratch.error))
     loss = 0.0
     for k in range(K):
         if source.means.shape[0] > 0:  # one-hot, centered

@@ -37,12 +37,13 @@ class Network:
     """A network f = A h(W x) with one layer of C channels measured, and its initialization.
 
     Filters are drawn from N(0, scale² · balance / d), readouts from N(0, scale² / (balance · C)),
-    so that at scale 1 and balance 1 channels and outputs have about the variance of the inputs.
+    so that at scale 1 and balance 1 channels and outputs have about the variance of the inputs;
+    layers between them from N(0, scale² / C), twice that in a ReLU network.
 
     Parameters
     ----------
     width : C, the number of channels of every hidden layer.
-    depth : number of weight layers; 2 for W and A. More only without nonlinearity.
+    depth : number of weight layers; 2 for W and A.
     nonlinearity : "linear" or "relu". Channels are measured before it.
     scale : of all initial weights. Small is rich (features are learned), large is lazy.
     balance : ratio of first-layer to readout variance; or "exact" for WWᵀ = AᵀA, on which
@@ -82,8 +83,6 @@ class Network:
             one_of("balance", self.balance, ("exact",))
         else:
             positive("balance", self.balance)
-        if self.nonlinearity == "relu" and self.depth != 2:
-            raise ValueError(f"depth must be 2 for a relu network; got {self.depth}.")
         if truth("norm", self.norm) and (
             self.nonlinearity != "linear" or self.depth != 2 or self.coupling is not None
         ):
@@ -130,7 +129,9 @@ class Network:
             ratio = float(self.balance)
             filters = rng.standard_normal((C, d)) * (self.scale * np.sqrt(ratio / d))
             readout = rng.standard_normal((K, C)) * (self.scale / np.sqrt(ratio * C))
-        inner = rng.standard_normal((self.depth - 2, C, C)) * (self.scale / np.sqrt(C))
+        # Of rectified inputs half the power is gone (He et al. 2015).
+        gain = 2.0 if self.nonlinearity == "relu" else 1.0
+        inner = rng.standard_normal((self.depth - 2, C, C)) * (self.scale * np.sqrt(gain / C))
         if self.coupling is not None:
             filters = self._couple(filters, readout, population, rng)
         return Weights(filters, inner, readout)

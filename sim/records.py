@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.outputs import drawn_inputs, margins, mean_loss, network_outputs
 from sim.tasks import Population
 from theory import Moments
 from theory.shared.validation import Float
@@ -17,9 +18,18 @@ from theory.standardize import COPY_TOLERANCE
 TARGETS = ("label", "output")
 
 
+def targets_of(population: Population) -> tuple[str, ...]:
+    """What task information of a task's networks can be about: of classes also their margin."""
+    return (*TARGETS, "margin") if len(population.means) else TARGETS
+
+
 @dataclass(frozen=True, eq=False)
 class LayerMoments:
-    """Exact second moments of channels Y = W x, of the label T and of the network's own output f.
+    """Second moments of channels Y = W x, of the label T and of the network's own output f.
+
+    Of a mixture also of the margin: the own class's output less the largest of the others. Exact
+    but for the margin and the output of a ReLU network that is deep or on a mixture, which are
+    regressed on drawn inputs (`sim.outputs`).
 
     Attributes
     ----------
@@ -29,7 +39,7 @@ class LayerMoments:
     cross : target -> (..., C, K) Cov(Y, target).
     input_cross : target -> (..., d, K) Cov(X, target).
     target_cov : target -> (..., K, K).
-    loss : (...,) ½ E‖T - f‖².
+    loss : (...,) ½ E‖T - f‖², or the cross-entropy in nats.
     """
 
     filters: Float
@@ -48,12 +58,15 @@ class LayerMoments:
 
 
 def layer_moments(
-    filters: Float, readout: Float, population: Population, nonlinearity: str = "linear"
+    filters: Float,
+    readout: Float,
+    population: Population,
+    nonlinearity: str = "linear",
+    inner: Float | None = None,
 ) -> LayerMoments:
     """Moments of channels `filters` (..., C, d) that are read out by `readout` (..., K, C).
 
-    A ReLU network's output has E[relu(u) relu(v)] by the arc-cosine kernel and, for Gaussian
-    inputs, Cov(X, relu(wᵀx)) = ½ Σw; its mean is not zero, and counts in the loss.
+    Between them lie the layers `inner` (..., L - 2, C, C) of a deep ReLU network.
     """
     sigma = population.sigma
     power_map = filters @ sigma
@@ -62,6 +75,29 @@ def layer_moments(
     label_cov = np.broadcast_to(
         population.target_cov, (*filters.shape[:-2], *population.target_cov.shape)
     )
+    input_cross, target_cov = {"label": label}, {"label": label_cov}
+    deep = inner is not None and inner.shape[-3] > 0
+    if nonlinearity == "linear" or not (deep or len(population.means)):
+        found = _closed_output(power_map, channels, readout, population, nonlinearity)
+        input_cross["output"], target_cov["output"], loss = found
+    else:
+        loss = np.empty(filters.shape[:-2])
+    if len(input_cross) < 2 or len(population.means):
+        _add_drawn(
+            (filters, inner, readout), population, nonlinearity, (input_cross, target_cov, loss)
+        )
+    cross = {target: filters @ values for target, values in input_cross.items()}
+    return LayerMoments(filters, power_map, channels, cross, input_cross, target_cov, loss)
+
+
+def _closed_output(
+    power_map: Float, channels: Float, readout: Float, population: Population, nonlinearity: str
+) -> tuple[Float, Float, Float]:
+    """Cov(X, f), Cov(f) and the squared loss of a linear network, or of two layers with ReLU.
+
+    The latter's output has E[relu(u) relu(v)] by the arc-cosine kernel and, for Gaussian inputs,
+    Cov(X, relu(wᵀx)) = ½ Σw; its mean is not zero, and counts in the loss.
+    """
     transposed = np.swapaxes(readout, -1, -2)
     output = np.swapaxes(power_map, -1, -2) @ transposed
     if nonlinearity == "relu":
@@ -77,16 +113,37 @@ def layer_moments(
         raw = output_cov = readout @ channels @ transposed
         along = np.sum(readout * np.swapaxes(power_map @ population.teacher.T, -1, -2), (-2, -1))
     loss = 0.5 * (np.trace(population.target_cov) - 2 * along + np.trace(raw, axis1=-2, axis2=-1))
-    cross = {"label": filters @ label, "output": filters @ output}
-    return LayerMoments(
-        filters,
-        power_map,
-        channels,
-        cross,
-        {"label": label, "output": output},
-        {"label": label_cov, "output": output_cov},
-        loss,
-    )
+    return output, output_cov, loss
+
+
+def _add_drawn(
+    layers: tuple[Float, Float | None, Float],
+    population: Population,
+    nonlinearity: str,
+    moments: tuple[dict[str, Float], dict[str, Float], Float],
+) -> None:
+    """Add what drawn inputs say, member by member: margin, and output and loss where not known."""
+    (filters, inner, readout), (input_cross, target_cov, loss) = layers, moments
+    lead, (K, d) = filters.shape[:-2], population.teacher.shape
+    drawn, sigma = drawn_inputs(population), population.sigma
+    wanted = {"margin": 1} if len(population.means) else {}
+    if "output" not in input_cross:
+        wanted["output"] = K
+    for target, size in wanted.items():
+        input_cross[target] = np.full((*lead, d, size), np.nan)
+        target_cov[target] = np.full((*lead, size, size), np.nan)
+    for member in np.ndindex(*lead):
+        if nonlinearity == "linear":
+            outputs = drawn.inputs @ (readout[member] @ filters[member]).T
+        else:
+            above = np.empty((0, 0, 0)) if inner is None else inner[member]
+            outputs = network_outputs(drawn.inputs, filters[member], above, readout[member])
+        for target in wanted:
+            values = margins(outputs, drawn.labels) if target == "margin" else outputs
+            found = drawn.moments(values, sigma)
+            input_cross[target][member], target_cov[target][member] = found
+        if "output" in wanted or population.cross_entropy:
+            loss[member] = mean_loss(outputs, drawn, population)
 
 
 def rectified_moment(cov: Float) -> Float:
@@ -109,15 +166,15 @@ def layer_axes(layer: LayerMoments) -> dict[str, Float]:
 
     Returns
     -------
-    "input_capture", "peer_overlap", "label/task_information" and "output/task_information",
-    each (..., C). Members that hold NaN, having diverged, stay NaN.
+    "input_capture", "peer_overlap", and a target each, as "output/task_information", all
+    (..., C). Members that hold NaN, having diverged, stay NaN.
     """
     power = signal_power(layer)
     axes = {
         "input_capture": 0.5 * np.log1p(power / np.median(power, axis=-1, keepdims=True)),
         "peer_overlap": peer_overlap(layer),
     }
-    for target in TARGETS:
+    for target in layer.cross:
         share = explained_share(layer, target)
         axes[f"{target}/task_information"] = information(share)
     return axes

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from sim._ensemble import (
@@ -19,10 +18,10 @@ from sim._ensemble import (
     largest_curvature,
     layer_maps,
 )
+from sim._memory import check_memory
 from sim.networks import Network
 from sim.tasks import Mixture, Population, Regression, Task
 from sim.trajectory import Trajectory, measured_trajectory
-from theory import QUANTITIES
 from theory.shared.tasks import available_threads
 from theory.shared.validation import (
     Float,
@@ -62,6 +61,7 @@ def simulate(
     samples: int = 0,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    turning: bool = True,
     records: int | Sequence[int] = 24,
     layer: int = 1,
     quantities: bool = True,
@@ -70,7 +70,7 @@ def simulate(
     dtype: str = "float64",
     progress: Progress | None = None,
 ) -> Trajectory:
-    """Train one network per seed by gradient descent on ½ E‖T - f‖², and record.
+    """Train one network per seed by gradient descent on the task's loss, and record.
 
     Parameters
     ----------
@@ -82,13 +82,18 @@ def simulate(
     learning_rate : of every trained layer; descent is unstable above 2 / λ_max. By default a
         fifth of that, λ_max being the largest curvature of the loss over the seeds at the start
         plus, where all layers are trained, that of balanced layers that have learned the task.
-    batch : samples per step; 0 follows the gradient of the population.
+        Must be given where that is not known: behind a norm, for a cross-entropy, and for ReLU
+        networks that are deep or on a mixture.
+    batch : samples per step; 0 follows the gradient of the population, where that is known.
     samples : size of a finite data set, drawn anew for each seed; 0 draws fresh samples at every
         step. Needs a batch.
     momentum, weight_decay : of every trained layer, as in stochastic gradient descent with heavy
         balls; for networks with norm=True.
+    turning : whether filters may turn; if not, only the part of each step along the filter itself
+        is taken: of a layer's gradient everything is left out that is at right angles to it, the
+        residualized direction. Layers above learn as ever.
     records : how many steps to record, log-spaced from 0 to `steps`; or the steps themselves.
-    layer : which hidden layer's channels to measure, from 1.
+    layer : which hidden layer's channels to measure, from 1; the first in a ReLU network.
     quantities : whether to evaluate every quantity of `theory.channel_axes` at each record, for
         both targets. False leaves the weights, from which axes and couplings are computed.
     hull : whether these include the compact hull, the slowest of them.
@@ -103,7 +108,7 @@ def simulate(
     Raises
     ------
     ValueError
-        an argument out of range; a ReLU network on a mixture.
+        an argument out of range; a population gradient that is not known.
     MemoryError
         records that would not fit into the memory that is free, said before starting.
     DivergenceError
@@ -116,14 +121,19 @@ def simulate(
     """
     truth("quantities", quantities)
     truth("hull", hull)
+    truth("turning", turning)
     names = _seeds(seeds)
     _check(task, network, batch, samples, layer)
-    inertia = _inertia(network, momentum, weight_decay, learning_rate)
+    inertia = _inertia(task, network, momentum, weight_decay, learning_rate)
     marks = record_steps(steps, records)
-    _check_memory(task, network, len(names), marks.size, quantities)
+    check_memory(
+        task.population, network, len(names), marks.size, quantities=quantities, batch=batch
+    )
     kind = np.dtype(one_of("dtype", dtype, ("float64", "float32"))).type
     population = task.population
-    members = build_members(population, network, names, batch=batch, samples=samples, dtype=kind)
+    members = build_members(
+        population, network, names, batch=batch, samples=samples, dtype=kind, turning=turning
+    )
     if learning_rate is None:
         rate = RELATIVE_RATE / (_curvature(task, network, names) + _final_curvature(task, network))
     else:
@@ -139,6 +149,7 @@ def simulate(
             "samples": int(samples),
             "momentum": inertia[0],
             "weight_decay": inertia[1],
+            "turning": turning,
             "layer": int(layer),
             "dtype": dtype,
         },
@@ -187,6 +198,12 @@ def stable_rate(task: Task, network: Network, seeds: Sequence[int] = (0,)) -> fl
     True
     """
     _check_kinds(task, network)
+    if not _gradient_known(task, network):
+        raise ValueError(
+            "task and network must have a population gradient in closed form; got "
+            f"{type(task).__name__} and {network}. Use a Regression, or a linear network and "
+            "loss='squared'."
+        )
     return 2 / _curvature(task, network, _seeds(seeds))
 
 
@@ -214,22 +231,31 @@ def _check(task: Task, network: Network, batch: int, samples: int, layer: int) -
         raise ValueError(
             f"samples={samples} needs a batch: with batch=0 the gradient is that of the population."
         )
-    if network.nonlinearity == "relu" and isinstance(task, Mixture):
+    if not batch and not _gradient_known(task, network):
         raise ValueError(
-            "network must be linear for a Mixture: the moments of a ReLU network are known in "
-            "closed form for Gaussian inputs only. Use a Regression, or nonlinearity='linear'."
+            "batch must be above 0 where the population's gradient has no closed form: for a "
+            "cross-entropy, a Mixture behind a norm or with ReLU, and ReLU networks of three "
+            f"layers or more; got {batch}. Pass batch=64."
         )
-    if network.norm and isinstance(task, Mixture) and not batch:
+    top = 1 if network.nonlinearity == "relu" else network.depth - 1
+    if count("layer", layer) > top:
         raise ValueError(
-            "batch must be above 0 for a Mixture behind a norm, whose population gradient is that "
-            f"of one Gaussian; got {batch}. Pass batch=64."
+            f"layer must be one of 1..{top}, those whose channels are linear in the inputs; got "
+            f"{layer}."
         )
-    if count("layer", layer) > network.depth - 1:
-        raise ValueError(f"layer must be one of 1..{network.depth - 1}; got {layer}.")
+
+
+def _gradient_known(task: Task, network: Network) -> bool:
+    """Whether the gradient of the population's loss is a closed form."""
+    if task.population.cross_entropy:
+        return False
+    if network.nonlinearity == "relu" or network.norm:
+        return isinstance(task, Regression) and network.depth == 2
+    return True
 
 
 def _inertia(
-    network: Network, momentum: float, weight_decay: float, learning_rate: float | None
+    task: Task, network: Network, momentum: float, weight_decay: float, learning_rate: float | None
 ) -> tuple[float, float]:
     """Momentum and weight decay, where the network's training knows them."""
     found = (
@@ -241,10 +267,10 @@ def _inertia(
             f"momentum and weight_decay must be 0 without a norm; got {momentum!r} and "
             f"{weight_decay!r}. Pass Network(norm=True)."
         )
-    if network.norm and learning_rate is None:
+    if learning_rate is None and (network.norm or not _gradient_known(task, network)):
         raise ValueError(
-            "learning_rate must be given for a network with a norm, whose curvature falls as its "
-            "filters grow; got None. Pass a number."
+            "learning_rate must be given behind a norm, where the curvature falls as filters "
+            "grow, and where the population's gradient has no closed form; got None. Pass a number."
         )
     return found
 
@@ -254,23 +280,6 @@ def _check_kinds(task: Task, network: Network) -> None:
     instance("network", network, Network, "Build one, as Network(width=32).")
 
 
-def _check_memory(task: Task, network: Network, seeds: int, records: int, quantities: bool) -> None:
-    """Refuse, before starting, what would not fit."""
-    population = task.population
-    d, K, C = population.spectrum.size, population.outputs, network.width
-    per_record = C * d + K * C + (2 * (len(QUANTITIES) + 1) * C if quantities else 0)
-    state = 2 * C * d + (network.depth - 2) * C * C + 4 * network.depth * K * C
-    # One record of all members is turned into covariances at a time, with temporaries.
-    needed = 8 * seeds * (records * per_record + state + 6 * C * C)
-    free = psutil.virtual_memory().available
-    if needed > 0.8 * free:
-        raise MemoryError(
-            f"This run needs {needed / 1e9:.1f} GB for {seeds} seeds x {records} records x {C} "
-            f"channels x {d} inputs; {free / 1e9:.1f} GB are free. Pass fewer records, or split "
-            "the seeds over several runs."
-        )
-
-
 def _train(
     members: Sequence[Member],
     setting: tuple[Population, Network],
@@ -278,27 +287,29 @@ def _train(
     marks: NDArray[np.int64],
     how: tuple[int, int],
     progress: Progress | None,
-) -> tuple[Float, Float]:
-    """Train through all marks; return the channels (S, R, C, d) and their readout (S, R, K, C)."""
+) -> tuple[Float, Float, Float]:
+    """Train through all marks; return the maps of `layer_maps` by member and record."""
     (population, network), (layer, threads) = setting, how
     C, d = network.width, members[0].source.spectrum.size
     K = members[0].source.teacher.shape[0]
     filters = np.full((len(members), marks.size, C, d), np.nan)
     readout = np.full((len(members), marks.size, K, C), np.nan)
+    above = network.depth - 2 if network.nonlinearity == "relu" else 0
+    inner = np.full((len(members), marks.size, above, C, C), np.nan)
     stops = [0, *(int(m) for m in marks if m > 0)]
     with ThreadPoolExecutor(threads) as pool:
         for reached in advance_all(members, network, rates, stops, pool):
             record = np.flatnonzero(marks == reached)
             for s, member in enumerate(members):
                 if record.size and member.diverged < 0:
-                    own, out = layer_maps(member.weights, layer, network.transposed)
+                    own, out, inner[s, record[0]] = layer_maps(member.weights, layer, network)
                     filters[s, record[0]] = own
                     readout[s, record[0]] = (
                         effective_readout(population, own, out) if network.norm else out
                     )
             if progress is not None:
                 progress(reached, stops[-1])
-    return filters, readout
+    return filters, readout, inner
 
 
 def _report_divergence(
@@ -308,11 +319,13 @@ def _report_divergence(
     if not lost:
         return
     seed, step = lost[0]
-    limit = stable_rate(task, network, [seed])
+    stable = ""
+    if _gradient_known(task, network):
+        limit = stable_rate(task, network, [seed])
+        stable = f", and descent from its initial weights is stable below 2/λ_max = {limit:.4g}"
     message = (
         f"Training diverged for {len(lost)} of {len(members)} seeds, first seed {seed} at step "
-        f"{step}: learning_rate is {rate:.4g}, and descent from its initial weights is stable "
-        f"below 2/λ_max = {limit:.4g}. Pass a smaller learning_rate."
+        f"{step}: learning_rate is {rate:.4g}{stable}. Pass a smaller learning_rate."
     )
     if len(lost) == len(members):
         raise DivergenceError(message)

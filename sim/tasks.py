@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +25,7 @@ class Population:
     teacher : (K, d) B, the best linear map from X to T.
     noise : standard deviation of independent label noise on each output.
     target_cov : (K, K) Cov(T).
+    cross_entropy : whether classes are learned by their log probability, not by least squares.
     """
 
     spectrum: Float
@@ -33,6 +34,7 @@ class Population:
     teacher: Float
     noise: float
     target_cov: Float
+    cross_entropy: bool = False
 
     @property
     def outputs(self) -> int:
@@ -138,7 +140,7 @@ class Regression:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Classification of a Gaussian mixture: equally likely classes, one-hot targets, squared loss.
+    """Classification of a Gaussian mixture: equally likely classes, one-hot targets.
 
     Targets are centered, T = onehot - 1/P, and so are the class means; a network needs no bias.
 
@@ -150,6 +152,7 @@ class Mixture:
         within-class standard deviation along its direction.
     alignment : of the class means with the spectrum, as in `Regression`.
     seed : of the means.
+    loss : "squared", ½‖T - f‖², or "cross_entropy", -log softmax(f) of the class.
 
     >>> Mixture(np.ones(8), classes=3).population.target_cov.round(3)[0]
     array([ 0.222, -0.111, -0.111])
@@ -160,11 +163,13 @@ class Mixture:
     separation: float = 2.0
     alignment: float = 1.0
     seed: int = 0
+    loss: Literal["squared", "cross_entropy"] = "squared"
     population: Population = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         values, basis = _eigenbasis(self.spectrum)
         P = count("classes", self.classes, least=2)
+        soft = one_of("loss", self.loss, ("squared", "cross_entropy")) == "cross_entropy"
         positive("separation", self.separation)
         finite_array("alignment", self.alignment, ndim=0)
         if values.min() <= 0:
@@ -183,7 +188,8 @@ class Mixture:
         sigma = np.diag(values) + means.T @ means / P
         teacher = np.asarray(np.linalg.solve(sigma, means.T / P).T, dtype=np.float64)
         _set(self, "spectrum", np.array(self.spectrum, dtype=np.float64))
-        _set(self, "population", Population(values, basis, means, teacher, 0.0, target_cov))
+        found = Population(values, basis, means, teacher, 0.0, target_cov, soft)
+        _set(self, "population", found)
 
     def config(self) -> dict[str, Any]:
         """What `task_from_config` needs, as JSON types."""
@@ -194,6 +200,7 @@ class Mixture:
             "separation": float(self.separation),
             "alignment": float(self.alignment),
             "seed": int(self.seed),
+            "loss": self.loss,
         }
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from sim.networks import Network, network_from_config
 from sim.records import (
-    TARGETS,
     LayerMoments,
     gradient_cosine,
     layer_axes,
     layer_moments,
     pearson,
+    targets_of,
 )
 from sim.tasks import Task, task_from_config
 from theory import QUANTITIES, channel_axes, spearman
@@ -46,12 +46,15 @@ class Trajectory:
     filters : (S, R, C, d) channels of the measured layer as maps of the input.
     readout : (S, R, K, C) maps from that layer to the outputs; behind a norm divided by the
         channels' deviations.
-    loss : (S, R) population loss ½ E‖T - f‖².
+    loss : (S, R) population loss: ½ E‖T - f‖², or the cross-entropy in nats.
     quantities : "label/<name>" and "output/<name>" -> (S, R, C), every quantity of
-        `theory.channel_axes` for the label and for the network's own output as target.
+        `theory.channel_axes` for the label and for the network's own output as target; for a
+        mixture also "margin/<name>", for the own class's output less the largest other.
     cosines : target -> (S, R, C) Euclidean cosine of the two gradient directions.
     drift : (S, R) change of the conserved WWᵀ - AᵀA, relative to the size of its terms; NaN
-        where nothing is conserved (fixed readout, more than two layers, a norm).
+        where nothing is conserved (fixed readout or filters that may not turn, more than two
+        layers, a norm).
+    inner : (S, R, L - 2, C, C) layers between the two maps, in a ReLU network.
     diverged : (S,) step at which a member stopped, -1 where none did. Its later records are NaN.
     """
 
@@ -62,6 +65,7 @@ class Trajectory:
     loss: Float
     drift: Float
     diverged: NDArray[np.int64]
+    inner: Float = field(default_factory=lambda: np.empty((0, 0, 0, 0, 0)))
     quantities: Mapping[str, Float] = field(default_factory=dict)
     cosines: Mapping[str, Float] = field(default_factory=dict)
 
@@ -93,6 +97,7 @@ class Trajectory:
             self.readout[:, record],
             population,
             self.network.nonlinearity,
+            self.inner[:, record] if self.inner.size else None,
         )
 
     @cached_property
@@ -103,11 +108,11 @@ class Trajectory:
     def axis(self, name: str, target: str = "output") -> Float:
         """Return one axis per channel, (S, R, C), in nats.
 
-        It is "input_capture", "peer_overlap" or "task_information", the last for the "label" or
-        the network's own "output".
+        It is "input_capture", "peer_overlap" or "task_information", the last for the "label",
+        the network's own "output" or, in a mixture, the "margin".
         """
         one_of("name", name, AXES)
-        one_of("target", target, TARGETS)
+        one_of("target", target, targets_of(self.task.population))
         return self._axes[f"{target}/{name}" if name == "task_information" else name]
 
     def coupling(
@@ -123,7 +128,7 @@ class Trajectory:
         Parameters
         ----------
         first, second : as in `axis`.
-        target : of the task information, "label" or "output".
+        target : of the task information, as in `axis`.
         method : "spearman", or "pearson" of the axes themselves.
         """
         one_of("method", method, ("spearman", "pearson"))
@@ -142,7 +147,7 @@ class Trajectory:
         """Write everything to one compressed file, atomically."""
         arrays: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("steps", "filters", "readout", "loss", "drift", "diverged")
+            for name in ("steps", "filters", "inner", "readout", "loss", "drift", "diverged")
         }
         arrays |= {f"quantity/{k}": v for k, v in self.quantities.items()}
         arrays |= {f"cosine/{k}": v for k, v in self.cosines.items()}
@@ -213,28 +218,35 @@ def _section(arrays: Mapping[str, Float], prefix: str) -> dict[str, Float]:
 def measured_trajectory(
     config: Mapping[str, Any],
     steps: NDArray[np.int64],
-    maps: tuple[Float, Float],
+    maps: tuple[Float, Float, Float],
     diverged: NDArray[np.int64],
 ) -> Trajectory:
-    """A trajectory from recorded maps (filters, readout), these in the eigenbasis of the task."""
+    """A trajectory from recorded maps (filters, readout, inner), in the eigenbasis of the task."""
     task, network = task_from_config(config["task"]), network_from_config(config["network"])
-    filters, readout = maps
+    filters, readout, inner = maps
     loss = np.empty(filters.shape[:2])
-    cosines = {target: np.empty(filters.shape[:3]) for target in TARGETS}
+    cosines = {target: np.empty(filters.shape[:3]) for target in targets_of(task.population)}
     for record in range(steps.size):  # one at a time: covariances are larger than all else
         layer = layer_moments(
-            filters[:, record], readout[:, record], task.population, network.nonlinearity
+            filters[:, record],
+            readout[:, record],
+            task.population,
+            network.nonlinearity,
+            inner[:, record],
         )
         loss[:, record] = layer.loss
-        for target in TARGETS:
+        for target in cosines:
             cosines[target][:, record] = gradient_cosine(layer, target)
     return Trajectory(
         config=config,
         steps=steps,
         filters=filters @ task.population.basis.T,
         readout=readout,
+        inner=inner,
         loss=loss,
-        drift=balance_drift(filters, readout, network),
+        drift=balance_drift(filters, readout, network)
+        if config["training"].get("turning", True)
+        else np.full(loss.shape, np.nan),
         diverged=diverged,
         cosines=cosines,
     )
@@ -243,38 +255,38 @@ def measured_trajectory(
 def balance_drift(filters: Float, readout: Float, network: Network) -> Float:
     """Change of WWᵀ - AᵀA since the start over ‖WWᵀ‖ + ‖AᵀA‖, per member and record.
 
-    In a ReLU network only the diagonal, ‖w_i‖² - ‖a_i‖², is conserved by the flow. The norms are
-    those of matrices of inputs and outputs: Z S Zᵀ has the norm of T S Tᵀ where Z = QT.
+    In a ReLU network only the diagonal, ‖w_i‖² - ‖a_i‖², is conserved by the flow.
     """
+    drift = np.full(filters.shape[:2], np.nan)
     if network.depth != 2 or not network.train_readout or network.norm:
-        return np.full(filters.shape[:2], np.nan)
-    if network.nonlinearity == "relu":
-        hidden, outer = np.sum(filters**2, axis=-1), np.sum(readout**2, axis=-2)
-        change = np.linalg.norm(hidden - outer - (hidden[:, :1] - outer[:, :1]), axis=-1)
-        size = np.linalg.norm(hidden, axis=-1) + np.linalg.norm(outer, axis=-1)
-    else:
-        both = np.concatenate([filters, np.swapaxes(readout, -1, -2)], axis=-1)
-        signs = np.repeat([1.0, -1.0], [filters.shape[-1], readout.shape[-2]])
-        joint = np.concatenate([both, np.broadcast_to(both[:, :1], both.shape)], axis=-1)
-        triangle = np.linalg.qr(joint, mode="r")
-        change = _norm((triangle * np.append(signs, -signs)) @ np.swapaxes(triangle, -1, -2))
-        size = _norm(np.swapaxes(filters, -1, -2) @ filters)
-        size = size + _norm(readout @ np.swapaxes(readout, -1, -2))
-    return np.asarray(change / size)
+        return drift
+    first = None
+    for record in range(filters.shape[1]):
+        w, a = filters[:, record], readout[:, record]
+        if network.nonlinearity == "relu":
+            hidden, outer = np.sum(w**2, axis=-1), np.sum(a**2, axis=-2)
+        else:
+            hidden, outer = w @ np.swapaxes(w, -1, -2), np.swapaxes(a, -1, -2) @ a
+        size = _norm(hidden) + _norm(outer)
+        hidden -= outer
+        first = hidden if first is None else first
+        drift[:, record] = _norm(hidden - first) / size
+    return drift
 
 
-def _norm(matrices: Float) -> Float:
-    return np.asarray(np.linalg.norm(matrices, axis=(-2, -1)))
+def _norm(members: Float) -> Float:
+    return np.asarray(np.linalg.norm(members.reshape(len(members), -1), axis=1))
 
 
 def record_quantities(run: Trajectory, hull: bool) -> dict[str, Float]:
     """Every quantity of both axes for both targets, (S, R, C) each; NaN for diverged members."""
     shape = run.filters.shape[:3]
-    found = {f"{t}/{q}": np.full(shape, np.nan) for t in TARGETS for q in QUANTITIES}
+    targets = targets_of(run.task.population)
+    found = {f"{t}/{q}": np.full(shape, np.nan) for t in targets for q in QUANTITIES}
     for record in range(shape[1]):
         layer = run.layer(record)
         for member in np.flatnonzero(np.isfinite(run.loss[:, record])):
-            for target in TARGETS:
+            for target in targets:
                 axes = channel_axes(
                     layer.moments((int(member),), target),
                     weights=run.filters[member, record],

@@ -58,8 +58,17 @@ def batch(task, key, step, size, samples):
     return np.array(inputs), np.array(targets)
 
 
-def linear_gradients(layers, task, drawn=None):
-    """Gradients of ½ E‖T - f‖² for f = layers[-1] ... layers[0] x, by the chain rule."""
+def errors(outputs, targets, cross_entropy):
+    """Slope of a sample's loss in its outputs: f - t, or softmax(f) - onehot."""
+    if not cross_entropy:
+        return outputs - targets
+    powers = np.exp(outputs)
+    onehot = targets + 1 / targets.shape[1]  # targets are centered
+    return powers / powers.sum(1, keepdims=True) - onehot
+
+
+def linear_gradients(layers, task, drawn=None, cross_entropy=False):
+    """Gradients of the loss for f = layers[-1] ... layers[0] x, by the chain rule."""
     spectrum, means, teacher, _ = task
     before = [np.eye(layers[0].shape[1])]
     for layer in layers:
@@ -69,7 +78,7 @@ def linear_gradients(layers, task, drawn=None):
         signal = (before[-1] - teacher) @ sigma
     else:
         x, t = drawn
-        signal = (x @ before[-1].T - t).T @ x / len(x)
+        signal = errors(x @ before[-1].T, t, cross_entropy).T @ x / len(x)
     gradients = []
     after = np.eye(layers[-1].shape[0])
     for layer, below in zip(reversed(layers), reversed(before[:-1]), strict=True):
@@ -103,9 +112,15 @@ def numerical_gradient(function, point, distance=1e-6):
     return gradient
 
 
-def relu_batch_gradients(filters, readout, drawn):
+def relu_batch_gradients(layers, drawn, cross_entropy=False):
+    """Gradients of the loss for f = layers[-1] relu(... relu(layers[0] x)), by the chain rule."""
     x, t = drawn
-    hidden = np.maximum(x @ filters.T, 0)
-    error = hidden @ readout.T - t
-    back = (error @ readout) * (hidden > 0)
-    return back.T @ x / len(x), error.T @ hidden / len(x)
+    hidden = [x]
+    for layer in layers[:-1]:
+        hidden.append(np.maximum(hidden[-1] @ layer.T, 0))
+    back = errors(hidden[-1] @ layers[-1].T, t, cross_entropy)
+    gradients = []
+    for layer, below in zip(reversed(layers), reversed(hidden), strict=True):
+        gradients.insert(0, back.T @ below / len(x))
+        back = (back @ layer) * (below > 0)
+    return gradients

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from sim import _kernels, _products, _random, _sources
+from sim import _kernels, _products, _random, _rectified, _sources
 from tests.sim import naive
 from tests.tolerances import NAIVE
 
@@ -69,15 +70,20 @@ def make_task(rng, d, K, classes=0, noise=0.2):
     return rng.uniform(0.2, 2, d), means, rng.standard_normal((K, d)), noise
 
 
-def make_source(task, batch=0, samples=0, dtype=np.float64):
+def make_source(task, batch=0, samples=0, dtype=np.float64, cross_entropy=False):
     spectrum, means, teacher, noise = task
     arrays = (a.astype(dtype) for a in (spectrum, np.sqrt(spectrum), means, teacher))
-    return _sources.Source(*arrays, noise, batch, samples, KEY)
+    return _sources.Source(*arrays, noise, batch, samples, KEY, cross_entropy)
 
 
-def make_scratch(d, K, C, hidden=1, relu=False, dtype=np.float64):
-    shapes = [(K, d), (K, d), (hidden, K, C), (hidden, K, C), (C if relu else 0, d), C, d + K, K]
-    return _sources.Scratch(*(np.full(s, np.nan, dtype) for s in shapes), np.zeros(4, np.uint64))
+def make_scratch(d, K, C, hidden=1, relu=False, dtype=np.float64, held=None):
+    rows = C if relu else 0
+    shapes = [(K, d), (K, d), (hidden, K, C), (hidden, K, C), (rows, d), (hidden - 1, rows, rows)]
+    shapes += [(hidden, rows), (hidden, rows)]
+    arrays = [np.full(shape, np.nan, dtype) for shape in shapes]
+    directions = np.zeros((0, 0), dtype) if held is None else held
+    last = [np.full(shape, np.nan, dtype) for shape in (C, d + K, K)]
+    return _sources.Scratch(*arrays, directions, *last, np.zeros(4, np.uint64))
 
 
 def train_naively(layers, task, rates, steps, drawn=lambda step: None):
@@ -129,7 +135,7 @@ def test_relu_gradient_is_that_of_the_population_loss():
     spectrum, _, teacher, _ = task
     filters, readout = rng.standard_normal((C, d)), rng.standard_normal((K, C))
     scratch = make_scratch(d, K, C, relu=True)
-    loss = _kernels.relu_population_gradient(filters, readout, make_source(task), scratch)
+    loss = _rectified.relu_population_gradient(filters, readout, make_source(task), scratch)
     assert np.isclose(loss, naive.relu_loss(filters, readout, spectrum, teacher), rtol=NAIVE)
     by_filters = naive.numerical_gradient(
         lambda w: naive.relu_loss(w, readout, spectrum, teacher), filters
@@ -146,28 +152,125 @@ def test_relu_gradient_of_dead_equal_and_opposite_channels_is_finite():
     w = np.array([1.0, -0.5, 0.2])
     filters = np.array([w, w, -w, 0 * w])
     scratch = make_scratch(3, 1, 4, relu=True)
-    _kernels.relu_population_gradient(filters, np.ones((1, 4)), make_source(task), scratch)
+    _rectified.relu_population_gradient(filters, np.ones((1, 4)), make_source(task), scratch)
     assert np.isfinite(scratch.filters).all()
     np.testing.assert_allclose(scratch.filters[0], scratch.filters[1], rtol=NAIVE)
 
 
-@pytest.mark.parametrize(("K", "classes"), [(2, 0), (3, 3)])
-def test_relu_batch_training_equals_the_chain_rule(K, classes):
+LOSSES = pytest.mark.parametrize(
+    ("classes", "cross_entropy"),
+    [(0, False), (3, False), (3, True)],
+    ids=["regression", "squared", "cross-entropy"],
+)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@LOSSES
+def test_relu_batch_training_equals_the_chain_rule(depth, classes, cross_entropy):
     rng = np.random.default_rng(5)
-    d, C = 4, 6
+    d, C, K = 4, 6, 3
     task = make_task(rng, d, K, classes)
-    filters, readout = rng.standard_normal((C, d)), rng.standard_normal((K, C))
-    state = filters.copy(), readout.copy()
-    scratch = make_scratch(d, K, C, relu=True)
-    source = make_source(task, 4)
-    rates = np.array([0.05, 0.05])
-    _kernels.train_relu(*state, source, rates, (0, 3), np.inf, scratch)
+    inner = rng.standard_normal((depth - 2, C, C))
+    layers = [rng.standard_normal((C, d)), *inner, rng.standard_normal((K, C))]
+    state = [layers[0].copy(), inner.copy(), layers[-1].copy()]
+    scratch = make_scratch(d, K, C, depth - 1, relu=True)
+    source = make_source(task, 4, cross_entropy=cross_entropy)
+    rates = np.array([0.05, 0.03])
+    _rectified.train_relu(*state, source, rates, (0, 3), np.inf, scratch)
     for step in range(3):
         drawn = naive.batch(task, int(KEY), step, 4, 0)
-        by_filters, by_readout = naive.relu_batch_gradients(filters, readout, drawn)
-        filters, readout = filters - 0.05 * by_filters, readout - 0.05 * by_readout
-    np.testing.assert_allclose(state[0], filters, rtol=NAIVE)
-    np.testing.assert_allclose(state[1], readout, rtol=NAIVE)
+        gradients = naive.relu_batch_gradients(layers, drawn, cross_entropy)
+        speeds = [0.05] * (depth - 1) + [0.03]
+        layers = [w - r * g for w, r, g in zip(layers, speeds, gradients, strict=True)]
+    for mine, theirs in zip([state[0], *state[1], state[2]], layers, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=NAIVE, atol=1e-13)
+
+
+@pytest.mark.parametrize("nonlinearity", ["linear", "relu"])
+@LOSSES
+def test_naive_gradients_are_those_of_automatic_differentiation(
+    nonlinearity, classes, cross_entropy
+):
+    rng = np.random.default_rng(7)
+    sizes = [(6, 4), (6, 6), (3, 6)]
+    layers = [rng.standard_normal(size) for size in sizes]
+    task = make_task(rng, 4, 3, classes)
+    drawn = naive.batch(task, int(KEY), 0, 5, 0)
+    weights = [torch.tensor(layer, requires_grad=True) for layer in layers]
+    output, target = (torch.tensor(part) for part in drawn)
+    for number, layer in enumerate(weights):
+        output = output @ layer.T
+        if nonlinearity == "relu" and number < 2:
+            output = output.relu()
+    if cross_entropy:
+        loss = torch.nn.functional.cross_entropy(output, target.argmax(1))
+    else:
+        loss = 0.5 * (output - target).square().sum(1).mean()
+    loss.backward()
+    if nonlinearity == "relu":
+        found = naive.relu_batch_gradients(layers, drawn, cross_entropy)
+    else:
+        found = naive.linear_gradients(layers, task, drawn, cross_entropy)
+    for mine, layer in zip(found, weights, strict=True):
+        np.testing.assert_allclose(mine, layer.grad.numpy(), rtol=NAIVE, atol=1e-13)
+
+
+def test_cross_entropy_is_that_of_torch_also_far_out():
+    outputs = np.array([[0.3, -1.0, 2.0], [900.0, -900.0, 0.0], [-800.0, -801.0, -800.5]])
+    for output, label in zip(outputs, (2, 1, 0), strict=True):
+        error = output.copy()
+        loss = _sources.softmax_error(error, label, error)
+        logits = torch.tensor(output, requires_grad=True)
+        exact = torch.nn.functional.cross_entropy(logits, torch.tensor(label))
+        exact.backward()
+        assert loss == pytest.approx(exact.item(), rel=NAIVE)
+        np.testing.assert_allclose(error, logits.grad.numpy(), atol=1e-15)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_linear_training_by_cross_entropy_equals_the_chain_rule(depth):
+    rng = np.random.default_rng(8)
+    d, C, K = 5, 7, 3
+    task = make_task(rng, d, K, K)
+    layers = [rng.standard_normal((C, d)), *rng.standard_normal((depth - 2, C, C)) / 3]
+    layers.append(rng.standard_normal((K, C)) / 3)
+    state = [layers[0].T.copy(), np.array(layers[1:-1]).reshape(-1, C, C), layers[-1].copy()]
+    source = make_source(task, 4, cross_entropy=True)
+    scratch, rates = make_scratch(d, K, C, depth - 1), np.array([0.05, 0.05])
+    _kernels.train_linear(*state, source, rates, (0, 3), np.inf, scratch)
+    for step in range(3):
+        drawn = naive.batch(task, int(KEY), step, 4, 0)
+        gradients = naive.linear_gradients(layers, task, drawn, cross_entropy=True)
+        layers = [w - 0.05 * g for w, g in zip(layers, gradients, strict=True)]
+    np.testing.assert_allclose(state[0].T, layers[0], rtol=NAIVE, atol=1e-13)
+    np.testing.assert_allclose(state[2], layers[-1], rtol=NAIVE, atol=1e-13)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_held_filters_take_only_the_part_of_a_step_along_themselves(relu):
+    rng = np.random.default_rng(9)
+    d, C, K = 4, 6, 3
+    task = make_task(rng, d, K)
+    filters, readout = rng.standard_normal((C, d)), rng.standard_normal((K, C))
+    unit = filters / np.linalg.norm(filters, axis=1, keepdims=True)
+    state, held = (filters.copy(), unit) if relu else (filters.T.copy(), unit.T.copy())
+    inner = np.empty((0, C, C))
+    train = _rectified.train_relu if relu else _kernels.train_linear
+    scratch = make_scratch(d, K, C, relu=relu, held=held)
+    above = readout.copy()
+    train(state, inner, above, make_source(task, 4), np.array([0.05, 0.05]), (0, 3), 1e9, scratch)
+    for step in range(3):
+        drawn = naive.batch(task, int(KEY), step, 4, 0)
+        layers = [filters, readout]
+        if relu:
+            by_filters, by_readout = naive.relu_batch_gradients(layers, drawn)
+        else:
+            by_filters, by_readout = naive.linear_gradients(layers, task, drawn)
+        along = np.sum(by_filters * filters, axis=1) / np.sum(filters**2, axis=1)
+        filters = filters - 0.05 * along[:, None] * filters
+        readout = readout - 0.05 * by_readout
+    np.testing.assert_allclose(state if relu else state.T, filters, rtol=NAIVE)
+    np.testing.assert_allclose(above, readout, rtol=NAIVE)
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -177,13 +280,10 @@ def test_training_stops_before_the_weights_leave_the_limit(relu):
     source = make_source(make_task(rng, d, K))
     scratch = make_scratch(d, K, C, relu=relu)
     filters, readout = rng.standard_normal((d, C)), rng.standard_normal((K, C))
-    rates = np.array([5.0, 5.0])
-    if relu:
-        filters = filters.T.copy()
-        made = _kernels.train_relu(filters, readout, source, rates, (0, 99), 1e6, scratch)
-    else:
-        inner = np.empty((0, C, C))
-        made = _kernels.train_linear(filters, inner, readout, source, rates, (0, 99), 1e6, scratch)
+    filters = filters.T.copy() if relu else filters
+    train = _rectified.train_relu if relu else _kernels.train_linear
+    inner, rates = np.empty((0, C, C)), np.array([5.0, 5.0])
+    made = train(filters, inner, readout, source, rates, (0, 99), 1e6, scratch)
     assert 0 < made < 99
     assert np.isfinite(filters).all()
 

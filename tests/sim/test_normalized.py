@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from sim import Mixture, Network, Regression, power_law, simulate
 from tests.sim import naive
@@ -13,6 +14,10 @@ IDENTITY = 1e-6
 
 TASK = Regression(power_law(5, 1.0), outputs=2, alignment=0.5, noise=0.3)
 MIXTURE = Mixture(power_law(5, 1.0), classes=3)
+CLASSES = Mixture(power_law(5, 1.0), classes=3, loss="cross_entropy")
+TASKS = pytest.mark.parametrize(
+    "task", [TASK, MIXTURE, CLASSES], ids=["regression", "mixture", "cross-entropy"]
+)
 
 
 def trained(task=TASK, *, steps=100, width=4, train_readout=True, **options):
@@ -45,13 +50,13 @@ def population_gradients(w, a, population):
     return slope(w, lambda x: loss(x, a)), slope(a, lambda x: loss(w, x))
 
 
-def batch_gradients(w, a, x, t):
+def batch_gradients(w, a, x, t, cross_entropy=False):
     """Of the batch's mean loss: the mean and deviation of the batch written out."""
     y = x @ w.T
     centered = y - y.mean(0)
     deviation = np.sqrt((centered**2).mean(0))
     h = centered / deviation
-    error = h @ a.T - t
+    error = naive.errors(h @ a.T, t, cross_entropy)
     back = error @ a / len(x)
     through = back - back.mean(0) - h * (back * h).mean(0)
     return (through / deviation).T @ x, error.T @ h / len(x)
@@ -70,7 +75,7 @@ def test_the_population_gradient_is_that_of_the_loss(train_readout):
 
 
 @pytest.mark.parametrize("samples", [0, 20])
-@pytest.mark.parametrize("task", [TASK, MIXTURE], ids=["regression", "mixture"])
+@TASKS
 def test_minibatches_with_momentum_and_decay_are_those_of_a_naive_twin(task, samples):
     options = {"batch": 8, "samples": samples, "momentum": 0.9, "weight_decay": 0.02}
     run = trained(task, steps=30, **options)
@@ -81,11 +86,38 @@ def test_minibatches_with_momentum_and_decay_are_those_of_a_naive_twin(task, sam
     pace = [np.zeros_like(w), np.zeros_like(a)]
     for step in range(30):
         x, t = naive.batch(parts, key, step, 8, samples)
-        slopes = batch_gradients(w, a, x, t)
+        slopes = batch_gradients(w, a, x, t, task is CLASSES)
         for index, (values, slope) in enumerate(zip((w, a), slopes, strict=True)):
             pace[index] = 0.9 * pace[index] + slope + 0.02 * values
             values -= 0.05 * pace[index]
     assert np.abs(run.filters[0, -1] - w).max() < EXACT * np.abs(w).max()
+
+
+@TASKS
+def test_the_naive_twin_is_automatic_differentiation(task):
+    rng = np.random.default_rng(0)
+    w, a = start(task)
+    x = rng.standard_normal((8, 5))
+    t = np.eye(a.shape[0])[rng.integers(a.shape[0], size=8)] - 1 / a.shape[0]
+    by_torch = [torch.tensor(values, requires_grad=True) for values in (w, a)]
+    y = torch.tensor(x) @ by_torch[0].T
+    h = (y - y.mean(0)) / y.var(0, correction=0).sqrt()
+    output, target = h @ by_torch[1].T, torch.tensor(t)
+    if task is CLASSES:
+        loss = torch.nn.functional.cross_entropy(output, target.argmax(1))
+    else:
+        loss = 0.5 * (output - target).square().sum(1).mean()
+    loss.backward()
+    for mine, theirs in zip(batch_gradients(w, a, x, t, task is CLASSES), by_torch, strict=True):
+        np.testing.assert_allclose(mine, theirs.grad.numpy(), atol=1e-10)
+
+
+def test_filters_that_may_not_turn_keep_their_directions_and_lengths():
+    """Behind a norm nothing of a gradient lies along its filter."""
+    run = trained(steps=50, turning=False, batch=8)
+    np.testing.assert_allclose(run.filters[0, -1], run.filters[0, 0], rtol=1e-10)
+    assert np.isnan(run.drift).all()
+    assert (run.readout[0, -1] != run.readout[0, 0]).any()
 
 
 @pytest.mark.parametrize("batch", [0, 16])
@@ -157,8 +189,3 @@ def test_weight_decay_ends_at_the_angle_of_its_equilibrium():
 def test_what_is_not_defined_is_refused(network, options, message):
     with pytest.raises(ValueError, match=message):
         simulate(TASK, Network(**network), steps=5, seeds=1, **{"learning_rate": 0.1} | options)
-
-
-def test_a_mixture_needs_batches():
-    with pytest.raises(ValueError, match="batch must be above 0 for a Mixture"):
-        trained(MIXTURE, steps=5)

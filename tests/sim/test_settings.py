@@ -85,6 +85,18 @@ def test_initial_variances_are_scale_and_balance():
     assert np.isclose(weights.readout.var() * 50, 0.25 / 4, rtol=0.15)
 
 
+def test_layers_above_a_rectified_one_keep_its_power():
+    network = Network(width=100, depth=3, nonlinearity="relu")
+    population = Mixture(np.ones(4), classes=3).population
+    hidden = np.maximum(np.random.default_rng(0).standard_normal((50, 100)), 0)
+    ratios = []
+    for seed in range(16):
+        (layer,) = network.draw(population, seed).inner
+        ratios.append(np.mean(np.maximum(hidden @ layer.T, 0) ** 2) / np.mean(hidden**2))
+    error = np.std(ratios) / np.sqrt(16)
+    assert abs(np.mean(ratios) - 1) < STANDARD_ERRORS * error < 0.5
+
+
 def test_exact_balance():
     population = Regression(power_law(6, 1.0), outputs=3).population
     weights = Network(width=10, balance="exact").draw(population, 1)
@@ -104,7 +116,7 @@ def test_the_initial_output_has_the_coupling_asked_for(coupling):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Network(nonlinearity="relu", depth=3), "depth must be 2 for a relu network"),
+        (lambda: Mixture(np.ones(3), loss="hinge"), "loss must be one of 'squared'"),
         (lambda: Network(coupling=0.5, depth=3), "coupling needs depth=2"),
     ],
 )

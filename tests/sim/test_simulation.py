@@ -1,6 +1,7 @@
 """Training against the closed forms, reproducibility, and what is refused."""
 
 import dataclasses
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -18,6 +19,8 @@ from sim import (
     simulate,
     stable_rate,
 )
+from sim._memory import foretold_bytes
+from sim.outputs import _drawn
 from sim.simulation import record_steps
 from theory import QUANTITIES, balanced_mode, trained_readout_flow
 from theory.dynamics import fixed_readout_flow
@@ -93,6 +96,11 @@ def test_balanced_mode_grows_as_the_sigmoid():
         (TASK, Network(width=12, nonlinearity="relu"), {}),
         (TASK, Network(width=12, nonlinearity="relu"), {"batch": 4, "samples": 20}),
         (Mixture(power_law(6, 1.0), classes=3), Network(width=12), {"batch": 8}),
+        (
+            Mixture(power_law(6, 1.0), classes=3, loss="cross_entropy"),
+            Network(width=12, depth=3, nonlinearity="relu"),
+            {"batch": 8, "learning_rate": 0.02},
+        ),
     ],
 )
 def test_results_are_equal_bit_by_bit_at_any_number_of_threads(task, network, options):
@@ -107,8 +115,7 @@ def test_results_are_equal_bit_by_bit_at_any_number_of_threads(task, network, op
         steps=60,
         seeds=[3],
         quantities=False,
-        learning_rate=runs[0].config["training"]["learning_rate"],
-        **options,
+        **options | {"learning_rate": runs[0].config["training"]["learning_rate"]},
     )
     assert np.array_equal(alone.filters[0], runs[0].filters[3])
 
@@ -200,6 +207,42 @@ def test_divergence_of_all_members_is_an_error():
         simulate(TASK, Network(width=4), steps=1000, seeds=3, learning_rate=50.0)
 
 
+@pytest.mark.parametrize(
+    ("task", "network", "options"),
+    [
+        (Regression(power_law(32, 2.0)), Network(width=256), {"seeds": 4}),
+        (Regression(power_law(64, 2.0), outputs=10), Network(width=128), {"seeds": 8}),
+        (Regression(power_law(200, 2.0)), Network(width=20), {"seeds": 16}),
+        (Regression(power_law(32, 2.0)), Network(width=128, depth=3), {"seeds": 4}),
+        (
+            Mixture(power_law(16, 1.0)),
+            Network(width=48, depth=3, nonlinearity="relu"),
+            {"seeds": 2, "batch": 8, "learning_rate": 0.02},
+        ),
+        (
+            Mixture(power_law(16, 1.0)),
+            Network(width=48, norm=True),
+            {"seeds": 4, "batch": 64, "learning_rate": 0.02},
+        ),
+    ],
+)
+@pytest.mark.parametrize("quantities", [False, True])
+def test_memory_is_foretold_within_a_half(task, network, options, quantities):
+    """Against what NumPy and Python allocate at most; kernels allocate nothing."""
+    options = {"steps": 40, "records": 12, "hull": False, "threads": 1} | options
+    simulate(task, network, quantities=quantities, **options | {"seeds": 1, "records": 2})
+    _drawn.cache_clear()
+    tracemalloc.start()
+    run = simulate(task, network, quantities=quantities, **options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    foretold = foretold_bytes(
+        task.population, network, options["seeds"], run.steps.size, quantities=quantities,
+        batch=options.get("batch", 0),
+    )  # fmt: skip
+    assert 1 / 1.5 < foretold / peak < 1.5
+
+
 def test_memory_that_is_not_there_is_refused_before_starting(monkeypatch):
     class Free:
         available = 10_000_000
@@ -209,9 +252,62 @@ def test_memory_that_is_not_there_is_refused_before_starting(monkeypatch):
         simulate(TASK, Network(width=64), steps=1000, seeds=100)
 
 
-def test_relu_on_a_mixture_is_refused():
-    with pytest.raises(ValueError, match="linear for a Mixture"):
-        simulate(Mixture(np.ones(3)), Network(nonlinearity="relu"), steps=1, seeds=1)
+CLASSES = Mixture(power_law(6, 1.0), classes=3, loss="cross_entropy")
+
+
+@pytest.mark.parametrize(
+    ("task", "network"),
+    [
+        (Mixture(np.ones(3)), Network(nonlinearity="relu")),
+        (TASK, Network(nonlinearity="relu", depth=3)),
+        (Mixture(np.ones(3)), Network(norm=True)),
+        (CLASSES, Network()),
+    ],
+)
+def test_a_population_gradient_that_is_not_known_is_refused(task, network):
+    with pytest.raises(ValueError, match=r"batch must be above 0 .*Pass batch=64"):
+        simulate(task, network, steps=1, seeds=1, learning_rate=0.1)
+    with pytest.raises(ValueError, match=r"learning_rate must be given .*Pass a number"):
+        simulate(task, network, steps=1, seeds=1, batch=8)
+    if not network.norm:
+        with pytest.raises(ValueError, match="population gradient in closed form"):
+            stable_rate(task, network)
+
+
+def test_layers_that_are_not_linear_in_the_inputs_are_not_measured():
+    with pytest.raises(ValueError, match=r"one of 1\.\.1, those whose channels are linear"):
+        simulate(TASK, Network(depth=3, nonlinearity="relu"), steps=1, seeds=1, layer=2, batch=4)
+
+
+@pytest.mark.parametrize("nonlinearity", ["linear", "relu"])
+def test_a_cross_entropy_falls_to_that_of_the_best_classifier(nonlinearity, tmp_path):
+    """Two classes of Gaussians: the least loss is that of the log odds, 2 μᵀΣ⁻¹x."""
+    task = Mixture(np.ones(2), classes=2, separation=1.0, loss="cross_entropy")
+    network = Network(width=8, depth=3 if nonlinearity == "relu" else 2, nonlinearity=nonlinearity)
+    run = simulate(task, network, steps=3000, seeds=2, batch=32, learning_rate=0.05)
+    rng, mean = np.random.default_rng(0), task.population.means[0]
+    odds = 2 * (rng.standard_normal((400_000, 2)) + mean) @ mean
+    best = np.log1p(np.exp(-odds)).mean()
+    assert (run.loss[:, 0] > best + 0.1).all()
+    assert np.abs(run.loss[:, -1] - best).max() < 0.02
+    assert {name.split("/")[0] for name in run.quantities} == {"label", "output", "margin"}
+    # Of two classes the margin is ± the difference of outputs, about which the label decides.
+    assert np.isfinite(run.coupling(target="margin")).all()
+    run.save(tmp_path / "run.npz")
+    again = Trajectory.load(tmp_path / "run.npz")
+    assert again == run
+    np.testing.assert_array_equal(again.coupling(), run.coupling())
+
+
+def test_held_filters_keep_their_directions():
+    for network in (Network(width=6), Network(width=6, nonlinearity="relu")):
+        run = simulate(TASK, network, steps=200, seeds=2, turning=False, quantities=False)
+        first, last = (
+            w / np.linalg.norm(w, axis=-1, keepdims=True)
+            for w in (run.filters[:, 0], run.filters[:, -1])
+        )
+        np.testing.assert_allclose(np.abs(last), np.abs(first), rtol=1e-9)
+        assert (run.loss[:, -1] < run.loss[:, 0]).all()
 
 
 def test_record_steps_start_at_zero_and_end_at_the_last():
