@@ -1,4 +1,4 @@
-"""The command line of the simulations: `twoaxis sim separate`, `phase`, `lesion` and `init`."""
+"""The command line of the simulations: `twoaxis sim separate`, `phase` and others."""
 
 from __future__ import annotations
 
@@ -153,6 +153,33 @@ def init(
             progress=_counter(bar, "settings"),
         )
     _finish(result, "init", out)
+
+
+@app.command()
+def carriers(
+    seeds: Seeds = 32,
+    width: Annotated[int, typer.Option(min=2, help="Channels.")] = 64,
+    dimension: Annotated[int, typer.Option(min=2, help="Inputs.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the exact ReLU gradient.")] = 5000,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    out: Out = None,
+) -> None:
+    """What carries the separation, features or target, network by network."""
+    from sim.experiments import factorial as experiment
+
+    with _progress() as bar:
+        result = experiment(
+            seeds=seeds,
+            width=width,
+            dimension=dimension,
+            steps=steps,
+            threads=threads,
+            scheduler=scheduler,
+            out=out,
+            progress=_counter(bar, "networks"),
+        )
+    _finish(result, "carriers", out)
 
 
 @contextmanager

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 from theory.shared.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from sim.experiments.carriers import carriers, crossed_couplings
+    from sim.experiments.carrier_networks import FactorialResult, factorial
+    from sim.experiments.crossing import carriers, crossed_couplings
     from sim.experiments.initialization import Initial, initial
     from sim.experiments.lesioning import Lesions, lesion
     from sim.experiments.phases import Phase, phase
     from sim.experiments.separation import Separation, separate
 
 __all__ = [
+    "FactorialResult",
     "Initial",
     "Lesions",
     "Phase",
     "Separation",
     "carriers",
     "crossed_couplings",
+    "factorial",
     "initial",
     "lesion",
     "phase",

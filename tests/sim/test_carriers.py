@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim import Mixture, Network, Regression, power_law, simulate
-from sim.experiments.carriers import carrier_sentence, carriers, crossed_couplings
+from sim.experiments.crossing import carrier_sentence, carriers, crossed_couplings
 from theory import spearman
 
 TASK = Regression(power_law(12, 2.0), outputs=1, alignment=0.0)

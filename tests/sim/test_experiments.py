@@ -154,6 +154,7 @@ def test_initial_coupling_is_within_three_standard_errors_at_twelve_settings():
         ("phase", ["--points", "2", "--steps", "50", "--set", "width=16", "--x", "noise"]),
         ("lesion", ["--width", "4", "--dimension", "8", "--steps", "50"]),
         ("init", ["--width", "16", "--dimension", "8"]),
+        ("carriers", ["--width", "8", "--dimension", "4", "--steps", "20"]),
     ],
 )
 def test_commands_print_findings_and_write_them(command, options, tmp_path):

@@ -213,6 +213,7 @@ def test_divergence_of_all_members_is_an_error():
         (Regression(power_law(32, 2.0)), Network(width=256), {"seeds": 4}),
         (Regression(power_law(64, 2.0), outputs=10), Network(width=128), {"seeds": 8}),
         (Regression(power_law(200, 2.0)), Network(width=20), {"seeds": 16}),
+        (Regression(power_law(8, 2.0)), Network(width=32), {"seeds": 8, "quantities": True}),
         (Regression(power_law(32, 2.0)), Network(width=128, depth=3), {"seeds": 4}),
         (
             Mixture(power_law(16, 1.0)),
@@ -222,18 +223,18 @@ def test_divergence_of_all_members_is_an_error():
         (
             Mixture(power_law(16, 1.0)),
             Network(width=48, norm=True),
-            {"seeds": 4, "batch": 64, "learning_rate": 0.02},
+            {"seeds": 4, "batch": 64, "learning_rate": 0.02, "quantities": True},
         ),
     ],
 )
-@pytest.mark.parametrize("quantities", [False, True])
-def test_memory_is_foretold_within_a_half(task, network, options, quantities):
+def test_memory_is_foretold_within_a_half(task, network, options):
     """Against what NumPy and Python allocate at most; kernels allocate nothing."""
     options = {"steps": 40, "records": 12, "hull": False, "threads": 1} | options
-    simulate(task, network, quantities=quantities, **options | {"seeds": 1, "records": 2})
+    quantities = options.setdefault("quantities", False)
+    simulate(task, network, **options | {"seeds": 1, "records": 2})
     _drawn.cache_clear()
     tracemalloc.start()
-    run = simulate(task, network, quantities=quantities, **options)
+    run = simulate(task, network, **options)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     foretold = foretold_bytes(
@@ -284,7 +285,9 @@ def test_a_cross_entropy_falls_to_that_of_the_best_classifier(nonlinearity, tmp_
     """Two classes of Gaussians: the least loss is that of the log odds, 2 μᵀΣ⁻¹x."""
     task = Mixture(np.ones(2), classes=2, separation=1.0, loss="cross_entropy")
     network = Network(width=8, depth=3 if nonlinearity == "relu" else 2, nonlinearity=nonlinearity)
-    run = simulate(task, network, steps=3000, seeds=2, batch=32, learning_rate=0.05)
+    run = simulate(
+        task, network, steps=3000, seeds=2, batch=32, learning_rate=0.05, records=4, hull=False
+    )
     rng, mean = np.random.default_rng(0), task.population.means[0]
     odds = 2 * (rng.standard_normal((400_000, 2)) + mean) @ mean
     best = np.log1p(np.exp(-odds)).mean()

@@ -34,12 +34,16 @@ def crossed_parts(crossed: Float) -> dict[str, Float]:
     }
 
 
-def carrier_finding(parts: dict[str, Estimate]) -> Finding:
-    """What each part carries in a sentence; `parts` are means by the names of `crossed_parts`."""
+def carrier_finding(parts: dict[str, Estimate], of: str = "") -> Finding:
+    """What each part carries in a sentence; `parts` are means by the names of `crossed_parts`.
+
+    `of` comes before it and names the networks.
+    """
     return Finding(
-        "Of the fall of the coupling by {fall:+.2f}, the features carry {features:+.2f} and the "
-        "target carries {targets:+.2f}.",
+        "{of}Of the fall of the coupling by {fall:+.2f}, the features carry {features:+.2f} and "
+        "the target carries {targets:+.2f}.",
         {
+            "of": of,
             "fall": parts["fall"],
             "features": parts["fall carried by features"],
             "targets": parts["fall carried by targets"],
