@@ -69,7 +69,13 @@ if TYPE_CHECKING:
     )
     from theory.settling import settled_record, settling_time
     from theory.shrinkage import ledoit_wolf_intensity, oas_intensity, shrink
-    from theory.trained_readout import TrainedReadoutPath, balanced_mode, trained_readout_flow
+    from theory.trained_readout import (
+        TrainedReadoutPath,
+        balanced_mode,
+        layer_gap,
+        trained_readout_flow,
+        two_layer_mode,
+    )
     from theory.verify import Verdict, verify_catalogue, verify_form
 
 __all__ = [
@@ -118,6 +124,7 @@ __all__ = [
     "initial_layer",
     "jackknife",
     "jackknife_standard_error",
+    "layer_gap",
     "least_squares_readout",
     "ledoit_wolf_intensity",
     "lesion_damage",
@@ -142,6 +149,7 @@ __all__ = [
     "shrink",
     "spearman",
     "trained_readout_flow",
+    "two_layer_mode",
     "verify_catalogue",
     "verify_form",
 ]

@@ -1,4 +1,4 @@
-"""Both layers trained: gradient flow of f = aᵀWx with its conserved quantities, and balanced modes.
+"""Both layers trained: gradient flow of f = aᵀWx with its conserved quantities, and single modes.
 
 dW/dt = a rᵀ and da/dt = W r with r = Cov(X, T − f). WWᵀ − aaᵀ is conserved for any number of
 outputs, and is what a numerical solution is checked by.
@@ -140,3 +140,57 @@ def balanced_mode(t: ArrayLike, strength: float, variance: float, start: float) 
     decay = np.exp(-2 * gamma * time)
     mode: Float = gamma * u0 / (-rate * u0 * np.expm1(-2 * gamma * time) + gamma * decay)
     return mode
+
+
+def two_layer_mode(
+    t: ArrayLike, strength: float, variance: float, start: float, gap: float
+) -> Float:
+    """u(t) = a·w of one input direction and any number of channels, from any start: lazy to rich.
+
+    The flow conserves wwᵀ − aaᵀ and with it G, the difference of its two eigenvalues, so that
+    du/dt = √(G² + 4u²)(γ − λu). With u = (G/4)(z − 1/z) this is a Riccati equation, which relaxes
+    at the rate ρ = √(4γ² + λ²G²): λG of the exponential where the layers start large or unequal
+    (lazy), 2γ of the sigmoid where G is small (rich).
+
+    Parameters
+    ----------
+    t : times >= 0, any shape.
+    strength : γ > 0, the covariance of the input with its target.
+    variance : λ > 0, the variance of the input.
+    start : u0, the product of the two layers at t = 0, of either sign.
+    gap : G > 0, see `layer_gap`.
+
+    Source: of the flow of Saxe, McClelland and Ganguli (2014), solved here; the rate's two limits
+    are the regimes of Dominé et al. (2025). Catalogue entry `two_layer_mode`.
+
+    >>> two_layer_mode([0.0, 50.0], 1.0, 2.0, -0.1, 1e-2).round(6)
+    array([-0.1,  0.5])
+    """
+    time = finite_array("t", t, ndim=(0, 1, 2))
+    if time.size and time.min() < 0:
+        raise ValueError(f"t must be >= 0; got {time.min()}.")
+    gamma, rate = positive("strength", strength), positive("variance", variance)
+    width = positive("gap", gap)
+    z0 = np.exp(np.arcsinh(2 * float(finite_array("start", start, ndim=0)) / width))
+    rho = np.hypot(2 * gamma, rate * width)
+    high = (2 * gamma + rho) / (rate * width)  # the other root is -1 / high
+    away = (high - z0) / (z0 + 1 / high) * np.exp(-rho * time)
+    z = (high - away / high) / (1 + away)
+    mode: Float = width / 4 * (z - 1 / z)
+    return mode
+
+
+def layer_gap(weights: ArrayLike, readout: ArrayLike) -> float:
+    """G = √((‖a‖² − ‖w‖²)² + 4(‖a‖²‖w‖² − (a·w)²)) of the weights (C,) of one input and output.
+
+    The difference of the two eigenvalues of aaᵀ − wwᵀ that are not 0; about 2s² where both layers
+    are wide and random with ‖a‖ = ‖w‖ = s, and 0 where w = ±a.
+
+    >>> round(layer_gap([3.0, 0.0], [0.0, 2.0]), 9)
+    13.0
+    """
+    w, a = finite_array("weights", weights, ndim=1), finite_array("readout", readout, ndim=1)
+    if w.shape != a.shape:
+        raise ValueError(f"weights and readout must be of one shape; got {w.shape} and {a.shape}.")
+    # ‖a + w‖ ‖a − w‖, which does not cancel.
+    return float(np.linalg.norm(a + w) * np.linalg.norm(a - w))

@@ -184,6 +184,22 @@ TABLE = {
         {"t": 1.0, "strength": 1.0, "variance": 1.0, "start": 0.1},
         {"t": (None, "text", -1.0, NAN), "strength": SIZES, "variance": RATES, "start": RATES},
     ),
+    "two_layer_mode": Good(
+        theory.two_layer_mode,
+        {"t": 1.0, "strength": 1.0, "variance": 1.0, "start": 0.1, "gap": 0.5},
+        {
+            "t": (None, "text", -1.0, NAN),
+            "strength": RATES,
+            "variance": RATES,
+            "start": (None, "text", NAN, [1.0]),
+            "gap": RATES,
+        },
+    ),
+    "layer_gap": Good(
+        theory.layer_gap,
+        {"weights": [1.0, 2.0], "readout": [0.5, 0.1]},
+        {"weights": (None, "text", [1.0], [NAN, 1.0]), "readout": (None, "text", [1.0])},
+    ),
     "compact_hull": Good(
         theory.compact_hull,
         {"correlation": np.array(PAIR), "predictability": np.array([0.36, 0.36])},

@@ -22,7 +22,7 @@ from sim import (
 from sim._memory import foretold_bytes
 from sim.outputs import _drawn
 from sim.simulation import record_steps
-from theory import QUANTITIES, balanced_mode, trained_readout_flow
+from theory import QUANTITIES, balanced_mode, layer_gap, trained_readout_flow, two_layer_mode
 from theory.dynamics import fixed_readout_flow
 
 FLOW = 1e-6
@@ -254,6 +254,16 @@ def test_memory_that_is_not_there_is_refused_before_starting(monkeypatch):
 
 
 CLASSES = Mixture(power_law(6, 1.0), classes=3, loss="cross_entropy")
+
+
+@pytest.mark.parametrize(("scale", "balance"), [(0.1, 1.0), (1.0, 1.0), (1.0, 9.0)])
+def test_one_input_is_learned_as_its_closed_form_from_lazy_to_rich(scale, balance):
+    task = Regression(np.array([1.0]), teacher=np.array([[2.0]]))
+    run = small_step_run(Network(width=12, scale=scale, balance=balance), task)
+    for member in range(2):
+        w, a = run.filters[member, 0, :, 0], run.readout[member, 0, 0]
+        exact = two_layer_mode(run.time, 2.0, 1.0, float(a @ w), layer_gap(w, a))
+        assert relative((run.readout[member] @ run.filters[member])[:, 0, 0], exact) < FLOW
 
 
 @pytest.mark.parametrize(

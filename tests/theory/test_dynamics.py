@@ -13,10 +13,12 @@ from theory import (
     channel_axes,
     fixed_readout_flow,
     initial_coupling,
+    layer_gap,
     output_coupling,
     separation_time,
     spearman,
     trained_readout_flow,
+    two_layer_mode,
 )
 from theory.formulas import _points
 
@@ -169,6 +171,29 @@ def test_balanced_mode_is_the_flow() -> None:
     np.testing.assert_allclose(balanced_mode(t, 0.9, 1.3, 0.01), path.output[:, 0, 0], rtol=1e-7)
     assert balanced_mode(2.0, 0.0, 1.0, 0.5) == pytest.approx(0.5 / 3)
     assert balanced_mode(1e5, 1.0, 2.0, 1e-12) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 5.0])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_mode_of_many_channels_is_the_flow_from_rich_to_lazy(scale: float, sign: int) -> None:
+    rng = np.random.default_rng(3)
+    w, a = scale * rng.standard_normal(5) / 2, scale * rng.standard_normal(5)
+    a *= sign * np.sign(a @ w)
+    t = np.linspace(0.0, 4.0, 9)
+    path = trained_readout_flow([[1.3]], [0.9], a, w[:, None], t, rtol=1e-11)
+    found = two_layer_mode(t, 0.9, 1.3, float(a @ w), layer_gap(w, a))
+    np.testing.assert_allclose(found, path.output[:, 0, 0], rtol=1e-7, atol=1e-9)
+
+
+def test_a_mode_has_the_sigmoid_and_the_exponential_as_limits() -> None:
+    t = np.linspace(0.0, 3.0, 7)
+    rich = two_layer_mode(t, 0.9, 1.3, 0.01, 1e-7)
+    np.testing.assert_allclose(rich, balanced_mode(t, 0.9, 1.3, 0.01), rtol=1e-6)
+    lazy = two_layer_mode(t / 1e4, 0.9, 1.3, 0.01, 1e4)
+    limit = 0.9 / 1.3
+    np.testing.assert_allclose(lazy, limit + (0.01 - limit) * np.exp(-1.3 * t), atol=1e-7)
+    values = np.linalg.eigvalsh(np.outer([3.0, 1.0], [3.0, 1.0]) - np.outer([1.0, 2.0], [1.0, 2.0]))
+    assert layer_gap([1.0, 2.0], [3.0, 1.0]) == pytest.approx(values[1] - values[0])
 
 
 def test_the_coupling_of_a_layer_is_for_one_output() -> None:

@@ -45,6 +45,13 @@ DECAY = sympy.exp(-A * rate * t)
 OUTPUT = beta + DECAY * (m0 - beta)
 GAIN = r0 * (1 - DECAY) / (A * rate)
 BALANCED = gamma * u0 / (rate * u0 + (gamma - rate * u0) * sympy.exp(-2 * gamma * t))
+gap = sympy.Symbol("G", positive=True)
+RELAXING = sympy.sqrt(4 * gamma**2 + rate**2 * gap**2)
+HIGH = (2 * gamma + RELAXING) / (rate * gap)
+START = (2 * u0 + sympy.sqrt(gap**2 + 4 * u0**2)) / gap
+AWAY = (HIGH - START) / (START + 1 / HIGH) * sympy.exp(-RELAXING * t)
+RICCATI = (HIGH - AWAY / HIGH) / (1 + AWAY)
+TWO_LAYER = gap / 4 * (RICCATI - 1 / RICCATI)
 RESIDUAL = c - Sigma * W.T * readout
 
 
@@ -207,6 +214,41 @@ def derive_balanced(expr: Any) -> Proof:
 def derive_balanced_time(expr: Any) -> Proof:
     solution = BALANCED.subs(t, expr)
     return Derivation().general("u at this time is s γ/λ", solution - share * gamma / rate).proof()
+
+
+def derive_two_layer(expr: Any) -> Proof:
+    """S = ‖w‖² + ‖a‖² with dS/dt = 4u(γ − λu), du/dt = S(γ − λu): S² − 4u² = G² is conserved."""
+    u, total, z, high = sympy.symbols("u S z h", positive=True)
+    push = gamma - rate * u
+    steps = Derivation().general(
+        "d(S² − 4u²)/dt = 0", 2 * total * 4 * u * push - 8 * u * total * push
+    )
+    # S = (G/2)(z + 1/z) where u = (G/4)(z − 1/z): both sides of du/dt in z, with dz/dt as below.
+    strength = gap / 4 * (z - 1 / z)
+    speed = 2 * gamma * z - rate * gap / 2 * (z**2 - 1)
+    steps.general("S² − 4u² = G²", gap**2 / 4 * (z + 1 / z) ** 2 - 4 * strength**2 - gap**2)
+    steps.general(
+        "dz/dt = 2γz − (λG/2)(z² − 1) is du/dt = S(γ − λu)",
+        strength.diff(z) * speed - gap / 2 * (z + 1 / z) * (gamma - rate * strength),
+    )
+    # The roots h and −1/h of that speed, of which the first gives γ; x is what decays.
+    x = sympy.Symbol("x", positive=True)
+    path = (high - x / high) / (1 + x)
+    of_high = {gamma: rate * gap * (high - 1 / high) / 4}
+    relaxing = rate * gap * (high + 1 / high) / 2
+    steps.general("h is a root", speed.subs(z, HIGH))
+    steps.general("its rate is ρ", relaxing.subs(high, HIGH) - RELAXING)
+    steps.general(
+        "z(t) = (h − x/h)/(1 + x) solves it with dx/dt = −ρx",
+        path.diff(x) * -relaxing * x - speed.subs(z, path).subs(of_high),
+    )
+    decaying = expr.subs(sympy.exp(-RELAXING * t), x)
+    steps.general("dx/dt = −ρx", sympy.log(AWAY).diff(t) + RELAXING)
+    steps.general("u(t) = (G/4)(z − 1/z)", decaying - TWO_LAYER.subs(sympy.exp(-RELAXING * t), x))
+    at_start = path.subs(x, (high - z) / (z + 1 / high)) - z
+    steps.general("z(0) = z0", at_start)
+    steps.general("z0 gives u0", strength.subs(z, START) - u0)
+    return steps.proof()
 
 
 def ode(speed: Any, start: float, end: float) -> float:

@@ -27,6 +27,7 @@ from theory.formulas._flow import (
     RESIDUAL,
     SAXE,
     SOLVER,
+    TWO_LAYER,
     A,
     Sigma,
     W,
@@ -34,6 +35,7 @@ from theory.formulas._flow import (
     beta,
     c,
     gamma,
+    gap,
     k,
     lam,
     m0,
@@ -134,6 +136,20 @@ def _two_layers(**v: Any) -> float:
     root = np.sqrt(v["u_0"])
     path = trained_readout.trained_readout_flow(
         [[v["lambda"]]], [v["gamma"]], [root], [[root]], [v["t"]], rtol=1e-11
+    )
+    return float(path.output[0, 0, 0])
+
+
+def _channels(**v: Any) -> float:
+    """u = a·w of three channels with this start and gap, both layers integrated."""
+    u, gap_of = v["u_0"], v["G"]
+    total = np.sqrt(gap_of**2 + 4 * u**2)
+    # ‖a‖² = ‖w‖² = S/2, at the angle that u asks for, in a plane that is not that of the axes.
+    length, cosine = np.sqrt(total / 2), 2 * u / total
+    plane = np.linalg.qr([[1.0, 0.3], [0.5, -1.0], [-0.2, 0.4]])[0]
+    w, a = length * plane @ [1.0, 0.0], length * plane @ [cosine, np.sqrt(1 - cosine**2)]
+    path = trained_readout.trained_readout_flow(
+        [[v["lambda"]]], [v["gamma"]], a, w[:, None], [v["t"]], rtol=1e-11
     )
     return float(path.output[0, 0, 0])
 
@@ -296,6 +312,20 @@ FORMS = (
         point=_balanced_point,
         oracle=Oracle("the two-layer flow, integrated", _two_layers, SOLVER),
         stable=_stable_balanced,
+    ),
+    form(
+        name="two_layer_mode",
+        title="Both layers trained from any start, one input direction: between lazy and rich.",
+        lhs="u(t)",
+        symbols=(gamma, rate, u0, gap, t),
+        expr=TWO_LAYER,
+        domain="γ, λ, G > 0; G the gap between the eigenvalues of aaᵀ − wwᵀ; u0 = a·w",
+        derive=flow.derive_two_layer,
+        point=lambda rng: positive(rng, "gamma", "lambda", "u_0", "G", "t"),
+        oracle=Oracle("the two-layer flow of three channels, integrated", _channels, SOLVER),
+        stable=lambda **v: float(
+            trained_readout.two_layer_mode(v["t"], v["gamma"], v["lambda"], v["u_0"], v["G"])
+        ),
     ),
     form(
         name="balanced_time",
