@@ -18,8 +18,12 @@
 
 # %%
 import numpy as np
+from matplotlib import style
 
 from sim.experiments import phase
+from theory.shared.style import label, mark, sheet
+
+style.use("theory.shared.twoaxis")
 
 # %% [markdown]
 # ## Spectrum against alignment of the target
@@ -37,6 +41,29 @@ spectrum.figure()
 steepest = spectrum.end[:, -1]
 assert steepest[0] < -0.2 < 0.2 < steepest[-1]
 assert np.abs(spectrum.end - spectrum.predicted_end).max() < 0.2
+
+# %% [markdown]
+# ## With intervals
+#
+# The same settings as cuts: end coupling against alignment with its 95 % interval over networks,
+# and what the exact law of the filters says of it, from the settings alone.
+
+# %%
+cuts, ((panel,),) = sheet(1, 1, width=6.0, height=3.2)
+for number, exponent in enumerate(spectrum.x_values):
+    look = mark(number)
+    ends, half = spectrum.end[:, number], spectrum.end_half[:, number]
+    law = spectrum.predicted_end[:, number]
+    panel.errorbar(spectrum.y_values, ends, half, capsize=2, **look | {"linestyle": "none"})
+    panel.plot(spectrum.y_values, law, label=f"{exponent:g}", **look | {"marker": ""})
+panel.axhspan(-0.2, 0.2, color="0.92", zorder=0)
+label(panel, "alignment of the target", "end coupling", "points: simulation; lines: law")
+panel.legend(title="spectrum exponent")
+cuts
+
+# %%
+inside = np.abs(spectrum.end - spectrum.predicted_end) < 1.5 * spectrum.end_half
+assert inside.mean() > 0.8
 
 # %% [markdown]
 # ## Initialization scale
