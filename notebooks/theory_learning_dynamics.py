@@ -42,8 +42,8 @@ def trained(**network):
         Network(width=CHANNELS, **{"balance": EVEN} | network),
         steps=40_000,
         learning_rate=1e-4,
-        seeds=3,
-        records=range(0, 40_001, 100),
+        seeds=2,
+        records=range(0, 40_001, 200),
         quantities=False,
     )
     return run.time, (run.readout @ run.filters)[..., 0, 0], run
@@ -91,7 +91,7 @@ for axes, name, values, title in panels:
             color=color,
             label=f"{said}, G = {gaps[name, value]:.2g}",
         )
-        axes.plot(times[::10], found[0, ::10], ".", color=color, markersize=5)
+        axes.plot(times[::5], found[0, ::5], ".", color=color, markersize=5)
     axes.set(xlabel="time (steps × learning rate)", ylabel="u(t) = a·w", title=title)
     axes.legend()
 
