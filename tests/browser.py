@@ -114,7 +114,7 @@ def chromium():
     to_us, from_browser = os.pipe()
     os.set_inheritable(to_browser, True)
     os.set_inheritable(from_browser, True)
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = (
             f"--headless --no-sandbox --disable-gpu --user-data-dir={profile} --no-first-run "
             "--remote-debugging-pipe --disable-extensions --disable-background-networking"

@@ -291,20 +291,22 @@ def test_five_thousand_channels_are_all_drawn(browser, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:layers have fewer than:UserWarning")
-def test_a_resnet18_of_full_width_is_small_and_painted_within_a_second(tmp_path):
-    """A quarter of a minute: 4,800 channels measured on small images, with a plan of removal."""
+def test_a_resnet18_of_full_width_is_small_and_whole(browser, tmp_path):
+    """A quarter of a minute; how long it takes to be painted is `benchmarks/map.py`'s."""
+    table, plan = resnet18()
+    file = write_map(tmp_path / "map.html", table, plan=plan)
+    assert file.stat().st_size < 2_000_000
+    browser.requests.clear()
+    browser.complaints.clear()
+    browser.open(file)
+    assert browser.run(f"{MAP}.channels.count") == 4800
+    assert browser.complaints == []
+    assert browser.requests == [file.as_uri()]
+
+
+def resnet18():
+    """4,800 channels measured on small images, with a plan of removal."""
     model = create_model("resnet18", classes=10, image_size=8, channels=3, seed=0)
     images = torch.randn(700, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     data = [(images[i : i + 100], torch.arange(i, i + 100) % 10) for i in range(0, 700, 100)]
-    table, plan = measure(model, data, damage=True), removal_plan(Calibration(model, data))
-    file = write_map(tmp_path / "map.html", table, plan=plan)
-    assert file.stat().st_size < 2_000_000
-    drawn = []
-    for _ in range(3):  # each in a browser that has just started
-        with chromium() as page:
-            page.open(file)
-            drawn.append(page.run("performance.now()"))  # since the request, after two frames
-            assert page.run(f"{MAP}.channels.count") == 4800
-            assert page.complaints == []
-            assert page.requests == [file.as_uri()]
-    assert min(drawn) < 1000
+    return measure(model, data, damage=True), removal_plan(Calibration(model, data))
