@@ -2,6 +2,7 @@
 
 import copy
 import runpy
+from argparse import Namespace
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,9 @@ from empirical import measure
 from empirical.analysis.carriers import carrier_sentence, carriers, crossed_couplings
 from empirical.data.images import image_loader
 from empirical.data.loading import load_data
+from scripts.carriers import configured, thinned
 from theory import spearman
+from theory.shared.files import write_json
 
 
 def network(seed):
@@ -89,3 +92,47 @@ def test_one_network_or_an_unknown_step_is_refused(loader):
 def test_the_notebook_of_the_chain_runs_and_its_assertions_hold(capsys):
     runpy.run_path(str(Path(__file__).parents[2] / "notebooks" / "mechanism_chain.py"))
     assert "filters held: Of the fall" in capsys.readouterr().out
+
+
+def options(**given):
+    return Namespace(**{"train": None, "set": [], "data": "digits", "device": "cpu", "runs": [],
+                        "seeds": None, "images": None, "out": Path("out")} | given)  # fmt: skip
+
+
+def test_the_script_reads_what_a_run_or_its_trainings_have_kept(tmp_path):
+    recipe = {"epochs": 2.0, "batch_size": 64}
+    model = {"name": "small_convnet", "classes": 10, "image_size": 8, "channels": 1, "width": 0.5}
+    for seed in (3, 5):
+        record = tmp_path / f"seed-{seed}" / "train" / "history.json.made-from.json"
+        write_json(record, {"inputs": {"recipe": recipe, "seed": seed, "model": model}})
+    ((folder, config),) = configured(options(runs=[tmp_path], images=70))
+    assert folder == tmp_path
+    assert (config.seeds, config.model.name, config.model.width) == ((3, 5), "small_convnet", 0.5)
+    assert (config.training.epochs, config.data.source, config.data.calibration) == (
+        2,
+        "digits",
+        70,
+    )
+    write_json(tmp_path / "run.json", {"config": {"seeds": [1, 2], "model": {"width": 2.0}}})
+    ((_, config),) = configured(options(runs=[tmp_path], seeds=[2]))
+    assert (config.seeds, config.model.width) == ((2,), 2.0)
+    with pytest.raises(ValueError, match="must hold seed-"):
+        list(configured(options(runs=[tmp_path / "empty"])))
+
+
+def test_the_script_trains_with_filters_that_turn_and_held():
+    file = Path(__file__).parents[2] / "scripts" / "digits_small.toml"
+    found = list(configured(options(train=file, set=["training.epochs=1"])))
+    assert [(folder.name, config.training.turning) for folder, config in found] == [
+        ("turning", True),
+        ("held", False),
+    ]
+    assert all(config.training.epochs == 1 for _, config in found)
+
+
+def test_thinned_checkpoints_keep_both_ends():
+    files = {step: Path(str(step)) for step in (0, 1, 2, 4, 8, 16, 32)}
+    assert list(thinned(files, None)) == list(files)
+    assert list(thinned(files, 2)) == [0, 32]
+    assert list(thinned(files, 3)) == [0, 4, 32]
+    assert list(thinned(files, 99)) == list(files)
