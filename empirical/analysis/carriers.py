@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from empirical.analysis.couplings import BETWEEN, Pair
 from empirical.analysis.seeds import CORRELATION, over_networks
+from empirical.devices import device_of
 from empirical.measuring.measurement import measure
 from empirical.reading.batches import batches
 from empirical.reading.layers import find_layers
@@ -59,7 +60,8 @@ def crossed_couplings(
 
     Parameters
     ----------
-    networks : step -> the network at that step, of one architecture; each its own module.
+    networks : step -> the network at that step, of one architecture, on one device; each its own
+        module.
     loader : of (images (n, ...), labels (n,)), read once a cell.
     cells : (step of the features, step of the target); by default every pair of the first and
         the last step.
@@ -100,7 +102,7 @@ def crossed_couplings(
             f"cells must name steps of networks ({sorted(networks)}); got {sorted(unknown)}."
         )
     loader = repeated(loader)
-    example = next(batches(loader, None)).images
+    example = next(batches(loader, device_of(networks[first]))).images
     layers = [layer.name for layer in find_layers(networks[first], example)]
     rows = []
     for step, target in cells:

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from empirical import measure
+from empirical.analysis import carriers as crossing
 from empirical.analysis.carriers import carrier_sentence, carriers, crossed_couplings
 from empirical.data.images import image_loader
 from empirical.data.loading import load_data
+from empirical.reading.batches import batches
 from scripts.carriers import configured, thinned
 from theory import spearman
 from theory.shared.files import write_json
@@ -55,6 +57,26 @@ def test_cells_are_the_features_of_one_network_with_the_logits_of_the_other(load
         margins = (true - rivals)[:, None]
         by_hand = coupled(model, [(images, margins)], "3", lambda _outputs, known: known)
         assert found[step, 7 - step, "3"] == pytest.approx(by_hand, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_networks_on_a_gpu_are_crossed_as_on_the_cpu(loader):
+    networks = {0: network(0), 7: network(1)}
+    found = crossed_couplings(networks, loader)
+    there = crossed_couplings({step: model.cuda() for step, model in networks.items()}, loader)
+    assert (found["coupling"] - there["coupling"]).abs().max() < 0.05
+
+
+def test_the_first_images_go_to_where_the_networks_are(loader, monkeypatch):
+    """Layers are looked for on the network's own device, which is not that of the loader."""
+    asked = []
+    monkeypatch.setattr(
+        crossing, "batches", lambda given, place: asked.append(place) or batches(given, "cpu")
+    )
+    monkeypatch.setattr(crossing, "device_of", lambda model: torch.device("meta"))
+    crossed_couplings({0: network(0), 7: network(1)}, loader)
+    assert asked == [torch.device("meta")]
 
 
 def test_equal_networks_carry_nothing(loader):
