@@ -113,7 +113,7 @@ def layer_flow(
 def mean_flow(flows: pd.DataFrame) -> pd.DataFrame:
     """One row per network (column seed) and pair of axes: flow less its null, over all links."""
     beyond = flows.assign(beyond=flows["flow"] - flows["null_mean"])
-    return beyond.groupby(["seed", "one", "other"], as_index=False)["beyond"].mean()
+    return beyond.groupby(["seed", "one", "other"])["beyond"].mean().reset_index()
 
 
 def _arriving(strength: Float, ranks: Float) -> Float:

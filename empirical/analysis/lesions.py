@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from empirical.analysis.missing import NoDataError
-from empirical.analysis.predictors import compare_predictors
+from empirical.analysis.predictors import at_matched, compare_predictors
 from empirical.analysis.reliability import RELIABLE
 from empirical.analysis.statistics import (
     HALVES,
@@ -31,6 +31,8 @@ from theory.shared.validation import count, one_of
 
 TESTED = "peer_predictability"
 CONTROLS = ("input_capture", "task_information")
+MATCHED = "task_information"
+"""What the published order of predictors holds fixed."""
 PREDICTORS = (
     "peer_predictability",
     "hull_score",
@@ -54,6 +56,7 @@ class LesionAnalysis:
         many permutations, the share below 0.05, and that share's interval (Clopper and Pearson).
     prediction : one row per score: pooled rank correlation with damage, |correlation|, and how far
         it is behind the best, with Holm's p.
+    matched : the same of damage and scores at matched `MATCHED`; None where no layer affords it.
     depth : one row per layer: mean damage and its error, and the mean of the tested score.
     skipped : layer -> why it was left out of `beyond`.
     settings : damage, kind, tested score, controls, permutations, draws, seed, halves.
@@ -62,6 +65,7 @@ class LesionAnalysis:
     beyond: pd.DataFrame
     control: pd.DataFrame
     prediction: pd.DataFrame
+    matched: pd.DataFrame | None
     depth: pd.DataFrame
     skipped: Mapping[str, str]
     settings: Mapping[str, Any]
@@ -113,6 +117,7 @@ def analyze_lesions(
         beyond=_beyond(strata, [tested, *controls]),
         control=_control(strata, permutations, rng),
         prediction=compare_predictors(layers, damage, scores, draws, rng),
+        matched=matched_prediction(layers, damage, scores, draws, rng),
         depth=_depth(layers, damage, tested),
         skipped=skipped,
         settings={
@@ -160,6 +165,28 @@ def usable_layers(
             f"reliable; got {skipped or 'no rows'}. Lesion wider layers, or measure more images."
         )
     return kept, skipped
+
+
+def matched_prediction(
+    layers: Mapping[str, pd.DataFrame],
+    damage: str,
+    scores: Sequence[str],
+    draws: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame | None:
+    """`compare_predictors` of the scores but `MATCHED`, at matched `MATCHED`; None without layers.
+
+    Scores that are nowhere known stay out of it.
+    """
+    rest = [
+        score
+        for score in scores
+        if score != MATCHED and any(rows[score].notna().any() for rows in layers.values())
+    ]
+    if len(rest) < 2 or any(MATCHED not in rows for rows in layers.values()):
+        return None
+    matched = at_matched(layers, damage, rest, MATCHED)
+    return compare_predictors(matched, damage, rest, draws, rng) if matched else None
 
 
 def reliabilities(stratum: Stratum) -> list[float]:

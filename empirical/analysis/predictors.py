@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from empirical.analysis.statistics import Stratum, holm, interval_of, stratum_of
+from empirical.analysis.adjustment import ridge
+from empirical.analysis.statistics import Stratum, holm, interval_of, normal_scores, stratum_of
 from theory.shared.validation import Float
 
 
@@ -63,6 +64,36 @@ def compare_predictors(
     table["p_holm"] = 1.0
     table.loc[others, "p_holm"] = holm(table.loc[others, "p"].to_numpy())
     return table
+
+
+def at_matched(
+    layers: Mapping[str, pd.DataFrame], damage: str, scores: Sequence[str], control: str
+) -> dict[str, pd.DataFrame]:
+    """Layers in which damage and scores are what a smooth effect of the control leaves of them.
+
+    Normal scores of ranks, less their least-squares fit by the polynomials and splines of the
+    control that the layer affords (`Columns`). Channels without the control, the damage or one of
+    the scores are left out, and so are layers with too few others.
+    """
+    found = {}
+    for name, frame in layers.items():
+        rows = frame.dropna(subset=[damage, control, *scores])
+        if rows.empty:
+            continue
+        stratum = stratum_of(name, rows, damage, control, (control,))
+        if not stratum.usable:
+            continue
+        controls = stratum.readings[0, 1:]
+        columns = np.concatenate(
+            [stratum.adjusted.polynomial(controls), stratum.adjusted.further(controls)], axis=-1
+        )
+        gram = columns.T @ columns + ridge(columns)
+        left = {}
+        for column in (damage, *scores):
+            values = normal_scores(rows[column].to_numpy(dtype=float))
+            left[column] = values - columns @ np.linalg.solve(gram, columns.T @ values)
+        found[name] = rows.assign(**left)
+    return found
 
 
 def _resamples(families: int, draws: int, rng: np.random.Generator) -> Float:

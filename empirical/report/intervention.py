@@ -68,7 +68,7 @@ def intervention_section(
         findings=[
             start_and_end(couplings, means, AXES),
             *corrected_ends(couplings, means, AXES),
-            _apart(couplings),
+            apart(couplings),
             _follows(means),
             _recovered(shares),
         ],
@@ -112,7 +112,7 @@ def median_shares(tables: Mapping[tuple[int, int], AxisTable]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _apart(couplings: pd.DataFrame) -> Finding:
+def apart(couplings: pd.DataFrame) -> Finding:
     """Claim C1 of the axes of intervention: their coupling is less at the end than at the start.
 
     Judged as measured and, where it is known, corrected for attenuation: both must fall.

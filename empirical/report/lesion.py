@@ -39,7 +39,7 @@ def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
         "share of variance that the peers explain, 1 - damage ratio = E.",
         findings=[
             _cost(lesions),
-            *_recovery_findings(pooled),
+            *recovery_findings(pooled),
             *_correlation_findings(summary),
         ],
         figures={
@@ -94,7 +94,8 @@ def _correlation_findings(summary: pd.DataFrame) -> list[Finding]:
     return findings
 
 
-def _recovery_findings(pooled: pd.DataFrame) -> list[Finding]:
+def recovery_findings(pooled: pd.DataFrame) -> list[Finding]:
+    """Sentences on what peers win back, on the hull against random peers, and on the forecast."""
     by_seed = pooled.groupby(["peers", "seed"], sort=False)[["mean_lesion", "replaced"]].sum()
     shares = (1 - by_seed["replaced"] / by_seed["mean_lesion"]).unstack("peers")
     kinds = list(dict.fromkeys(pooled["peers"]))

@@ -15,6 +15,8 @@ from empirical.report.wording import estimate_of, unit, words
 from theory.shared.findings import Finding, verdict
 from theory.shared.style import label, sheet, styled
 
+LEAST_P = 0.05
+
 TITLE = "Does peer support explain lesion damage beyond the other axes?"
 
 
@@ -48,6 +50,8 @@ def lesion_analysis_section(analysis: LesionAnalysis, pairs: PairAnalysis | None
         "lesion_prediction": analysis.prediction,
         "lesion_depth": analysis.depth,
     }
+    if analysis.matched is not None:
+        tables["lesion_matched"] = analysis.matched
     findings = analysis_findings(analysis)
     if pairs is not None:
         figures["lesion_pairs"] = (
@@ -80,7 +84,35 @@ def lesion_analysis_section(analysis: LesionAnalysis, pairs: PairAnalysis | None
 
 def analysis_findings(analysis: LesionAnalysis) -> list[Finding]:
     """Sentences on the slope beyond the controls, its control, and the best predictor."""
-    return [_beyond(analysis), _control(analysis.control.iloc[0]), _best(analysis.prediction)]
+    found = [_beyond(analysis), _control(analysis.control.iloc[0]), _best(analysis.prediction)]
+    return found if analysis.matched is None else [*found, hull_first(analysis.matched)]
+
+
+def hull_first(matched: pd.DataFrame, claimed: str = "hull_score") -> Finding:
+    """The published claim that at matched task information the hull predicts damage best.
+
+    It holds where the hull leads and is ahead of each other score by Holm's p; it is contradicted
+    where another leads and the hull is behind that one.
+    """
+    by_score = matched.set_index("score")
+    if claimed not in by_score.index or len(by_score) < 2:
+        return Finding("At matched task information the hull is not compared: it was not measured.")
+    best, own = matched.iloc[0], by_score.loc[claimed]
+    leads = best["score"] == claimed
+    rival = matched.iloc[1] if leads else best
+    lead = estimate_of(rival if leads else own, "behind", "behind_low", "behind_high")
+    clear = (matched["p_holm"].iloc[1:] < LEAST_P).all() if leads else own["p_holm"] < LEAST_P
+    return Finding(
+        "That at matched task information the compact hull predicts damage best: {word} (rank "
+        f"correlation {{hull:+.2f}}, that of {words(str(rival['score']))} {{rival:+.2f}}, "
+        "strength of the hull less that of its rival {lead:+.2f}).",
+        {
+            "word": ("holds" if leads else "contradicted") if clear else "not resolved",
+            "hull": estimate_of(own, "correlation"),
+            "rival": estimate_of(rival, "correlation"),
+            "lead": lead if leads else lead.times(-1),
+        },
+    )
 
 
 def _controls(analysis: LesionAnalysis) -> str:

@@ -40,7 +40,7 @@ def structure_section(tables: Mapping[int, AxisTable]) -> Section:
         "where its pairs say more than they would about an independent target over as many "
         "images. The graphs hold the pairs with the largest overlap, and with the largest excess; "
         "their modularity (Louvain) is held against random graphs with the same degrees.",
-        findings=[_trend(triplets), _communities(graphs)],
+        findings=[trend_finding(triplets), communities_finding(graphs)],
         figures={
             "structure_by_depth": (
                 structure_by_depth(triplets, graphs),
@@ -53,7 +53,7 @@ def structure_section(tables: Mapping[int, AxisTable]) -> Section:
     )
 
 
-def _trend(triplets: pd.DataFrame) -> Finding:
+def trend_finding(triplets: pd.DataFrame) -> Finding:
     """The published rise of S₃/S₂ with depth: a rank correlation a network."""
     trends = triplets.groupby("seed")[list(triplets.columns)].apply(depth_trend)
     trend = over_networks(trends, CORRELATION)
@@ -73,7 +73,7 @@ def _trend(triplets: pd.DataFrame) -> Finding:
     )
 
 
-def _communities(graphs: pd.DataFrame) -> Finding:
+def communities_finding(graphs: pd.DataFrame) -> Finding:
     """The published order of modularities, at every depth: the mean, and layer by layer."""
     mean = over_networks(graphs.groupby("seed")["more"].mean(), (-2.0, 2.0))
     layers: list[Estimate] = [

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from empirical.data.folders import DEFAULT_CACHE
+from empirical.data.splits import DataSplit
 from empirical.devices import chosen_device
 from empirical.runs.config import RunConfig, read_config
 from empirical.runs.pipeline import RunResult, reported
@@ -120,16 +121,19 @@ def perform(
         getattr(stages, stage)(seed, step)
 
 
-_images = functools.lru_cache(maxsize=2)(read_images)
-"""A worker reads the images of several runs once."""
-
-
 @functools.lru_cache(maxsize=16)
 def open_run(config: str, out: str, cache: str | None, download: bool = False) -> RunStages:
     """The stages of a run."""
     settings = read_config(json.loads(config))
     device = chosen_device(settings.device)
-    return RunStages(settings, Path(out), device, download, cache, lambda _, __: None, _images)
+    split = _images(json.dumps(settings.to_dict()["data"]), download, cache)
+    return RunStages(settings, Path(out), device, download, cache, lambda _, __: None, split)
+
+
+@functools.lru_cache(maxsize=2)
+def _images(data: str, download: bool, cache: str | None) -> DataSplit:
+    """The images of a run; a worker reads those of several runs once."""
+    return read_images(read_config({"data": json.loads(data)}).data, download, cache)
 
 
 def as_text(config: RunConfig) -> str:

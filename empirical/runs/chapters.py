@@ -7,12 +7,16 @@ from collections.abc import Mapping
 import pandas as pd
 
 from empirical.analysis.couplings import training_couplings
+from empirical.analysis.flow import channel_links, layer_flow
 from empirical.analysis.lesions import analyze_lesions
+from empirical.analysis.missing import NoDataError
+from empirical.data.images import image_loader
 from empirical.data.tables import read_table
 from empirical.measuring.table import AxisTable
 from empirical.report import (
     coupling,
     factorial,
+    flow,
     gradients,
     grouping,
     intervention,
@@ -25,6 +29,7 @@ from empirical.report import (
 )
 from empirical.report.page import Section, chapter
 from empirical.runs.steps import SCALAR_TARGETS, RunStages
+from empirical.training.checkpoints import load_model
 from theory.shared.foreign import parse_json
 
 Tables = Mapping[tuple[int, int], AxisTable]
@@ -74,6 +79,7 @@ def run_sections(
         ),
         chapter(grouping.TITLE, lambda: grouping.grouping_section(trained)),
         chapter(structure.TITLE, lambda: structure.structure_section(trained)),
+        chapter(flow.TITLE, lambda: flow.flow_section(_flows(stages, trained))),
         chapter(robustness.TITLE, lambda: robustness.robustness_section(*varied)),
     ]
     if stages.config.measure.damage:
@@ -162,6 +168,21 @@ def _gradients(stages: RunStages) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
+
+
+def _flows(stages: RunStages, trained: Mapping[int, AxisTable]) -> pd.DataFrame:
+    """Of each trained network, how both axes go from layer to layer."""
+    example, _ = next(iter(image_loader(stages.split.calibration, batch_size=1)))
+    found = []
+    for seed, table in trained.items():
+        model, _ = load_model(stages.checkpoint(seed, stages.steps[-1]), stages.spec)
+        scores = {layer: table.values(layer) for layer in table.layers}
+        try:
+            links = channel_links(model, example)
+        except ValueError as reason:  # it cannot be traced
+            raise NoDataError(str(reason)) from reason
+        found.append(layer_flow(scores, links, seed=seed).assign(seed=seed))
+    return pd.concat(found, ignore_index=True)
 
 
 def _over_seeds(stages: RunStages, name: str) -> pd.DataFrame:

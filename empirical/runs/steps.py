@@ -80,13 +80,13 @@ class RunStages(RunPaths):
         download: bool,
         cache: str | os.PathLike[str] | None,
         progress: Report,
-        read: Callable[[DataConfig, bool, str | os.PathLike[str] | None], DataSplit] = read_images,
+        split: DataSplit | None = None,
     ) -> None:
         super().__init__(out)
         self.config, self.device, self.progress = config, device, progress
         self.started = time.time()
         progress("reading images", 0.0)
-        self.split = read(config.data, download, cache)
+        self.split = read_images(config.data, download, cache) if split is None else split
         fit = self.split.fit
         self.spec = ModelSpec(
             config.model.name, fit.classes, fit.image_size, fit.channels, config.model.width

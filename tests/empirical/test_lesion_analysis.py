@@ -10,7 +10,7 @@ import pytest
 
 from empirical.analysis.lesions import CONTROLS, PREDICTORS, LesionAnalysis, analyze_lesions
 from empirical.lesions.table import DAMAGES, LesionTable
-from empirical.report.lesion_analysis import _control, analysis_findings
+from empirical.report.lesion_analysis import _control, analysis_findings, hull_first
 
 LAYERS, CHANNELS, IMAGES = 6, 60, 150
 SMALL = {"permutations": 99, "draws": 300}
@@ -157,3 +157,24 @@ def test_layers_too_small_are_left_out_and_listed() -> None:
     assert "conv1" not in set(result.beyond["layer"])
     with pytest.raises(ValueError, match="frame must have a layer with enough channels"):
         analyze_lesions(damaged[damaged["layer"] == "conv1"], **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("first", "p_holm", "word"),
+    [
+        ("hull_score", 0.01, "holds"),
+        ("hull_score", 0.2, "not resolved"),
+        ("input_capture", 0.01, "contradicted"),
+        ("input_capture", 0.2, "not resolved"),
+    ],
+)
+def test_the_hull_is_first_only_where_it_leads_beyond_chance(first, p_holm, word):
+    second = {"hull_score": "input_capture", "input_capture": "hull_score"}[first]
+    columns = ("correlation", "low", "high", "behind", "behind_low", "behind_high", "p_holm")
+    rows = [(0.5, 0.4, 0.6, 0.0, 0.0, 0.0, 1.0), (-0.3, -0.4, -0.2, 0.2, 0.1, 0.3, p_holm)]
+    table = pd.DataFrame(rows, columns=columns).assign(score=[first, second])
+    found = hull_first(table).values
+    assert found["word"] == word
+    assert found["lead"].mean == pytest.approx(0.2 if first == "hull_score" else -0.2)
+    assert found["lead"].low < found["lead"].high
+    assert "not measured" in str(hull_first(table.assign(score=["input_capture", "peer_overlap"])))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from empirical.analysis.predictors import compare_predictors
+from empirical.analysis.predictors import at_matched, compare_predictors
 from empirical.analysis.statistics import Stratum, holm, interval_of, stratum_of
 
 DRAWS = 80
@@ -140,3 +140,54 @@ def test_copies_of_a_family_are_resampled_together() -> None:
         widths.append(float((one["high"] - one["low"]).iloc[0]))
     assert widths[1] == pytest.approx(widths[0], rel=0.05)
     assert widths[2] < 0.6 * widths[0]
+
+
+def confounded(rng: np.random.Generator, hull: float, number: int = 3) -> dict[str, pd.DataFrame]:
+    """Layers whose damage follows the control, bent, and by `hull` a score; "close" follows it."""
+    frames = {}
+    for layer in range(number):
+        control, score, one, two, noise = rng.standard_normal((5, 64))
+        frames[f"layer{layer}"] = pd.DataFrame(
+            {
+                "control": np.exp(control),
+                "hull": score + 0.5 * control,
+                "close": control + 0.2 * one,
+                "other": two - 0.5 * control,
+                "damage": control + 0.3 * control**2 + hull * score + 0.5 * noise,
+            }
+        )
+    return frames
+
+
+def test_at_a_matched_control_only_what_says_more_predicts() -> None:
+    rng = np.random.default_rng(5)
+    frames, scores = confounded(rng, hull=0.5), ["hull", "close", "other"]
+    raw = compare_predictors(frames, "damage", scores, 200, rng)
+    assert raw["score"].iloc[0] == "close"
+    matched = at_matched(frames, "damage", scores, "control")
+    for name, rows in matched.items():
+        control = frames[name]["control"].rank()
+        assert rows[["damage", *scores]].corrwith(control).abs().max() < 0.05
+    found = compare_predictors(matched, "damage", scores, 200, rng).set_index("score")
+    assert found.index[0] == "hull"
+    assert found["low"]["hull"] > 0.3
+    assert (found["p_holm"].drop("hull") < 0.05).all()
+
+
+def test_where_damage_follows_the_control_alone_nothing_leads_at_its_match() -> None:
+    """The level: one of the scores is said to be ahead of all others in at most 5 %."""
+    rng, scores, said, draws = np.random.default_rng(6), ["hull", "close", "other"], 0, 60
+    for _ in range(draws):
+        matched = at_matched(confounded(rng, hull=0.0), "damage", scores, "control")
+        found = compare_predictors(matched, "damage", scores, 100, rng)
+        said += bool((found["p_holm"].iloc[1:] < 0.05).all())
+    assert said / draws < 0.05 + 4 * np.sqrt(0.05 * 0.95 / draws)
+
+
+def test_channels_without_a_score_and_layers_with_too_few_are_left_out() -> None:
+    frames = confounded(np.random.default_rng(7), hull=0.0)
+    frames["layer0"].loc[:5, "hull"] = np.nan
+    frames["layer1"] = frames["layer1"].iloc[:6]
+    frames["layer2"]["hull"] = np.nan
+    matched = at_matched(frames, "damage", ["hull", "other"], "control")
+    assert {name: len(rows) for name, rows in matched.items()} == {"layer0": 58}

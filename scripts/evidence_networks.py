@@ -1,0 +1,151 @@
+"""The folders that `scripts/evidence.py` left, read: whatever was finished, of all seeds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from empirical.analysis.flow import layer_flow, mean_flow
+from empirical.analysis.lesions import analyze_lesions
+from empirical.analysis.pruning import areas
+from empirical.data.tables import read_table
+from empirical.report.lesion_analysis import analysis_findings
+from theory import spearman
+from theory.shared.findings import Finding
+from theory.shared.foreign import read_arrays
+
+LAW = ("damage_alone", "recovered")
+"""What the law foretells of a channel."""
+SCORES = ("input_capture", "task_information", "peer_predictability", "hull_score")
+"""Single scores that are held against it."""
+
+
+class NotRunError(FileNotFoundError):
+    """What a claim needs has not been run."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The trained networks of one kind on one data set: the folder of their run."""
+
+    data: str
+    network: str
+    folder: Path
+
+    def seeds(self, file: str) -> dict[int, Path]:
+        """Seed -> its file, of those that have it."""
+        found = {int(p.name.split("-")[1]): p / file for p in self.folder.glob("seed-*")}
+        return {seed: path for seed, path in sorted(found.items()) if path.exists()}
+
+    def table(self, file: str) -> pd.DataFrame:
+        """The tables of all seeds, one below the other."""
+        frames = [read_table(path).assign(seed=s) for s, path in self.seeds(file).items()]
+        if not frames:
+            raise NotRunError(f"{self.folder} has no seed-*/{file}.")
+        return pd.concat(frames, ignore_index=True)
+
+    def arrays(self, file: str) -> dict[int, dict[str, Any]]:
+        """Seed -> step -> key -> array, of the last step."""
+        found = {}
+        for seed, path in self.seeds(f"digest/{file}.npz").items():
+            every = read_arrays(path)
+            last = max(int(key.split("/")[0]) for key in every if "/" in key)
+            found[seed] = {
+                key.partition("/")[2]: np.asarray(value, float)
+                for key, value in every.items()
+                if key.startswith(f"{last}/")
+            }
+        return found
+
+    @cached_property
+    def couplings(self) -> pd.DataFrame:
+        """Couplings of all pairs, over training."""
+        return self.table("digest/couplings.csv")
+
+    @cached_property
+    def lesions(self) -> pd.DataFrame:
+        """Damage of mean lesions with the channels' scores and foretold damages."""
+        rows = self.table("lesions/lesions.csv")
+        rows = rows[rows["kind"] == "mean"]
+        frames = []
+        for seed, values in self.arrays("scores").items():
+            own = rows[rows["seed"] == seed]
+            for layer, channels in own.groupby("layer", sort=False):
+                at = channels["channel"].to_numpy()
+                more = {n: values[f"{layer}/{n}"][at] for n in LAW}
+                frames.append(channels.assign(**more))
+        return pd.concat(frames, ignore_index=True)
+
+    @cached_property
+    def pruned(self) -> pd.DataFrame:
+        """Every finished cell of pruning, line by line, whether or not the rest was finished."""
+        rows = []
+        for folder in ("pruning", "refit", "tune"):
+            for path in sorted(self.folder.glob(f"seed-*/{folder}/*.jsonl")):
+                seed = int(path.parent.parent.name.split("-")[1])
+                for line in path.read_text(encoding="utf-8").splitlines():
+                    kept = json.loads(line) if line.endswith("}") else {}
+                    if "recovery" in kept.get("cell", {}):
+                        rows.append(kept["cell"] | kept["result"] | {"seed": seed})
+        if not rows:
+            raise NotRunError(f"{self.folder} has no pruned networks.")
+        table = pd.DataFrame(rows).assign(network=self.network)
+        keys = ["seed", "criterion", "allocation", "recovery", "share", "draw"]
+        return table.drop_duplicates(keys, keep="last").dropna(subset=["accuracy"])
+
+    @property
+    def has_pruned(self) -> bool:
+        """Whether any cell of pruning was finished."""
+        return any(self.folder.glob("seed-*/pruning/*.jsonl"))
+
+    @cached_property
+    def areas(self) -> pd.DataFrame:
+        """Mean accuracy over the shares, per arm."""
+        return areas(self.pruned)
+
+    @cached_property
+    def structure(self) -> pd.DataFrame:
+        """Triples and communities of the trained networks."""
+        rows = self.table("digest/structure.csv")
+        return rows[rows["step"] == rows["step"].max()]
+
+    @cached_property
+    def analysis(self) -> list[Finding]:
+        """What explains the damage of lesions; the layers of all networks are strata."""
+        return analysis_findings(analyze_lesions(self.lesions, damage="divergence"))
+
+    @cached_property
+    def flow(self) -> pd.DataFrame:
+        """(pair of axes, seed) flow beyond exchanged scores, mean of links."""
+        links = self.arrays("links")
+        frames = []
+        for seed, values in self.arrays("scores").items():
+            scores: dict[str, dict[str, Any]] = {}
+            for key, value in values.items():
+                layer, _, name = key.rpartition("/")
+                scores.setdefault(layer, {})[name] = value
+            pairs = {tuple(key.split(">")): value for key, value in links[seed].items()}
+            frames.append(layer_flow(scores, pairs, seed=seed).assign(seed=seed))
+        if not frames:
+            raise NotRunError(f"{self.folder} has no links.")
+        table = mean_flow(pd.concat(frames)).set_index(["seed", "one", "other"])["beyond"]
+        return pd.DataFrame(table.unstack("seed"))
+
+    @cached_property
+    def damage_ranks(self) -> pd.DataFrame:
+        """(seed, score) rank correlation with measured damage, mean of layers; of scores |mean|."""
+        rows = {}
+        for seed, own in self.lesions.groupby("seed"):
+            layers = [group for _, group in own.groupby("layer") if len(group) > 3]
+            rows[seed] = {
+                name: np.nanmean([spearman(g[name], g["divergence"]) for g in layers])
+                for name in (LAW[0], *SCORES)
+            }
+        table = pd.DataFrame(rows).T
+        return table.assign(**{name: table[name].abs() for name in SCORES})

@@ -1,0 +1,157 @@
+"""The small tables of docs/results/evidence from the folders that `scripts/evidence.py` left.
+
+    python scripts/evidence_tables.py --runs runs/evidence --out docs/results/evidence
+
+claims.csv has one row per claim, network and data set, with the verdict, the effect and its
+interval over trained networks; the other tables hold what is behind it, averaged over them; and
+there are the figures. It takes minutes, and no images are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts.evidence_claims
+
+from empirical.analysis.couplings import mean_couplings, of_pair
+from empirical.analysis.pruning import mean_accuracy
+from empirical.analysis.seeds import SHARE, over_seeds
+from empirical.report.intervention import AXES
+from scripts.evidence_claims import BETWEEN, all_claims
+from scripts.evidence_networks import Networks, NotRunError
+from theory.shared.files import write_table
+from theory.shared.style import label, mark, sheet, styled
+
+
+def main() -> None:
+    """Write claims.csv, what is behind it, and the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, required=True, help="of scripts/evidence.py")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/evidence"))
+    options = parser.parse_args()
+    every = [
+        Networks(data.name, network.name, network)
+        for data in sorted(options.runs.iterdir())
+        for network in sorted(data.iterdir())
+        if any(network.glob("seed-*"))
+    ]
+    claims = pd.DataFrame([vars(claim) for claim in all_claims(every)])
+    write_table(options.out / "claims.csv", claims)
+    for name, make in BEHIND.items():
+        frame = gathered(every, make)
+        if not frame.empty:
+            write_table(options.out / f"{name}.csv", frame)
+    course = gathered(every, course_of)
+    for name, figure in (("course", over_training(course)), ("effects", effects(claims))):
+        figure.savefig(options.out / f"{name}.png", dpi=100)
+    print(claims.to_string(index=False, max_colwidth=90, float_format="{:.2f}".format))
+
+
+def gathered(every: Sequence[Networks], make: Callable[[Networks], pd.DataFrame]) -> pd.DataFrame:
+    """What `make` finds of each kind of network that has it, with network and data."""
+    frames = []
+    for one in every:
+        try:
+            frames.append(make(one).assign(network=one.network, data=one.data))
+        except NotRunError:
+            continue
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def accuracy_of(one: Networks) -> pd.DataFrame:
+    """Accuracy on report images at each checkpoint."""
+    frames = [
+        pd.DataFrame([pd.read_json(file, typ="series") for file in sorted(folder.glob("*.json"))])
+        for folder in one.seeds("accuracy").values()
+    ]
+    if not frames:
+        raise NotRunError("no accuracy")
+    rows = pd.concat([frame[~frame.index.duplicated()] for frame in frames])
+    return over_seeds(rows[["seed", "step", "accuracy"]], ["step"], "accuracy", SHARE)
+
+
+def course_of(one: Networks) -> pd.DataFrame:
+    """Mean couplings over training, of the axes and of what an intervention defines."""
+    means = mean_couplings(one.couplings)
+    return pd.concat([of_pair(means, pair) for pair in (BETWEEN, AXES)])
+
+
+def pruning_of(one: Networks) -> pd.DataFrame:
+    """Accuracy of every arm of pruning, mean over seeds."""
+    return mean_accuracy(one.pruned).drop(columns="network")
+
+
+def damage_of(one: Networks) -> pd.DataFrame:
+    """Rank correlations with measured damage, a row per seed."""
+    return one.damage_ranks.rename_axis("seed").reset_index()
+
+
+def flow_of(one: Networks) -> pd.DataFrame:
+    """Flow beyond exchanged scores, a row per pair of axes and seed."""
+    return one.flow.stack().rename("flow").reset_index()
+
+
+BEHIND: dict[str, Callable[[Networks], pd.DataFrame]] = {
+    "accuracy": accuracy_of,
+    "course": course_of,
+    "pruning": pruning_of,
+    "damage": damage_of,
+    "flow": flow_of,
+}
+
+
+@styled()
+def over_training(course: pd.DataFrame) -> Figure:
+    """Coupling against the step: a column per network, a row per data set."""
+    networks, sets = (list(dict.fromkeys(course[name])) for name in ("network", "data"))
+    figure, axes = sheet(len(sets), len(networks), width=2.6 * len(networks), height=2.6)
+    for row, data in zip(axes, sets, strict=True):
+        for panel, network in zip(row, networks, strict=True):
+            own = course[course["data"].eq(data) & course["network"].eq(network)]
+            for index, pair in enumerate((BETWEEN, AXES)):
+                line = of_pair(own, pair).sort_values("step")
+                panel.plot(line["step"], line["coupling"], **mark(index, markersize=3),
+                           label=pair.label)  # fmt: skip
+                panel.fill_between(line["step"], line["low"], line["high"], alpha=0.2,
+                                   color=f"C{index}")  # fmt: skip
+            panel.axhline(0, color="0.4", linewidth=0.8, linestyle="-")
+            panel.set_xscale("symlog", linthresh=1)
+            panel.set_ylim(-0.6, 1)
+            label(panel, "step", "rank correlation", f"{network}, {data}")
+    axes[0, 0].legend(fontsize=6)
+    return figure
+
+
+@styled()
+def effects(claims: pd.DataFrame) -> Figure:
+    """Effect of every claim with its interval: a panel a claim, a line per network and data set."""
+    names = [name for name in dict.fromkeys(claims["claim"]) if not name.startswith("C6")]
+    figure, axes = sheet(-(-len(names) // 4), 4, width=11.0, height=2.2)
+    sets = list(dict.fromkeys(claims["data"]))
+    networks = list(dict.fromkeys(claims["network"]))
+    for panel, name in zip(axes.flat, names, strict=False):
+        own = claims[claims["claim"] == name]
+        for index, data in enumerate(sets):
+            rows = own[own["data"] == data].dropna(subset=["mean"])
+            place = np.array([networks.index(n) for n in rows["network"]]) + 0.2 * index
+            reach = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+            panel.errorbar(rows["mean"], place, xerr=np.nan_to_num(reach).clip(min=0), fmt="o",
+                           markersize=3, color=f"C{index}", label=data)  # fmt: skip
+        panel.axvline(0, color="0.5", linewidth=0.8, linestyle=":")
+        panel.set_yticks(range(len(networks)), networks, fontsize=6)
+        panel.set_title(name, fontsize=7)
+    for panel in axes.flat[len(names) :]:
+        panel.remove()
+    axes[0, 0].legend(fontsize=6)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
