@@ -1,9 +1,11 @@
-"""The table of docs/results.md: claim x network x data set, from the committed tables alone.
+"""The tables of docs/results.md: claim x network x data set, from the committed tables alone.
 
-    python scripts/claims.py          # print it
-    python scripts/claims.py --write  # put it into docs/results.md
+    python scripts/claims.py          # print them
+    python scripts/claims.py --write  # put them into docs/results.md
 
-Nothing is computed from images here; what has not been run has no row.
+The first is of the four networks that `scripts/evidence.py` trains on two data sets, a cell for
+each, the second of all other networks. Nothing is computed from images here; what was not run says
+so in the first, and has no row in the second.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import pandas as pd
 from empirical.analysis.seeds import CORRELATION, over_networks
 from empirical.data.tables import read_table
 from theory.shared.files import write_text
-from theory.shared.findings import Estimate, verdict, weakest
+from theory.shared.findings import VERDICTS, Estimate, verdict, weakest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
+MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 NAMES = {"resnet18": "ResNet-18 w ¼", "vgg16": "VGG-16 w ¼", "mobilenetv2": "MobileNetV2 w ¼"}
+FOUR = NAMES | {"convnext": "ConvNeXt"}
+SETS = {"cifar10": "CIFAR-10", "tiny100": "100 classes", "both": "both"}
 SMALL, PHOTOGRAPHS = "three convolutions", "photographs"
 
 
@@ -194,20 +198,102 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
+def evidence() -> pd.DataFrame:
+    """Cells of the four networks: claim, network, data, networks, epochs, word, effect."""
+    table = _table("evidence/claims.csv")
+    unknown = set(table["network"]) - set(FOUR) | set(table["data"]) - set(SETS)
+    if unknown:
+        raise ValueError(f"evidence/claims.csv must name networks and data known here: {unknown}.")
+    elsewhere = {row.network: row for row in _pruning()}
+    for at, cell in table[table["networks"].eq(0)].iterrows():
+        row = elsewhere.get(FOUR[cell["network"]])
+        if row is not None and (row.claim, row.data) == (cell["claim"], SETS[cell["data"]]):
+            told = {
+                "networks": row.networks,
+                "word": row.word,
+                "effect": f"{row.effect}; 12 epochs",
+            }
+            for name, value in told.items():
+                table.loc[at, name] = value
+    return table
+
+
+def evidence_markdown() -> str:
+    """A line per claim and data set, a cell per network: verdict, effect, networks."""
+    table = evidence()
+    lines = [f"| claim | data | {' | '.join(FOUR.values())} |", "|---|---|" + "---|" * len(FOUR)]
+    for claim in sorted(dict.fromkeys(table["claim"])):
+        for data in SETS:
+            own = table[table["claim"].eq(claim) & table["data"].eq(data)].set_index("network")
+            if own.empty:
+                continue
+            cells = [_cell(own.loc[name]) if name in own.index else NOT_RUN for name in FOUR]
+            lines.append(f"| {claim} | {SETS[data]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+FIGURES = {
+    "effects": "Effect of every claim with its 95 % interval, a panel a claim",
+    "course": "Coupling over training: of the paper's axes, and of what an intervention defines",
+}
+NOT_RUN = "**not resolved**: not run"
+
+
+def _cell(row: pd.Series) -> str:
+    short = str(row["effect"]).replace(" [no interval]", "")
+    number = f"; {row['networks']} of 3" if 0 < row["networks"] < 3 else ""
+    return f"**{row['word']}**: {short}{number}"
+
+
+def counted() -> str:
+    """A line per claim: in how many cells it holds, and the range of its effect."""
+    table = evidence()
+    lines = []
+    for claim in sorted(dict.fromkeys(table["claim"])):
+        own = table[table["claim"] == claim]
+        words = own["word"].value_counts()
+        said = ", ".join(f"{word} in {words[word]}" for word in reversed(VERDICTS) if word in words)
+        known = own.dropna(subset=["mean"])
+        reach = ""
+        if len(known) > 1:
+            low, high = (known.loc[known["mean"].agg(of)] for of in ("idxmin", "idxmax"))
+            ends = [
+                f"{end['mean']:+.2f} ({FOUR[end['network']]}, {SETS[end['data']]})"
+                for end in (low, high)
+            ]
+            reach = f"; its effect goes from {ends[0]} to {ends[1]}"
+        lines.append(f"- **{claim}**: {said} of {len(own)} cells{reach}.")
+    drawn = [
+        f"\n![{words}](results/evidence/{name}.png)"
+        for name, words in FIGURES.items()
+        if (DOCS / "results" / "evidence" / f"{name}.png").exists()
+    ]
+    return "\n".join([*lines, *drawn])
+
+
 def page(text: str) -> str:
-    """`text` with the table between its two marks renewed."""
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{markdown()}\n{END}{rest.split(END)[1]}"
+    """`text` with each table between its two marks renewed."""
+    parts = {"claims": markdown, "evidence": evidence_markdown, "counts": counted}
+    for name, make in parts.items():
+        begin, end = (mark.format(name) for mark in MARKS)
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{make()}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def renew() -> None:
+    """Renew the tables in docs/results.md."""
+    file = DOCS / "results.md"
+    write_text(file, page(file.read_text(encoding="utf-8")))
 
 
 def main() -> None:
-    """Print the table, or renew it in docs/results.md."""
+    """Print the tables, or renew them in docs/results.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="into docs/results.md")
     if parser.parse_args().write:
-        file = DOCS / "results.md"
-        write_text(file, page(file.read_text(encoding="utf-8")))
-    print(markdown())
+        renew()
+    print(evidence_markdown(), markdown(), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -48,8 +48,14 @@ NETWORKS = ("resnet18", "vgg16", "mobilenetv2", "convnext")
 SEEDS = 3
 """Networks of each kind that come first; what further ones there are wait for their pruning."""
 
-STAGES = (("train",), ("measure", "evaluate", "gradients", "lesion", "digest"), ("prune",),
-          ("refit",), ("tune",))  # fmt: skip
+STAGES = (
+    ("train",),
+    ("measure", "evaluate", "gradients", "digest"),
+    ("prune",),
+    ("lesion",),
+    ("refit",),
+    ("tune",),
+)
 """In the order in which they are taken up, seed by seed. What runs measure again one choice at a
 time (robustness) is left out."""
 
@@ -92,36 +98,33 @@ def main() -> None:
 
 
 def network_tasks(config: RunConfig, out: str, cache: str) -> dict[str, Task]:
-    """The tasks of a campaign; a digest; and pruning with further factors."""
+    """The tasks of a campaign; a digest; and pruning with further factors.
+
+    What takes long waits in one chain for each network, behind its digest.
+    """
     stages = open_run(as_text(config), out, cache)
-    tasks = {
-        key: task
-        for key, task in run_graph(stages, out, cache).items()
-        if task.arguments["stage"] != "robustness"
-    }
+    graph = run_graph(stages, out, cache)
+    tasks = {k: task for k, task in graph.items() if task.arguments["stage"] != "robustness"}
     for seed in config.seeds:
 
         def key(stage: str, seed: int = seed) -> str:
             return f"{out}: seed {seed}: {stage}"
 
         given = dict(tasks[key("train")].arguments)
-        shallow = tuple(
-            k
-            for k, task in tasks.items()
-            if task.arguments["stage"] in ("measure", "lesion") and task.arguments["seed"] == seed
-        )
-        tasks[key("digest")] = Task(OWN, given | {"stage": "digest"}, shallow)
-        if not config.pruning.enabled:
-            continue
-        before = key("prune")
-        tasks[before] = replace(tasks[before], after=shallow)
-        for stage, factors in FURTHER.items():
+        own = {k: task for k, task in tasks.items() if task.arguments["seed"] == seed}
+        measured = tuple(k for k, task in own.items() if task.arguments["stage"] == "measure")
+        chain = {"digest": Task(OWN, given | {"stage": "digest"}, measured)}
+        chain |= {stage: own[key(stage)] for stage in ("prune", "lesion") if key(stage) in own}
+        for stage, factors in FURTHER.items() if config.pruning.enabled else ():
             changed = as_text(with_options(config, "pruning", factors))
-            tasks[key(stage)] = Task(OWN, given | {"stage": stage, "config": changed}, (before,))
-            before = key(stage)
+            chain[stage] = Task(OWN, given | {"stage": stage, "config": changed})
+        before = measured
+        for stage, task in chain.items():
+            tasks[key(stage)] = replace(task, after=before)
+            before = (key(stage),)
         if seed - SEEDS in config.seeds:
-            later = replace(tasks[key("train")], after=(key("prune", seed - SEEDS),))
-            tasks[key("train")] = later
+            enough = key("prune" if "prune" in chain else "digest", seed - SEEDS)
+            tasks[key("train")] = replace(tasks[key("train")], after=(enough,))
     return tasks
 
 

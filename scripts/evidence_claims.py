@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ BOTH = (-2.0, 2.0)
 PUBLISHED = 0.18
 """Upper end of the mean absolute cosines that are published for hidden layers (C8)."""
 TUNED = "finetune"
+NOT_RUN = "not run"
 NOWHERE = Estimate(np.nan, np.nan, np.nan)
 
 Found = tuple[int, str, str, Estimate]
@@ -43,6 +45,7 @@ class Claim:
     network: str
     data: str
     networks: int
+    epochs: float
     word: str
     effect: str
     mean: float
@@ -51,28 +54,48 @@ class Claim:
 
 
 def all_claims(every: Sequence[Networks]) -> Iterator[Claim]:
-    """Every claim of every kind of network; what was not run says so."""
-    for name, find in CLAIMS.items():
-        for one in every:
-            yield _claim(name, one, find)
+    """Every claim of every kind of network; what was not run says so.
+
+    Where several folders have networks of a kind on a data set, a claim is judged on that with
+    the most of them that have what it needs.
+    """
+    finders = CLAIMS | {"C7 ranking depends on the network": partial(ranked, every=every)}
+    for name, find in finders.items():
+        for own in _kinds(every, lambda one: (one.data, one.network)):
+            found = [_claim(name, one, find) for one in own]
+            yield max(found, key=lambda claim: (claim.networks, claim.effect != NOT_RUN))
+    for kind in _kinds(every, lambda one: (one.network,)):
+        found = [
+            _claim("C6 same direction elsewhere", own[0], partial(elsewhere, own=own))
+            for own in _kinds(kind, lambda one: (one.folder.parent.parent,))
+        ]
+        yield replace(max(found, key=lambda claim: claim.networks), data="both")
+
+
+def _kinds(
+    every: Sequence[Networks], key: Callable[[Networks], tuple[object, ...]]
+) -> list[list[Networks]]:
+    """Those of one key together, in order of appearance."""
+    found: dict[tuple[object, ...], list[Networks]] = {}
     for one in every:
-        yield _claim("C7 ranking depends on the network", one, lambda one: ranked(one, every))
-    for network in dict.fromkeys(one.network for one in every):
-        own = [one for one in every if one.network == network]
-        claim = _claim("C6 same direction elsewhere", own[0], lambda _, own=own: elsewhere(own))
-        yield Claim(**{**vars(claim), "data": "both"})
+        found.setdefault(key(one), []).append(one)
+    return list(found.values())
 
 
 def _claim(name: str, one: Networks, find: Callable[[Networks], Found]) -> Claim:
     try:
         networks, word, effect, estimate = find(one)
     except (NotRunError, NoDataError) as reason:
-        missing = "not run" if isinstance(reason, NotRunError) else "no layer can be judged"
+        missing = (
+            NOT_RUN
+            if isinstance(reason, NotRunError)
+            else "no layer with enough channels of reliable scores"
+        )
         networks, word, effect, estimate = 0, "not resolved", missing, NOWHERE
     if networks < LEAST:
         word = "not resolved"
     ends = vars(estimate)
-    return Claim(name, one.network, one.data, networks, word, effect, **ends)
+    return Claim(name, one.network, one.data, networks, one.epochs, word, effect, **ends)
 
 
 def coupled(one: Networks) -> Found:
@@ -196,6 +219,8 @@ def triples(one: Networks) -> Found:
     rows = one.structure.dropna(subset=["ratio"])
     found = trend_finding(rows.assign(resolved=rows["resolved"].astype(bool))).values
     effect = f"trend {found['trend']:+.2f}, mean ratio {found['ratio']:.2f}"
+    if np.isnan(found["trend"].mean):
+        effect = "fewer than four layers say more than an independent target"
     return rows["seed"].nunique(), found["word"], effect, found["trend"]
 
 
@@ -223,7 +248,7 @@ def separate(one: Networks) -> Found:
     return one.flow.shape[1], verdict(more), f"{more:+.2f} ({said})", more
 
 
-def elsewhere(own: Sequence[Networks]) -> Found:
+def elsewhere(_: Networks, own: Sequence[Networks]) -> Found:
     """C6: the coupling of the axes falls on each data set."""
     if len(own) < 2:
         raise NotRunError("one data set")

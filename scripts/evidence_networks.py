@@ -63,6 +63,15 @@ class Networks:
             }
         return found
 
+    @property
+    def epochs(self) -> float:
+        """How long the networks were trained; NaN where none is whole."""
+        ends = [
+            json.loads(path.read_text(encoding="utf-8"))[-1]["epoch"]
+            for path in self.seeds("train/history.json").values()
+        ]
+        return float(np.mean(ends)) if ends else np.nan
+
     @cached_property
     def couplings(self) -> pd.DataFrame:
         """Couplings of all pairs, over training."""
@@ -73,13 +82,12 @@ class Networks:
         """Damage of mean lesions with the channels' scores and foretold damages."""
         rows = self.table("lesions/lesions.csv")
         rows = rows[rows["kind"] == "mean"]
-        frames = []
-        for seed, values in self.arrays("scores").items():
-            own = rows[rows["seed"] == seed]
-            for layer, channels in own.groupby("layer", sort=False):
-                at = channels["channel"].to_numpy()
-                more = {n: values[f"{layer}/{n}"][at] for n in LAW}
-                frames.append(channels.assign(**more))
+        foretold, frames = self.arrays("scores"), []
+        for (seed, layer), own in rows.groupby(["seed", "layer"], sort=False):
+            values = foretold.get(seed, {})
+            at = own["channel"].to_numpy()
+            more = {n: values[f"{layer}/{n}"][at] for n in LAW if f"{layer}/{n}" in values}
+            frames.append(own.assign(**more))
         return pd.concat(frames, ignore_index=True)
 
     @cached_property
@@ -140,8 +148,10 @@ class Networks:
     @cached_property
     def damage_ranks(self) -> pd.DataFrame:
         """(seed, score) rank correlation with measured damage, mean of layers; of scores |mean|."""
+        if LAW[0] not in self.lesions:
+            raise NotRunError(f"{self.folder} has no foretold damage beside its lesions.")
         rows = {}
-        for seed, own in self.lesions.groupby("seed"):
+        for seed, own in self.lesions.dropna(subset=[LAW[0]]).groupby("seed"):
             layers = [group for _, group in own.groupby("layer") if len(group) > 3]
             rows[seed] = {
                 name: np.nanmean([spearman(g[name], g["divergence"]) for g in layers])

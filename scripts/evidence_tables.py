@@ -1,10 +1,12 @@
 """The small tables of docs/results/evidence from the folders that `scripts/evidence.py` left.
 
-    python scripts/evidence_tables.py --runs runs/evidence --out docs/results/evidence
+    python scripts/evidence_tables.py runs/evidence --write
 
 claims.csv has one row per claim, network and data set, with the verdict, the effect and its
 interval over trained networks; the other tables hold what is behind it, averaged over them; and
-there are the figures. It takes minutes, and no images are read.
+there are the figures. It takes minutes, and no images are read. Of several folders, each claim is
+judged on that which has the most networks for it. With --write the tables go to docs/results, and
+the page docs/results.md is renewed from them.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts.evide
 
 from empirical.analysis.couplings import mean_couplings, of_pair
 from empirical.analysis.pruning import mean_accuracy
+from empirical.analysis.reliability import RELIABLE
 from empirical.analysis.seeds import SHARE, over_seeds
 from empirical.report.intervention import AXES
+from scripts.claims import DOCS, renew
 from scripts.evidence_claims import BETWEEN, all_claims
 from scripts.evidence_networks import Networks, NotRunError
+from theory.rank_coupling import split_half
 from theory.shared.files import write_table
 from theory.shared.style import label, mark, sheet, styled
 
@@ -33,24 +38,30 @@ from theory.shared.style import label, mark, sheet, styled
 def main() -> None:
     """Write claims.csv, what is behind it, and the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, required=True, help="of scripts/evidence.py")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/evidence"))
+    parser.add_argument("runs", type=Path, nargs="+", help="--out of scripts/evidence.py")
+    parser.add_argument("--out", type=Path, default=Path("runs/evidence_tables"))
+    parser.add_argument("--write", action="store_true", help="into docs/results and its page")
     options = parser.parse_args()
+    out = DOCS / "results" / "evidence" if options.write else options.out
     every = [
         Networks(data.name, network.name, network)
-        for data in sorted(options.runs.iterdir())
+        for runs in options.runs
+        for data in sorted(runs.iterdir())
         for network in sorted(data.iterdir())
         if any(network.glob("seed-*"))
     ]
     claims = pd.DataFrame([vars(claim) for claim in all_claims(every)])
-    write_table(options.out / "claims.csv", claims)
+    write_table(out / "claims.csv", claims)
     for name, make in BEHIND.items():
         frame = gathered(every, make)
         if not frame.empty:
-            write_table(options.out / f"{name}.csv", frame)
-    course = gathered(every, course_of)
-    for name, figure in (("course", over_training(course)), ("effects", effects(claims))):
-        figure.savefig(options.out / f"{name}.png", dpi=100)
+            write_table(out / f"{name}.csv", frame)
+    for name, draw in (("course", over_training), ("effects", effects)):
+        frame = claims if name == "effects" else gathered(every, course_of)
+        if not frame.empty:
+            draw(frame).savefig(out / f"{name}.png", dpi=100)
+    if options.write:
+        renew()
     print(claims.to_string(index=False, max_colwidth=90, float_format="{:.2f}".format))
 
 
@@ -59,7 +70,8 @@ def gathered(every: Sequence[Networks], make: Callable[[Networks], pd.DataFrame]
     frames = []
     for one in every:
         try:
-            frames.append(make(one).assign(network=one.network, data=one.data))
+            frame = make(one).assign(network=one.network, data=one.data, epochs=one.epochs)
+            frames.append(frame)
         except NotRunError:
             continue
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -83,6 +95,25 @@ def course_of(one: Networks) -> pd.DataFrame:
     return pd.concat([of_pair(means, pair) for pair in (BETWEEN, AXES)])
 
 
+def reliability_of(one: Networks) -> pd.DataFrame:
+    """Split-half reliability of the axes of trained networks: median, and share that suffices."""
+    try:
+        rows = of_pair(one.couplings, BETWEEN)
+        rows = rows[rows["step"] == rows["step"].max()]
+        named = dict(zip(BETWEEN.names, ("first_reliability", "second_reliability"), strict=True))
+        found = {name: rows[column] for name, column in named.items()}
+    except NotRunError:
+        by_layer = one.lesions.groupby(["seed", "layer"])
+        halves = [[f"{name}_half{h}" for h in (0, 1)] for name in BETWEEN.names]
+        found = {
+            name: by_layer[columns].apply(lambda own: float(split_half(*own.to_numpy().T)))
+            for name, columns in zip(BETWEEN.names, halves, strict=True)
+        }
+    medians = {name: [float(values.median())] for name, values in found.items()}
+    least = {f"{name}_reliable": [float((v >= RELIABLE).mean())] for name, v in found.items()}
+    return pd.DataFrame(medians | least)
+
+
 def pruning_of(one: Networks) -> pd.DataFrame:
     """Accuracy of every arm of pruning, mean over seeds."""
     return mean_accuracy(one.pruned).drop(columns="network")
@@ -101,6 +132,7 @@ def flow_of(one: Networks) -> pd.DataFrame:
 BEHIND: dict[str, Callable[[Networks], pd.DataFrame]] = {
     "accuracy": accuracy_of,
     "course": course_of,
+    "reliability": reliability_of,
     "pruning": pruning_of,
     "damage": damage_of,
     "flow": flow_of,
