@@ -43,13 +43,14 @@ from theory.shared.files import write_table
 from theory.shared.style import sheet, styled
 
 SHARES = (0.5, 0.3)
-OURS = ("task_replaceability", "global")
-BEFORE = ("replaceability", "uniform")
+OURS = ("task_replaceability", "damage")
+"""What `prune` takes by default."""
+BOTH, BEFORE = ("task_replaceability", "global"), ("replaceability", "uniform")
 OSSCAR, LINDEPS, L2 = ("osscar", "uniform"), ("lindeps", "uniform"), ("l2", "uniform")
 GROUP_L2, FOLDING = ("group_l2", "uniform"), ("folding", "uniform")
 LOCAL = ("replaceability", "global")
 KERNELS = {
-    ("task_replaceability_kernels", "global"): OURS,
+    ("task_replaceability_kernels", "global"): BOTH,
     ("replaceability_kernels", "uniform"): BEFORE,
     ("replaceability_kernels", "global"): LOCAL,
 }
@@ -58,7 +59,7 @@ TORCH_PRUNING = (
     GROUP_L2, ("group_l2", "global"), ("group_l1", "global"), ("lamp", "global"),
     ("bn_scale", "global"), ("taylor", "global"), ("hessian", "global"),
 )  # fmt: skip
-FIRST = (OURS, BEFORE, OSSCAR, L2, LINDEPS, LOCAL, GROUP_L2)
+FIRST = (OURS, BOTH, BEFORE, OSSCAR, L2, LINDEPS, LOCAL, GROUP_L2)
 OTHERS = (
     *KERNELS, *TORCH_PRUNING[1:], ("lindeps", "global"), ("l2", "global"), FOLDING,
     ("random", "uniform"),
@@ -66,7 +67,7 @@ OTHERS = (
 SELECTORS = (*FIRST, *OTHERS)
 TURNS: tuple[tuple[str, Sequence[tuple[str, str]]], ...] = (
     ("reconstruct", FIRST),
-    ("distill", (OURS, BEFORE, OSSCAR, L2)),
+    ("distill", (OURS, L2, BEFORE, OSSCAR)),
     ("compensate", (OURS, BEFORE, OSSCAR, L2, LINDEPS)),
     ("recalibrate", (OURS, L2, GROUP_L2)),
     ("fold", (FOLDING,)),

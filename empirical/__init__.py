@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from empirical.pruning.export import export_onnx, export_program
     from empirical.pruning.forecasting import Forecast, forecast
     from empirical.pruning.heads import PrunedHeads, prune_heads
+    from empirical.pruning.importance import Importance
     from empirical.pruning.latency import latencies
     from empirical.pruning.pruned_file import load_pruned, save_pruned
     from empirical.pruning.pruner import prune
@@ -65,6 +66,7 @@ __all__ = [
     "HeadDamageTable",
     "HeadTable",
     "ImageSet",
+    "Importance",
     "Layer",
     "LesionTable",
     "Matching",

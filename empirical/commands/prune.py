@@ -44,11 +44,19 @@ class PruneOptions:
         typer.Option(help="Points of accuracy that may be lost, instead: foretold, then verified."),
     ] = None
     criterion: Annotated[
-        str, typer.Option(help="Which channels stay; 'list' prints all criteria.")
-    ] = "replaceability"
-    allocation: Annotated[str, typer.Option(help="uniform, global, sensitivity or damage.")] = (
-        "uniform"
-    )
+        str,
+        typer.Option(
+            help="Which channels stay; auto is task_replaceability, where outputs are not logits "
+            "replaceability; 'list' prints all criteria."
+        ),
+    ] = "auto"
+    allocation: Annotated[
+        str,
+        typer.Option(
+            help="uniform, global, sensitivity or damage; auto is damage under "
+            "task_replaceability, global under replaceability, uniform under others."
+        ),
+    ] = "auto"
     recovery: Annotated[
         str,
         typer.Option(
@@ -71,8 +79,8 @@ class PruneOptions:
         from empirical.pruning.recovery import AUTO, RECOVERIES
         from theory.shared.validation import one_of
 
-        one_of("criterion", self.criterion, criterion_names())
-        one_of("allocation", self.allocation, ALLOCATIONS)
+        one_of("criterion", self.criterion, (AUTO, *criterion_names()))
+        one_of("allocation", self.allocation, (AUTO, *ALLOCATIONS))
         one_of("recovery", self.recovery, (AUTO, *RECOVERIES))
 
     def of_forecast(self) -> dict[str, Any]:
@@ -146,7 +154,7 @@ def prune(
         foretell(out, opened, known, source.seed, options)
         return
     pruned = prune(opened.network, known, seed=source.seed, counts=counts, **asdict(options))
-    outcome = PruneOutcome.of(opened, pruned)
+    outcome = PruneOutcome.of(opened, pruned, onnx="onnx" in exports)
     record = {"model": source.model, "checkpoint": source.checkpoint, "images": len(calibration)}
     show(outcome, write(out, opened, outcome, exports, {**record, "seed": source.seed}))
 
@@ -192,13 +200,14 @@ class PruneOutcome:
     agreement: float
     bytes: tuple[int, int]
     latency: tuple[Latency, Latency]
+    onnx_latency: tuple[Latency, Latency] | None
     batch: torch.Tensor
 
     @classmethod
-    def of(cls, opened: OpenNetwork, pruned: PrunedModel) -> PruneOutcome:
-        """Evaluate and time the network before and after, on the test images."""
+    def of(cls, opened: OpenNetwork, pruned: PrunedModel, onnx: bool = False) -> PruneOutcome:
+        """Evaluate and time both networks on test images, if `onnx` in ONNX Runtime too."""
         from empirical.pruning.forecast_law import Answers
-        from empirical.pruning.latency import latencies
+        from empirical.pruning.latency import latencies, onnx_latencies
         from empirical.reading.batches import batches
         from empirical.training.evaluation import evaluate
 
@@ -209,7 +218,13 @@ class PruneOutcome:
         batch = next(iter(held_out))[0].to(opened.device)
         slow, fast = latencies(both, batch)
         agreement = dense.against(smaller)["agreement"]
-        return cls(pruned, (before, after), agreement, (sizes[0], sizes[1]), (slow, fast), batch)
+        exported = None
+        if onnx:
+            slow_there, fast_there = onnx_latencies(both, batch)
+            exported = slow_there, fast_there
+        return cls(
+            pruned, (before, after), agreement, (sizes[0], sizes[1]), (slow, fast), exported, batch
+        )
 
 
 def write(
@@ -254,6 +269,7 @@ def write(
             "agreement": outcome.agreement,
             "bytes": outcome.bytes,
             "latency": [asdict(found) for found in outcome.latency],
+            "onnx_latency": [asdict(found) for found in outcome.onnx_latency or ()],
             **record,
         },
     )
@@ -266,7 +282,7 @@ def show(outcome: PruneOutcome, files: Sequence[Path]) -> None:
     from rich.table import Table
 
     report = outcome.pruned.report
-    (dense, smaller), (slow, fast) = outcome.accuracy, outcome.latency
+    dense, smaller = outcome.accuracy
     table = Table(title=f"{report.criterion}, {report.allocation}, {report.recovery}")
     for column in ("", "before", "after"):
         table.add_column(column, justify="right" if column else "left")
@@ -279,11 +295,13 @@ def show(outcome: PruneOutcome, files: Sequence[Path]) -> None:
     )
     table.add_row("predictions as the dense network's", "100%", f"{outcome.agreement:.2%}")
     table.add_row("kilobytes", *(f"{size / 1000:,.0f}" for size in outcome.bytes))
-    table.add_row(
-        f"ms for {slow.images} images, median of {slow.repeats}",
-        f"{1000 * slow.median:.2f}",
-        f"{1000 * fast.median:.2f}",
-    )
+    for where, pair in (("", outcome.latency), (" in ONNX Runtime", outcome.onnx_latency)):
+        for slow, fast in [pair] if pair else []:
+            table.add_row(
+                f"ms for {slow.images} images{where}, median of {slow.repeats}",
+                f"{1000 * slow.median:.2f}",
+                f"{1000 * fast.median:.2f}",
+            )
     console = Console()
     console.print(table)
     asked = "" if report.requested is None else f", {report.requested:.2%} requested"

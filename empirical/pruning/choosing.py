@@ -13,6 +13,8 @@ from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.criteria import comparable
 from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.damage_allocation import by_damage
+from empirical.pruning.output_fisher import foretells
+from empirical.pruning.recovery import AUTO
 from empirical.pruning.removal import DOES_NOT_RUN, Kept, mask, remove
 from empirical.pruning.verification import check_same, misread
 from theory.shared.validation import count, one_of, positive, within
@@ -22,6 +24,28 @@ ALLOCATIONS = ("uniform", "global", "sensitivity", "damage")
 
 RESOURCES = ("macs", "parameters", "latency")
 """What a share may be kept of."""
+
+
+TOGETHER = {"task_replaceability": "damage", "replaceability": "global"}
+"""Criterion that "auto" takes -> the allocation that goes with it."""
+
+
+def best_practice(
+    known: Calibration, criterion: str | Score = AUTO, allocation: str = AUTO
+) -> tuple[str | Score, str]:
+    """The criterion and the allocation that "auto" stands for; others as they are.
+
+    `task_replaceability` under *damage* where the network returns logits that have gradients at the
+    layers that read what may go, else `replaceability` under *global*; *uniform* under other
+    criteria, whose scores seldom compare between layers. See benchmarks/pruning_peers.py.
+    """
+    if criterion == AUTO:
+        readers = {m.module: None for group in known.graph.groups for m in group.consumers}
+        told = foretells(known.model, list(readers), known.example)
+        criterion = "task_replaceability" if told else "replaceability"
+    if allocation == AUTO:
+        allocation = TOGETHER.get(str(criterion), "uniform")
+    return criterion, allocation
 
 
 @dataclass(frozen=True)

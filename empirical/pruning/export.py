@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,8 +44,6 @@ def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor)
         raise ModuleNotFoundError(
             f"ONNX export needs {', '.join(missing)}. Install with: pip install 'twoaxis[export]'"
         )
-    import onnxruntime
-
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "model.onnx"
         with evaluating(model), _quiet():
@@ -54,7 +53,7 @@ def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor)
                 input_names=["images"], output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim.AUTO},),
             )  # fmt: skip
-        session = onnxruntime.InferenceSession(draft, providers=["CPUExecutionProvider"])
+        session = onnx_session(draft)
         found = session.run(None, {"images": example.cpu().numpy()})[0]
         difference = float(np.abs(found - expected.cpu().numpy()).max())
         if difference > TOLERANCE * max(1.0, float(expected.abs().max())):
@@ -64,6 +63,15 @@ def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor)
             )
         write_bytes(path, draft.read_bytes())
     return difference
+
+
+def onnx_session(path: str | os.PathLike[str], threads: int = 0) -> Any:
+    """A session of ONNX Runtime on the CPU with so many threads; 0 leaves the number to it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def export_program(path: str | os.PathLike[str], model: nn.Module, example: Tensor) -> None:

@@ -27,7 +27,7 @@ from torch import nn
 from empirical.devices import full_precision
 from empirical.pruning.allocation import amount
 from empirical.pruning.calibration import Calibration, calibrated
-from empirical.pruning.choosing import Request, counts_of, verified
+from empirical.pruning.choosing import Request, best_practice, counts_of, verified
 from empirical.pruning.criterion import Score, criterion_of
 from empirical.pruning.damage_allocation import total_damage
 from empirical.pruning.forecast_law import Answers, Law
@@ -120,8 +120,8 @@ def forecast(
     shares: Sequence[float] = SHARES,
     measured: Sequence[float] = MEASURED,
     resource: str = "macs",
-    criterion: str | Score = "task_replaceability",
-    allocation: str = "damage",
+    criterion: str | Score = AUTO,
+    allocation: str = AUTO,
     recovery: str = AUTO,
     floor: float = 0.05,
     round_to: int = 1,
@@ -153,10 +153,12 @@ def forecast(
         for share in given:
             if not 0 < positive(name, share, zero=True) <= 1:
                 raise ValueError(f"{name} must lie above 0 and at most at 1; got {share!r}.")
+    known = calibrated(model, loader, skip=skip, adapt=adapt)
+    criterion, allocation = best_practice(known, criterion, allocation)
     request = Request(
         1.0, criterion, allocation, resource=resource, floor=floor, round_to=round_to, seed=seed
     )
-    fitted, held = held_out(calibrated(model, loader, skip=skip, adapt=adapt))
+    fitted, held = held_out(known)
     return foretold(fitted, held, request, recovery, shares, measured)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from empirical.pruning.export import export_onnx, onnx_session
 from empirical.reading.hooks import evaluating, run_on
 from theory.shared.validation import count, instance
 
@@ -37,20 +42,58 @@ def latencies(
     count("repeats", repeats)
     count("warmup", warmup, least=0)
     instance("models", models, (list, tuple), "Pass [model] for one.")
-    seconds: list[list[float]] = [[] for _ in models]
     for model in models:
         with evaluating(model):
             run_on(model, "images", images)
-            for _ in range(warmup):
-                model(images)
+
+    def once(model: nn.Module) -> float:
+        with evaluating(model):
+            return time_once(model, images)
+
+    return _in_turns([partial(once, model) for model in models], len(images), repeats, warmup)
+
+
+def onnx_latencies(
+    models: Sequence[nn.Module], images: Tensor, *, repeats: int = 20, warmup: int = 3
+) -> list[Latency]:
+    """The same by ONNX Runtime on the CPU, with as many threads as torch uses.
+
+    Every network is exported, and what it computes compared with torch, by `export_onnx`.
+    """
+    count("repeats", repeats)
+    count("warmup", warmup, least=0)
+    instance("models", models, (list, tuple), "Pass [model] for one.")
+    batch = images.cpu().numpy()
+
+    def once(session: Any) -> float:
+        started = time.perf_counter()
+        session.run(None, {"images": batch})
+        return time.perf_counter() - started
+
+    with tempfile.TemporaryDirectory() as folder:
+        calls = []
+        for number, model in enumerate(models):
+            file = Path(folder) / f"{number}.onnx"
+            export_onnx(file, model, images[:2])
+            calls.append(partial(once, onnx_session(file, torch.get_num_threads())))
+        return _in_turns(calls, len(images), repeats, warmup)
+
+
+def _in_turns(
+    calls: Sequence[Callable[[], float]], images: int, repeats: int, warmup: int
+) -> list[Latency]:
+    """Latencies of what returns its seconds, each called once a turn."""
+    for call in calls:
+        for _ in range(warmup):
+            call()
+    seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
-        for model, own in zip(models, seconds, strict=True):
-            with evaluating(model):
-                own.append(time_once(model, images))
+        for call, own in zip(calls, seconds, strict=True):
+            own.append(call())
     found = []
     for own in seconds:
         low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
-        found.append(Latency(float(median), float(low), float(high), repeats, len(images)))
+        found.append(Latency(float(median), float(low), float(high), repeats, images))
     return found
 
 

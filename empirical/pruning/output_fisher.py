@@ -45,18 +45,8 @@ def output_fisher(
     device = device_of(model)
     sums = {name: Sums([("g", "g")], device=device, about_zero=True) for name in layers}
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
-
-    def keep(name: str) -> Callable[[Tensor], Tensor]:
-        def kept(output: Tensor) -> Tensor:
-            # a graph of the loss is needed from here on, also where all parameters are frozen
-            output = output if output.requires_grad else output.detach().requires_grad_(True)
-            outputs[name].append(output)
-            return output
-
-        return kept
-
     seen = 0
-    with evaluating(model), edit(model, {name: keep(name) for name in layers}):
+    with evaluating(model), edit(model, {n: _keeping(kept) for n, kept in outputs.items()}):
         for batch in leading(batches, images):
             for name, gradient in _gradients(model, batch, outputs, seed):
                 linear = isinstance(model.get_submodule(name), nn.Linear)
@@ -65,6 +55,42 @@ def output_fisher(
                 sums[name].add({"g": rows[:, :, None]}, [len(rows)])
             seen += len(batch.images)
     return {name: total.total().products["g", "g"][0] / seen for name, total in sums.items()}
+
+
+def foretells(model: nn.Module, layers: Sequence[str], images: Tensor) -> bool:
+    """Whether `model` returns logits of two classes or more that have gradients at all `layers`.
+
+    >>> foretells(nn.Sequential(nn.Linear(2, 3)), ["0"], torch.ones(1, 2))
+    True
+    >>> foretells(nn.Sequential(nn.Linear(2, 1)), ["0"], torch.ones(1, 2))
+    False
+    """
+    if not layers:
+        return False
+    outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
+    hooks = {name: _keeping(kept) for name, kept in outputs.items()}
+    with evaluating(model), edit(model, hooks), torch.enable_grad():
+        try:
+            logits = model(images)
+            if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+                return False
+            calls = [output for kept in outputs.values() for output in kept]
+            torch.autograd.grad(logits.sum(), calls)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # what torch says where there is no gradient
+            return False
+    return True
+
+
+def _keeping(into: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    def keep(output: Tensor) -> Tensor:
+        # a graph of the loss is needed from here on, also where all parameters are frozen
+        output = output if output.requires_grad else output.detach().requires_grad_(True)
+        into.append(output)
+        return output
+
+    return keep
 
 
 def _gradients(

@@ -12,7 +12,7 @@ from torch import nn
 from empirical.devices import full_precision
 from empirical.pruning import allocation as alloc
 from empirical.pruning.calibration import Calibration, calibrated
-from empirical.pruning.choosing import Request, counts_of, verified
+from empirical.pruning.choosing import ALLOCATIONS, Request, best_practice, counts_of, verified
 from empirical.pruning.compensation import recovered_outside
 from empirical.pruning.criteria import criterion_of
 from empirical.pruning.criterion import Score
@@ -42,8 +42,8 @@ def prune(
     parameters: float | None = None,
     latency: float | None = None,
     accuracy_drop: float | None = None,
-    criterion: str | Score = "replaceability",
-    allocation: str = "uniform",
+    criterion: str | Score = AUTO,
+    allocation: str = AUTO,
     recovery: str = AUTO,
     path: str = "removed",
     floor: float = 0.05,
@@ -72,13 +72,17 @@ def prune(
         multiply-accumulates whose `forecast` keeps within them is taken, and the network verified
         on every fifth calibration image, held out from all else; where it loses more there, a
         larger share is. `report.verified` says what was foretold and found.
-    criterion : one of `criterion_names()`, or a function (known, group) -> (units,) scores, as
-        `register_criterion` takes it; the channels that score lowest go. `known` is the
-        `Calibration`: `known.model`, `known.axes[layer]`, `known.batches()` and the like; the
-        group has `name`, `units`, and the layers that produce and read it (`producers`,
-        `consumers`: each with its `module`'s name and the `index` (units, m) of its channels).
-    allocation : "uniform"; "global", scores of all layers compete; "sensitivity", by the measured
-        loss when a layer alone is thinned out; "damage", the least predicted loss in all, in nats.
+    criterion : "auto" ("task_replaceability" where the network returns logits of two classes or
+        more, else "replaceability"; the report says which), one of `criterion_names()`, or a
+        function (known, group) -> (units,) scores, as `register_criterion` takes it; the channels
+        that score lowest go. `known` is the `Calibration`: `known.model`, `known.axes[layer]`,
+        `known.batches()` and the like; the group has `name`, `units`, and the layers that produce
+        and read it (`producers`, `consumers`: each with its `module`'s name and the `index`
+        (units, m) of its channels).
+    allocation : "auto" ("damage" under "task_replaceability", "global" under "replaceability",
+        "uniform" under others); "uniform"; "global", scores of all layers compete; "sensitivity",
+        by the measured loss when a layer alone is thinned out; "damage", the least predicted loss
+        in all, in nats.
     recovery : "auto" ("reconstruct" or "compensate", whichever keeps nearer to the dense network on
         every fifth calibration image when fitted on the others; the report says which), "none",
         "recalibrate" (batch norms), "merge" (peer compensation), "compensate" (both),
@@ -117,7 +121,9 @@ def prune(
     bias
     """
     started = time.perf_counter()
-    criterion_of(criterion)
+    if criterion != AUTO:
+        criterion_of(criterion)
+    one_of("allocation", allocation, (AUTO, *ALLOCATIONS))
     one_of("recovery", recovery, (AUTO, *RECOVERIES))
     one_of("path", path, PATHS)
     resource, share = _requested(
@@ -125,8 +131,9 @@ def prune(
     )
     within_drop = resource == "accuracy_drop"
     of = "macs" if within_drop else resource
-    request = Request(share, criterion, allocation, of, floor, round_to, counts, seed)
     known = calibrated(model, loader, skip=skip, adapt=adapt)
+    criterion, allocation = best_practice(known, criterion, allocation)
+    request = Request(share, criterion, allocation, of, floor, round_to, counts, seed)
     if within_drop:
         made = _within(known, share, request, recovery, path)
     elif of == "latency" and counts is None:

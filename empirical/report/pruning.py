@@ -20,7 +20,7 @@ from theory.shared.findings import Estimate, Finding, verdict
 from theory.shared.style import label, mark, sheet, styled
 
 TITLE = "Half of the network gone: at what price?"
-DEFAULT = ("replaceability", AUTO)
+DEFAULT = ("task_replaceability", AUTO)
 """Criterion and recovery that `prune` takes unless told otherwise."""
 HALF = 0.5
 RECOVERED = {AUTO: "recovered", "recalibrate": "recalibrated", "none": "as it is left"}
@@ -45,9 +45,10 @@ def pruning_section(curves: pd.DataFrame, local: str, target: str) -> Section:
     spread = pruned["macs_share"] / pruned["macs_requested"] - 1
     return Section(
         title=TITLE,
-        note="Channels physically removed, uniformly over layers, at equal multiply-accumulates; "
-        "no fine-tuning. The default recipe removes what the rest can replace, and refits the rest "
-        "to the unpruned network's activations on calibration images, without labels. Recalibrated "
+        note="Channels physically removed at equal multiply-accumulates; no fine-tuning. The "
+        "default recipe removes what the rest can replace at the least loss to the prediction, in "
+        "whichever layers that is, the others as much of every layer; the rest is refitted to the "
+        "unpruned network's activations on calibration images, without labels. Recalibrated "
         "means that batch norms alone are taken anew, as pruning libraries do. Accuracy on "
         "held-out images.",
         findings=[
@@ -55,8 +56,7 @@ def pruning_section(curves: pd.DataFrame, local: str, target: str) -> Section:
             _axis_finding(recovered, local, target),
             _against_random(against_reference(recovered, "random")),
             Finding(
-                "Multiply-accumulates lie between {least:+.1%} and {most:+.1%} of the request, "
-                "the same counts for every criterion.",
+                "Multiply-accumulates lie between {least:+.1%} and {most:+.1%} of the request.",
                 {"least": float(spread.min()), "most": float(spread.max())},
             ),
         ],

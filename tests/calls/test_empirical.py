@@ -168,6 +168,16 @@ TABLE = {
             "skip": (["9"],),
         },
     ),
+    "Importance": Good(
+        empirical.Importance,
+        {"model": MODEL, "loader": LOADER, "criterion": "l2"},
+        {
+            "model": (None, 3),
+            "loader": LOADERS,
+            "criterion": ("l22", None, 3),
+            "seed": INDICES,
+        },
+    ),
     "Calibration": Good(
         empirical.Calibration,
         {"model": MODEL, "loader": LOADER},

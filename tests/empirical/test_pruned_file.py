@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 from empirical import PrunedModel, prune
 from empirical.models import ModelSpec
 from empirical.pruning.export import export_onnx, export_program
-from empirical.pruning.latency import latencies
+from empirical.pruning.latency import Latency, latencies, onnx_latencies
 from empirical.pruning.pruned_file import load_pruned, save_pruned
 from tests.empirical.pruning_networks import awakened, batches, plain
 from tests.empirical.test_removal import Grouped, NormedEach
@@ -126,8 +127,9 @@ def test_exports_compute_the_same_at_another_batch_size(
     np.testing.assert_allclose(program(other).detach().numpy(), expected, atol=EXPORT_TOLERANCE)
 
 
-def test_latency_is_measured_in_turns() -> None:
-    small, large = latencies(
+@pytest.mark.parametrize("timed", [latencies, onnx_latencies])
+def test_latency_is_measured_in_turns(timed: Callable[..., list[Latency]]) -> None:
+    small, large = timed(
         [nn.Conv2d(3, 2, 1), nn.Conv2d(3, 256, 7)], torch.zeros(4, 3, 32, 32), repeats=5
     )
     assert 0 < small.low <= small.median <= small.high < large.median
