@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from pruning_subjects import (
+    DENSE,
     NETWORKS,
     Cell,
     Place,
@@ -31,6 +32,7 @@ from pruning_subjects import (
     all_networks,
     arguments,
     at_work,
+    earlier,
     right,
     spread,
 )  # fmt: skip
@@ -43,14 +45,14 @@ from theory.shared.files import write_table
 from theory.shared.style import sheet, styled
 
 SHARES = (0.5, 0.3)
-OURS = ("task_replaceability", "damage")
-"""What `prune` takes by default."""
-BOTH, BEFORE = ("task_replaceability", "global"), ("replaceability", "uniform")
+OURS = ("task_replaceability", "global")
+DEFAULT, BEFORE = ("task_replaceability", "damage"), ("replaceability", "uniform")
+"""What `prune` takes where nothing is said, and what it took before."""
 OSSCAR, LINDEPS, L2 = ("osscar", "uniform"), ("lindeps", "uniform"), ("l2", "uniform")
 GROUP_L2, FOLDING = ("group_l2", "uniform"), ("folding", "uniform")
 LOCAL = ("replaceability", "global")
 KERNELS = {
-    ("task_replaceability_kernels", "global"): BOTH,
+    ("task_replaceability_kernels", "global"): OURS,
     ("replaceability_kernels", "uniform"): BEFORE,
     ("replaceability_kernels", "global"): LOCAL,
 }
@@ -59,7 +61,7 @@ TORCH_PRUNING = (
     GROUP_L2, ("group_l2", "global"), ("group_l1", "global"), ("lamp", "global"),
     ("bn_scale", "global"), ("taylor", "global"), ("hessian", "global"),
 )  # fmt: skip
-FIRST = (OURS, BOTH, BEFORE, OSSCAR, L2, LINDEPS, LOCAL, GROUP_L2)
+FIRST = (OURS, DEFAULT, BEFORE, OSSCAR, L2, LINDEPS, LOCAL, GROUP_L2)
 OTHERS = (
     *KERNELS, *TORCH_PRUNING[1:], ("lindeps", "global"), ("l2", "global"), FOLDING,
     ("random", "uniform"),
@@ -67,9 +69,9 @@ OTHERS = (
 SELECTORS = (*FIRST, *OTHERS)
 TURNS: tuple[tuple[str, Sequence[tuple[str, str]]], ...] = (
     ("reconstruct", FIRST),
-    ("distill", (OURS, L2, BEFORE, OSSCAR)),
-    ("compensate", (OURS, BEFORE, OSSCAR, L2, LINDEPS)),
-    ("recalibrate", (OURS, L2, GROUP_L2)),
+    ("distill", (DEFAULT, OURS, L2, BEFORE, OSSCAR)),
+    ("compensate", (DEFAULT, OURS, BEFORE, OSSCAR, L2, LINDEPS)),
+    ("recalibrate", (DEFAULT, OURS, L2, GROUP_L2)),
     ("fold", (FOLDING,)),
     ("reconstruct", OTHERS),
     ("distill", (LINDEPS, LOCAL, GROUP_L2)),
@@ -84,7 +86,7 @@ Selector = tuple[str, str]
 def units(networks: Sequence[Which], steps: int) -> Iterator[Unit]:
     """The dense networks, then all turns."""
     for which in networks:
-        yield Unit(which, (_cell(1.0, "dense", ("", ""), 0),))
+        yield Unit(which, (DENSE,))
     for turn, (recovery, selectors) in enumerate(TURNS, 1):
         for which in networks:
             for selector in selectors:
@@ -209,11 +211,13 @@ def main() -> None:
     """Compute what is missing, write tables and figure, and print one JSON object last."""
     parser = arguments(__doc__ or "", "runs/pruning_peers")
     parser.add_argument("--steps", type=int, default=300, help="of distilling; 0 for none")
+    parser.add_argument("--read", nargs="+", type=Path, default=[], help="cells of other runs")
     options = parser.parse_args()
     place = Place(options.data, options.networks, options.device, options.steps)
     work = list(units(all_networks(options.only, options.seeds), options.steps))
     rows = at_work(work, pruned, place, options.cells, options)
-    table = compared(rows)
+    rows += [row for folder in options.read for row in earlier(folder)]
+    table = compared(list({_key(row): row for row in reversed(rows)}.values())[::-1])
     options.out.mkdir(parents=True, exist_ok=True)
     write_table(options.out / "pruning_peers.csv", table)
     summary = over_networks(table)
@@ -228,7 +232,7 @@ def main() -> None:
     found = {
         "cells": len(table),
         "of": sum(len(unit.cells) for unit in work),
-        "networks": len(all_networks(options.only, options.seeds)),
+        "networks": len(table[["network", "seed"]].drop_duplicates()),
         "best": best.round(3).to_dict("records"),
     }
     print(json.dumps(found))

@@ -153,6 +153,8 @@ def at_work(
     Each row is kept in `folder`, a file per network, as it ends; after `options.minutes` the
     processes are stopped. A cell that fails is named, and the others go on.
     """
+    if not units:
+        return []
     train, test = place.images()
     inputs = {"images": [train.fingerprint, place.images_used], "test": [test.fingerprint, TEST]}
     inputs |= {"device": torch.device(place.device).type}
@@ -174,6 +176,22 @@ def at_work(
             for cell in unit.cells
             if (row := kept[unit.which].get(cell)) is not None
         ]
+
+
+def earlier(folder: Path) -> list[dict[str, Any]]:
+    """Rows of all cells that lie in a folder, whatever code made them; `run` is its name."""
+    rows = []
+    for file in sorted(folder.glob("*.jsonl")):
+        name, _, seed = file.stem.partition("-")
+        for line in file.read_text(encoding="utf-8").splitlines():
+            kept = json.loads(line)
+            row = {"network": name, "seed": int(seed or 0), "run": folder.name} | kept["cell"]
+            rows.append(DENSE | row | {"images": TEST} | kept["result"])
+    return rows
+
+
+DENSE = {"share": 1.0, "recovery": "dense", "criterion": "", "allocation": "", "steps": 0}
+"""What names the network as it is."""
 
 
 def _results(

@@ -20,13 +20,13 @@ from empirical.pruning.labels import Atoms, Labelling, Rule, opaque, tensors, wh
 from empirical.pruning.operations import (
     ALONG,
     CONVOLUTIONS,
-    COPIES,
     MADE,
     MIXERS,
     MOVES,
     POOLS,
     REDUCTIONS,
     UNPOOLS,
+    is_elementwise,
 )  # fmt: skip
 from empirical.reading.hooks import evaluating, running
 from empirical.reading.networks import copied
@@ -37,9 +37,7 @@ def rule_of(func: Any) -> Rule | None:
     name = func._schema.name.removeprefix("aten::")
     if name in RULES:
         return RULES[name]
-    if name.removesuffix("_") in COPIES or torch.Tag.pointwise in func.tags:
-        return elementwise
-    return None
+    return elementwise if is_elementwise(func) else None
 
 
 def move(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,5 +1,11 @@
 """Names of PyTorch's operations, by what they do to the channels of their arguments."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
 CONVOLUTIONS = (
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
 )  # fmt: skip
@@ -59,3 +65,25 @@ MADE = (
     "new_zeros", "new_ones", "new_full", "new_empty",
 )  # fmt: skip
 """New tensors, which belong to no channel until something is written into them."""
+
+
+def is_elementwise(func: Any) -> bool:
+    """Whether an operation takes every element by itself, by its tag.
+
+    Of one that writes in place, that of the other form serves as well: PyTorch 2.11 leaves
+    `hardtanh_`, and so ReLU6, without one.
+
+    >>> is_elementwise(torch.ops.aten.hardtanh_.default)
+    True
+    >>> is_elementwise(torch.ops.aten.cumsum_.default)
+    False
+    """
+    name = func._schema.name.removeprefix("aten::")
+    base = name.removesuffix("_")
+    if base in COPIES or torch.Tag.pointwise in func.tags:
+        return True
+    if name == base:
+        return False
+    other = getattr(torch.ops.aten, base, None)
+    form = getattr(other, func._schema.overload_name or "default", None)
+    return form is not None and torch.Tag.pointwise in form.tags

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from empirical import Calibration, prune
-from empirical.pruning.distillation import Distillation, distill
+from empirical.pruning.distillation import Distillation, _Average, _mixtures, distill
 from tests.empirical.pruning_networks import awakened
 
 QUICK = Distillation(epochs=6, steps_at_least=1, batch_size=32, learning_rate=0.01)
+
+
+MIXED = replace(QUICK, mixing=0.5, averaging=1.0)
 
 
 def dense() -> nn.Module:
@@ -40,10 +44,13 @@ def divergence(model: nn.Module, other: nn.Module, batch: Tensor) -> float:
     return float(functional.kl_div(two, one, reduction="batchmean", log_target=True))
 
 
-def test_a_distilled_network_is_closer_on_fresh_images_than_the_refitted_one() -> None:
+@pytest.mark.parametrize("how", [QUICK, MIXED], ids=["plain", "mixed, averaged"])
+def test_a_distilled_network_is_closer_on_fresh_images_than_the_refitted_one(
+    how: Distillation,
+) -> None:
     model = dense()
     loader = [(images(320, 1), torch.zeros(320))]  # labels that are none: nothing reads them
-    known = Calibration(model, loader, distillation=QUICK)
+    known = Calibration(model, loader, distillation=how)
     refitted, distilled = (
         prune(model, known, counts={"0": 8, "3": 7}, criterion="l2", recovery=recovery).model
         for recovery in ("reconstruct", "distill")
@@ -75,3 +82,39 @@ def test_distillation_is_reproducible_and_leaves_the_dense_network_alone() -> No
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert not all(torch.equal(one[key], value) for key, value in start.state_dict().items())
+
+
+def test_the_mean_of_the_weights_forgets_what_is_older_than_its_steps() -> None:
+    layer = nn.BatchNorm1d(1)
+    mean = _Average(layer, 3.0)
+    seen = []
+    for value in (3.0, 5.0, 10.0, 2.0):
+        with torch.no_grad():
+            layer.weight.fill_(value)
+        assert layer.running_mean is not None
+        layer.running_mean.fill_(-value)
+        mean.follow()
+        with mean.shown():
+            seen.append((float(layer.weight), float(layer.running_mean)))
+        assert float(layer.weight) == value
+    # the start is 1 and 0; plain means of up to three, then a third of what is new
+    expected = [(2, -1.5), (3, -8 / 3), (3 + 7 / 3, -46 / 9)]
+    expected.append((expected[-1][0] * 2 / 3 + 2 / 3, expected[-1][1] * 2 / 3 - 2 / 3))
+    assert seen == [pytest.approx(pair, rel=1e-5) for pair in expected]
+    nothing = _Average(layer, 0.0)
+    nothing.follow()
+    with nothing.shown():
+        assert float(layer.weight) == 2.0
+
+
+def test_mixtures_are_of_the_share_asked_for() -> None:
+    assert _mixtures(0.0, 50, 10, 0, 0) is None
+    found = _mixtures(0.25, 4000, 4000, 0, 3)
+    assert found is not None
+    assert found.steps.mean() == pytest.approx(0.25, abs=0.03)
+    assert float(found.shares.min()) >= 0
+    assert float(found.shares.mean()) == pytest.approx(0.5, abs=0.03)
+    assert float(found.shares.max()) < 1
+    other = _mixtures(0.25, 4000, 4000, 0, 4)
+    assert other is not None
+    assert not torch.equal(found.shares, other.shares)

@@ -41,7 +41,10 @@ def test_torch_pruning_with_our_scores_makes_the_network_that_prune_makes(
 
 
 def test_the_default_is_that_of_prune() -> None:
-    net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(24, 3),
+    )  # fmt: skip
     images = torch.randn(60, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     known = Calibration(net, [(images, torch.arange(60) % 3)])
     importance = Importance(net, known)
@@ -50,7 +53,7 @@ def test_the_default_is_that_of_prune() -> None:
     group = graph.get_pruning_group(net[0], tp.prune_conv_out_channels, [4, 1])
     found = importance(group)
     assert found is not None
-    (scores,) = known.scores("task_replaceability").values()
+    scores = known.scores("task_replaceability")["0"]
     np.testing.assert_array_equal(found.numpy(), scores[[4, 1]])
     whole = Importance(net, Calibration(net, known.loader, skip=("0",)))
     assert whole(group) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.ops import FrozenBatchNorm2d
 
 from empirical import prune
+from empirical.pruning.operations import is_elementwise
 from empirical.pruning.tracing import trace_channels
 from tests.empirical.planted import PLANTED_TOLERANCE, largest_change
 from tests.empirical.pruning_networks import SIZES, awakened, network
@@ -284,3 +286,11 @@ def test_neurons_of_transformers_are_groups_and_the_stream_is_kept_whole() -> No
         assert all(group.name.endswith(inner) for group in graph.groups)
         assert any("ttention" in reason for reason in graph.kept_whole.values())
         assert largest_change(model, graph, images(2, size)) <= PLANTED_TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["hardtanh", "celu", "masked_fill.Scalar", "cumsum", "index_add"])
+def test_an_operation_in_place_without_a_tag_is_what_its_other_form_is(name: str) -> None:
+    base, _, form = name.partition(".")
+    schema = SimpleNamespace(name=f"aten::{base}_", overload_name=form)
+    untagged = SimpleNamespace(_schema=schema, tags=())
+    assert is_elementwise(untagged) == (base not in ("cumsum", "index_add"))

@@ -244,3 +244,10 @@ def test_training_learns_and_resumes(options, tmp_path: Path) -> None:
     )
     assert empirical.evaluate(model, image_loader(image_set(400)), device="cuda").accuracy > 0.5
     assert result
+
+
+def test_the_same_channels_can_go(pair: tuple[nn.Module, nn.Module]) -> None:
+    found = [empirical.Calibration(model, batches(60)).graph for model in pair]
+    assert found[0].kept_whole == found[1].kept_whole
+    assert [g.name for g in found[0].groups] == [g.name for g in found[1].groups]
+    assert list(found[0].kept_whole.values()) == ["its channels are the network's output"]
