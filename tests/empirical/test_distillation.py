@@ -95,8 +95,8 @@ def test_the_mean_of_the_weights_forgets_what_is_older_than_its_steps() -> None:
         layer.running_mean.fill_(-value)
         mean.follow()
         with mean.shown():
-            seen.append((float(layer.weight), float(layer.running_mean)))
-        assert float(layer.weight) == value
+            seen.append((layer.weight.item(), layer.running_mean.item()))
+        assert layer.weight.item() == value
     # the start is 1 and 0; plain means of up to three, then a third of what is new
     expected = [(2, -1.5), (3, -8 / 3), (3 + 7 / 3, -46 / 9)]
     expected.append((expected[-1][0] * 2 / 3 + 2 / 3, expected[-1][1] * 2 / 3 - 2 / 3))
@@ -104,7 +104,7 @@ def test_the_mean_of_the_weights_forgets_what_is_older_than_its_steps() -> None:
     nothing = _Average(layer, 0.0)
     nothing.follow()
     with nothing.shown():
-        assert float(layer.weight) == 2.0
+        assert layer.weight.item() == 2.0
 
 
 def test_mixtures_are_of_the_share_asked_for() -> None:
