@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-slow test-gpu mutants lint types docs wheel-check install lock clean help
+.PHONY: demo test test-slow test-gpu mutants lint types docs notebooks wheel-check install lock clean help
 
 help:
 	@echo "make demo       small networks trained, measured, lesioned and pruned, with a report (two minutes)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-gpu   results on a GPU against those of the CPU (minutes)"
 	@echo "make mutants    which changes of the code its tests notice: docs/mutation.md (hours)"
 	@echo "make docs       the site in site/: docs/, and a reference from docstrings; links are checked"
+	@echo "make notebooks  the scripts of notebooks/ executed: runs/notebooks/*.ipynb, and the figures of docs/gallery.md"
 	@echo "make wheel-check  the demo from the built wheel and source archive, each in a fresh environment"
 	@echo "make install    the virtual environment in .venv"
 	@echo "make lock       pin the newest allowed versions in requirements.lock"
@@ -52,6 +53,10 @@ mutants: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m mkdocs build --strict --quiet
+
+notebooks: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock -e '.[notebooks]'
+	PYTHONPATH=. $(BIN)/python scripts/notebooks.py --figures docs/figures/gallery
 
 wheel-check: $(READY)
 	.ci/wheel-check
