@@ -65,7 +65,7 @@ def positions(model: nn.Module, example: Tensor) -> dict[str, int]:
     def reader(name: str, module: Counted) -> Callable[[Tensor, Tensor], None]:
         def note(inputs: Tensor, output: Tensor) -> None:
             maps = inputs if isinstance(module, TRANSPOSED) else output
-            channels = maps.shape[-1 if isinstance(module, nn.Linear) else 1]
+            channels = maps.shape[-1 if isinstance(module, nn.Linear) else 1 - module.weight.ndim]
             seen[name] = seen.get(name, 0) + maps.numel() // (channels * len(example))
 
         return note
@@ -95,9 +95,21 @@ def count_macs(model: nn.Module, example: Tensor) -> int:
     756
     """
     counter = FlopCounterMode(display=False, custom_mapping=_formulas())
-    with evaluating(model), _separate_attention(), counter:
+    with evaluating(model), _frozen(model), _separate_attention(), counter:
         model(example[:1])
     return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Parameters that ask for no gradients: torch's counter hooks views of them, and fails."""
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

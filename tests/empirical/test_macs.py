@@ -233,3 +233,37 @@ def test_fused_recurrent_layers_of_other_devices_count_every_matrix_once_per_ste
     assert formula((T, 4, D), weights, 5, out_shape=None) == T * 4 * each
     assert formula((17, D), weights, 5, out_shape=None) == 17 * each  # packed
     assert prod(weights[0]) == 24 * D
+
+
+def test_a_convolution_of_images_without_a_first_dimension_counts_its_positions() -> None:
+    class Single(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.line = nn.Conv2d(3, 8, 3, padding=1), nn.Conv1d(8, 5, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.stack([self.line(self.conv(image).mean(1)) for image in images])
+
+    assert positions(Single(), torch.zeros(2, 3, 6, 7)) == {"conv": 42, "line": 7}
+
+
+def test_queries_that_are_parameters_are_counted_and_still_ask_for_gradients() -> None:
+    class Queries(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queries = nn.Parameter(torch.randn(1, 4, 16))
+            self.attention, self.out = (
+                nn.MultiheadAttention(16, 2, batch_first=True),
+                nn.Linear(16, 3),
+            )
+            self.out.bias.requires_grad_(False)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            read, _ = self.attention(self.queries.expand(len(tokens), -1, -1), tokens, tokens)
+            return self.out(read.mean(1))
+
+    model = Queries()
+    attention = (4 + 6 + 6 + 4) * 16 * 16 + 2 * 4 * 6 * 16  # projections, scores and their values
+    assert count_macs(model, torch.randn(2, 6, 16)) == attention + 16 * 3
+    asking = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert [name for name, asked in asking.items() if not asked] == ["out.bias"]
