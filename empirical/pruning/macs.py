@@ -66,14 +66,14 @@ def positions(model: nn.Module, example: Tensor) -> dict[str, int]:
         def note(inputs: Tensor, output: Tensor) -> None:
             maps = inputs if isinstance(module, TRANSPOSED) else output
             channels = maps.shape[-1 if isinstance(module, nn.Linear) else 1 - module.weight.ndim]
-            seen[name] = seen.get(name, 0) + maps.numel() // (channels * len(example))
+            seen[name] = seen.get(name, 0) + maps.numel() // channels
 
         return note
 
     readers = {n: reader(n, m) for n, m in model.named_modules() if isinstance(m, COUNTED)}
     with evaluating(model), capture_calls(model, readers):
         model(example)
-    return seen
+    return {name: places // len(example) for name, places in seen.items()}
 
 
 def count_macs(model: nn.Module, example: Tensor) -> int:
