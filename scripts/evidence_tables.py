@@ -27,7 +27,7 @@ from empirical.analysis.pruning import mean_accuracy
 from empirical.analysis.reliability import RELIABLE
 from empirical.analysis.seeds import SHARE, over_seeds
 from empirical.report.intervention import AXES
-from scripts.claims import DOCS, renew
+from scripts.claims import DOCS, FOUR, SETS, renew
 from scripts.evidence_claims import BETWEEN, all_claims
 from scripts.evidence_networks import Networks, NotRunError
 from theory.rank_coupling import split_half
@@ -155,33 +155,39 @@ def over_training(course: pd.DataFrame) -> Figure:
                                    color=f"C{index}")  # fmt: skip
             panel.axhline(0, color="0.4", linewidth=0.8, linestyle="-")
             panel.set_xscale("symlog", linthresh=1)
+            panel.set_xlim(left=-0.2)
             panel.set_ylim(-0.6, 1)
-            label(panel, "step", "rank correlation", f"{network}, {data}")
+            label(panel, "step", "rank correlation", f"{FOUR[network]}, {SETS[data]}")
     axes[0, 0].legend(fontsize=6)
     return figure
 
 
 @styled()
 def effects(claims: pd.DataFrame) -> Figure:
-    """Effect of every claim with its interval: a panel a claim, a line per network and data set."""
-    names = [name for name in dict.fromkeys(claims["claim"]) if not name.startswith("C6")]
-    figure, axes = sheet(-(-len(names) // 4), 4, width=11.0, height=2.2)
-    sets = list(dict.fromkeys(claims["data"]))
-    networks = list(dict.fromkeys(claims["network"]))
+    """Effect of every claim with its interval: a panel a claim, a line per network and data set.
+
+    Claims without an effect are left out.
+    """
+    known = claims[claims["data"] != "both"].dropna(subset=["mean"])
+    names = list(dict.fromkeys(known["claim"]))
+    figure, axes = sheet(-(-len(names) // 4), 4, width=11.0, height=2.3)
+    networks = list(FOUR)
     for panel, name in zip(axes.flat, names, strict=False):
-        own = claims[claims["claim"] == name]
-        for index, data in enumerate(sets):
-            rows = own[own["data"] == data].dropna(subset=["mean"])
-            place = np.array([networks.index(n) for n in rows["network"]]) + 0.2 * index
-            reach = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-            panel.errorbar(rows["mean"], place, xerr=np.nan_to_num(reach).clip(min=0), fmt="o",
-                           markersize=3, color=f"C{index}", label=data)  # fmt: skip
+        for index, data in enumerate(dict.fromkeys(known["data"])):
+            rows = known[known["claim"].eq(name) & known["data"].eq(data)]
+            place = np.array([networks.index(n) for n in rows["network"]]) + 0.2 * index - 0.1
+            reach = np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]])
+            look = {"fmt": "o", "markersize": 3, "color": f"C{index}", "label": SETS[data]}
+            panel.errorbar(rows["mean"], place, xerr=np.nan_to_num(reach).clip(min=0), **look)
         panel.axvline(0, color="0.5", linewidth=0.8, linestyle=":")
-        panel.set_yticks(range(len(networks)), networks, fontsize=6)
-        panel.set_title(name, fontsize=7)
+        panel.set_yticks(range(len(networks)), FOUR.values(), fontsize=7)
+        panel.set_ylim(len(networks) - 0.5, -0.5)
+        panel.tick_params(axis="x", labelsize=7)
+        panel.set_title(name, fontsize=8)
     for panel in axes.flat[len(names) :]:
         panel.remove()
-    axes[0, 0].legend(fontsize=6)
+    if names:
+        axes[0, 0].legend(fontsize=7)
     return figure
 
 
