@@ -165,7 +165,7 @@ def carriers(
     scheduler: Scheduler = None,
     out: Out = None,
 ) -> None:
-    """What carries the separation, features or target, network by network."""
+    """What carries the separation: features or the target."""
     from sim.experiments import factorial as experiment
 
     with _progress() as bar:

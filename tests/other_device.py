@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,8 +30,7 @@ class _Module(_DummyBackendModule):
         return [torch.bfloat16]
 
 
-_setup_privateuseone_for_python_backend("away", _Module())
-AWAY = torch.device("away", 0)
+NAME = "away"
 
 
 class Away(Tensor):
@@ -46,7 +46,7 @@ class Away(Tensor):
             strides=inner.stride(),
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
-            device=AWAY,
+            device=torch.device(NAME, 0),
             requires_grad=inner.requires_grad,
         )
         made.inner = inner.detach()
@@ -106,13 +106,10 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     out = func(*plain, **(named | ({} if to is None else {"device": "cpu"})))
     if op is aten.copy_:
         return args[0]
-    if not (away if to is None else torch.device(to).type == AWAY.type):
+    if not (away if to is None else torch.device(to).type == NAME):
         return out
     out = tree_map_only(Tensor, Away, out)
     return return_and_correct_aliasing(func, args, kwargs, out) if away else out
-
-
-_LIBRARY = torch.library.Library("aten", "IMPL")
 
 
 def _empty(*args: Any, **kwargs: Any) -> Tensor:
@@ -129,15 +126,22 @@ def _copied(source: Tensor, into: Tensor, non_blocking: bool = False) -> Tensor:
     return into
 
 
-# asked for below the mode, as by torch.tensor(..., device=)
-_LIBRARY.impl("empty.memory_format", _empty, "PrivateUse1")
-_LIBRARY.impl("empty_strided", _empty_strided, "PrivateUse1")
-_LIBRARY.impl("_copy_from", _copied, "PrivateUse1")
+@cache
+def _registered() -> torch.library.Library:
+    """Tell torch of the device: when it is used, since torch cannot forget it."""
+    _setup_privateuseone_for_python_backend(NAME, _Module())
+    library = torch.library.Library("aten", "IMPL")
+    # asked for below the mode, as by torch.tensor(..., device=)
+    library.impl("empty.memory_format", _empty, "PrivateUse1")
+    library.impl("empty_strided", _empty_strided, "PrivateUse1")
+    library.impl("_copy_from", _copied, "PrivateUse1")
+    return library
 
 
 @contextmanager
 def other_device() -> Iterator[torch.device]:
     """Let there be the device."""
+    _registered()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     with torch.autograd.set_multithreading_enabled(False), _Device():
-        yield AWAY
+        yield torch.device(NAME, 0)

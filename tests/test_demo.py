@@ -59,9 +59,10 @@ def test_every_number_of_the_findings_stands_in_the_tables(run):
 def test_curves_compare_criteria_at_equal_cost(run):
     out, _ = run
     curves = read_table(out / "tables" / "pruning_curves.csv")
-    by_request = curves.groupby("macs_requested")["macs_share"]
-    assert (by_request.nunique() == 1).all()
-    assert ((by_request.first() / by_request.first().index - 1).abs() < 0.01).all()
+    off = curves["macs_share"] / curves["macs_requested"] - 1
+    by_damage = curves["criterion"] == DEFAULT[0]  # a unit of so small a network is 1.5 %
+    assert (off[~by_damage].abs() < 0.01).all()
+    assert off[by_damage].between(-0.02, 0.002).all()
     recipes = set(zip(curves["criterion"], curves["recovery"], strict=True))
     assert {
         ("dense", "none"),
@@ -70,7 +71,7 @@ def test_curves_compare_criteria_at_equal_cost(run):
         ("l2", "recalibrate"),
     } < recipes
     half = read_table(out / "tables" / "pruning_half.csv")
-    assert half["recipe"][0] == "replaceability, recovered"
+    assert half["recipe"][0] == "task replaceability, recovered"
     assert half["difference"][0] == 0
     dense = curves[curves["criterion"] == "dense"]["accuracy"].mean()
     assert half["before"].unique() == pytest.approx([dense])

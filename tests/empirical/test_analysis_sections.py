@@ -106,7 +106,7 @@ def test_the_lesion_chapter_names_the_best_score_and_the_gain_of_chosen_peers():
 
 def test_the_pruning_chapter_pairs_recipes_by_seed():
     recipes = {
-        ("replaceability", "auto"): 0.1,
+        ("task_replaceability", "auto"): 0.1,
         ("-local", "auto"): 0.08,
         ("target", "auto"): 0.0,
         ("random", "auto"): 0.01,
@@ -139,7 +139,7 @@ def test_the_pruning_chapter_pairs_recipes_by_seed():
     assert "local +6.0% [+6.0%, +6.0%]; target -2.0% [-2.0%, -2.0%]." in random
     assert "between +1.0% and +1.0%" in counted
     half = section.tables["pruning_half"]
-    assert half["recipe"][0] == "replaceability, recovered"
+    assert half["recipe"][0] == "task replaceability, recovered"
     assert half["difference"][0] == 0
     assert half["before"].tolist() == pytest.approx([0.8] * 5)
 

@@ -12,7 +12,7 @@ import pytest
 
 from empirical import Calibration, compare, forecast, lesion, measure, prune, removal_plan
 from empirical.analysis.measured_damage import measured_damage
-from empirical.analysis.standing import CLEAR
+from empirical.analysis.standing import clear
 from empirical.data.tables import read_table
 from empirical.measuring.damage_table import ALONE, DAMAGES, RECOVERED
 from empirical.pruning.holding_out import held_out
@@ -52,7 +52,7 @@ def test_every_number_of_the_table_is_in_the_payload(case):
     _, _, table, _ = case
     frame, payload = table.to_frame(), map_payload(table)
     assert [layer["channels"] for layer in payload["layers"]] == [8, 12]
-    lost = frame[ALONE] > CLEAR * frame[f"{ALONE}_se"]
+    lost = frame[ALONE] > clear(10) * frame[f"{ALONE}_se"]
     for column in payload["columns"]:
         name = column["name"]
         expected = frame[name].to_numpy().astype("<f4")

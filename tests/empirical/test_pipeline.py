@@ -164,7 +164,7 @@ def test_lesions_join_the_report_when_asked_for(tmp_path):
         "lesion": {"enabled": True, "images": 60, "random_draws": 1},
     }
     result = run(settings, out=tmp_path)
-    assert len(result.sections) == 9
+    assert len(result.sections) == 10
     mapped = parse_json((tmp_path / "maps" / "channels.json").read_bytes(), "map")["payload"]
     names = {column["name"] for column in mapped["columns"]}
     assert {"measured_damage", "measured_damage_with_peers", "loss_increase"} <= names
