@@ -236,10 +236,12 @@ FIGURES = {
     "effects": "Effect of every claim with its 95 % interval, a panel a claim",
     "course": "Coupling over training: of the paper's axes, and of what an intervention defines",
 }
-NOT_RUN = "**not resolved**: not run"
+NOT_RUN = "not run"
 
 
 def _cell(row: pd.Series) -> str:
+    if row["effect"] == NOT_RUN:
+        return NOT_RUN
     short = str(row["effect"]).replace(" [no interval]", "")
     number = f"; {row['networks']} of 3" if 0 < row["networks"] < 3 else ""
     return f"**{row['word']}**: {short}{number}"
@@ -251,8 +253,9 @@ def counted() -> str:
     lines = []
     for claim in sorted(dict.fromkeys(table["claim"])):
         own = table[table["claim"] == claim]
-        words = own["word"].value_counts()
-        said = ", ".join(f"{word} in {words[word]}" for word in reversed(VERDICTS) if word in words)
+        words = own["word"].where(own["effect"] != NOT_RUN, NOT_RUN).value_counts()
+        known_words = (*reversed(VERDICTS), NOT_RUN)
+        said = ", ".join(f"{word} in {words[word]}" for word in known_words if word in words)
         known = own.dropna(subset=["mean"])
         reach = ""
         if len(known) > 1:

@@ -126,10 +126,13 @@ def grouped(one: Networks) -> Found:
 
 
 def early(one: Networks) -> Found:
-    """C3."""
-    found = coupling_findings(one.couplings)[-1].values
+    """C3, where there is a fall that could be early."""
+    whole, found = (finding.values for finding in coupling_findings(one.couplings)[-2:])
     effect = f"by step {found['tenth']} of {found['last']}: {found['early']:+.2f}"
-    return one.couplings["seed"].nunique(), found["word"], effect, found["early"]
+    word = found["word"]
+    if not whole["coupling_fall"].low > 0:
+        word, effect = "not resolved", f"{effect}, but no fall is shown"
+    return one.couplings["seed"].nunique(), word, effect, found["early"]
 
 
 def beyond(one: Networks) -> Found:
