@@ -147,6 +147,9 @@ def over_training(course: pd.DataFrame) -> Figure:
     for row, data in zip(axes, sets, strict=True):
         for panel, network in zip(row, networks, strict=True):
             own = course[course["data"].eq(data) & course["network"].eq(network)]
+            if own.empty:
+                panel.set_visible(False)
+                continue
             for index, pair in enumerate((BETWEEN, AXES)):
                 line = of_pair(own, pair).sort_values("step")
                 panel.plot(line["step"], line["coupling"], **mark(index, markersize=3),
