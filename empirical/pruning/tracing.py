@@ -22,7 +22,8 @@ from empirical.pruning.labels import Atoms, Indices, Key
 from empirical.pruning.macs import COUNTED, positions
 from empirical.pruning.removal import DOES_NOT_RUN
 from empirical.pruning.verification import misread, not_apart
-from empirical.reading.hooks import module_at
+from empirical.reading.hooks import evaluating, module_at
+from empirical.reading.outputs import answered
 from theory.shared.validation import one_of
 
 IDLE = "no image that was traced runs it, so it may read channels that are gone"
@@ -60,6 +61,8 @@ def trace_channels(
         layers = list(positions(model, example))
         atoms = label_channels(model, example)
     except DOES_NOT_RUN as error:
+        with evaluating(model):
+            answered(model, images)  # which names shape and type where they are what it refuses
         raise ValueError(
             f"model ({type(model).__name__}) could not be traced: {error}. Its forward must run on "
             "one image and return tensors."

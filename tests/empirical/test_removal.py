@@ -206,7 +206,7 @@ class Chunked(nn.Module):
 
 def test_what_cannot_be_traced_is_refused() -> None:
     example = torch.zeros(1, 3, 6, 6)
-    with pytest.raises(ValueError, match=r"could not be traced.*one image"):
+    with pytest.raises(ValueError, match=r"must run on the images.*\(1, 3, 6, 6\)"):
         trace_channels(nn.Sequential(nn.Conv2d(4, 4, 1)), example)
     with pytest.raises(ValueError, match=r"no channels that can be removed.*network's output"):
         trace_channels(nn.Sequential(nn.Flatten(), nn.Linear(108, 4)), example)
