@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from confounding import LEVEL, SHAPES, SLOPE, Found, c4
+from levels_further import flowing, matched, ranked
 
 from empirical.analysis.groupings import LOCAL_FEATURES, TARGET_FEATURES, layer_groupings
 from empirical.analysis.predictors import compare_predictors
@@ -255,6 +256,17 @@ def cases() -> list[Case]:
         ("C5, any of 18 settings", "5 points", "power", partial(pruned, of="settings", gain=0.05)),
         ("C5, one architecture", "5 points", "power", partial(pruned, of="p", gain=0.05)),
         ("C5, over all", "5 points", "power", partial(pruned, of="all", gain=0.05)),
+    ]
+    found += [
+        ("flow between layers", "none", "level", partial(flowing)),
+        ("flow between layers", "axes coupled in a layer", "level", partial(flowing, shared=0.6)),
+        ("flow between layers", "as much as is new", "power", partial(flowing, arrives=1.0)),
+        ("C7", "one ranking, 3 seeds", "level", partial(ranked)),
+        ("C7", "one ranking, 5 seeds", "level", partial(ranked, seeds=5)),
+        ("C7", "half of it its own", "power", partial(ranked, own=1.0)),
+        ("best at matched I_T", "damage of I_T alone", "level", partial(matched)),
+        ("best at matched I_T", "families of 4", "level", partial(matched, family=4)),
+        ("best at matched I_T", "one ahead", "power", partial(matched, hull=0.5)),
     ]
     found += [
         ("coupling's interval", f"median I_T {t:g} nats", "miss", partial(covered, information=t))
