@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 import empirical
@@ -217,7 +218,6 @@ def test_time_as_the_constraint(pair) -> None:
 
 
 def test_heads() -> None:
-    torchvision = pytest.importorskip("torchvision")
     torch.manual_seed(0)
     host = torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=10).eval()
     nn.init.normal_(host.heads[0].weight)
