@@ -35,6 +35,7 @@ from empirical.analysis.reliability import corrected_coupling
 from empirical.analysis.seeds import CORRELATION, mean_difference, over_networks
 from empirical.analysis.statistics import Stratum, effect, holm, mean_over_families, normal_scores
 from empirical.measuring.table import AxisTable
+from empirical.report.grouping import grouping_findings
 from theory import QUANTITIES, ChannelAxes, coupling, spearman
 from theory.shared.files import write_json
 
@@ -42,21 +43,27 @@ Case = tuple[str, str, str, Callable[[int], Found]]
 """Test, scenario, "level" or "power", and the outcomes of so many data sets."""
 
 
-def predictors(draws: int, ahead: float = 0.0, family: int = 1) -> Found:
-    """Whether the best of four scores is found ahead of all others."""
+def predictors(draws: int, ahead: float = 0.0, family: int = 1, constant: bool = False) -> Found:
+    """Whether the best of four scores is found ahead of all others.
+
+    One may be constant in the last layer, where damage is then nobody's.
+    """
     rng = np.random.default_rng(2)
     names = list("abcd")
     for _ in range(draws):
         layers = {}
-        for name, n in (("x", 32), ("y", 64), ("z", 64)):
+        easy, hard = (1.0, 0.0) if constant else (0.3, 0.3)
+        for name, n, common in (("x", 32, easy), ("y", 64, easy), ("z", 64, hard)):
             members = np.arange(n) // family
             shared, scores = (
                 rng.standard_normal(n)[members],
                 rng.standard_normal((4, n))[:, members],
             )
             scores[0] += ahead * shared
-            frame = pd.DataFrame((0.3 * shared + scores).T, columns=names)
+            frame = pd.DataFrame((common * shared + scores).T, columns=names)
             layers[name] = frame.assign(damage=shared, family=members)
+        if constant:
+            layers["z"]["a"] = 1.0
         found = compare_predictors(layers, "damage", names, 200, rng)
         yield bool((found["p_holm"].iloc[1:] < LEVEL).all())
 
@@ -137,7 +144,7 @@ def grouped(draws: int, kind: str, noise: float, networks: int = 3, layers: int 
     200 layers are grouped; networks are drawn from them with replacement.
     """
     rng = np.random.default_rng(7)
-    gaps = []
+    measured = []
     for _ in range(min(200, draws)):
         n = 64
         groups, order = rng.integers(3, size=(2, n)), rng.standard_normal(n)
@@ -157,11 +164,12 @@ def grouped(draws: int, kind: str, noise: float, networks: int = 3, layers: int 
             **{q: v.mean(axis=0) for q, v in halves.items()}, affected={}, noise_power=1.0, n=100
         )
         table = AxisTable({"l": whole}, {}, {}, {}, {}, {}, halves={"l": halves})
-        row = layer_groupings(table, permutations=1).iloc[0]
-        gaps.append(row["shared"] - row["between"])
+        measured.append(layer_groupings(table, permutations=1))
+    rows = pd.concat(measured)
     for _ in range(draws):
-        means = rng.choice(gaps, size=(networks, layers)).mean(axis=1)
-        yield over_networks(means, (-2.0, 2.0)).low > 0
+        drawn = rows.iloc[rng.integers(len(rows), size=networks * layers)]
+        (finding,) = grouping_findings(drawn.assign(seed=np.repeat(range(networks), layers)))
+        yield str(finding.values["word"]).startswith("holds")
 
 
 def pruned(draws: int, of: str, gain: float = 0.0) -> Found:
@@ -232,6 +240,12 @@ def cases() -> list[Case]:
     found += [
         ("best predictor", "four alike", "level", partial(predictors)),
         ("best predictor", "four alike, families of 4", "level", partial(predictors, family=4)),
+        (
+            "best predictor",
+            "one constant where all are weak",
+            "level",
+            partial(predictors, constant=True),
+        ),
         ("best predictor", "one ahead", "power", partial(predictors, ahead=0.4)),
         ("pairs, contrast", "none", "level", partial(pairs, of="contrast")),
         ("pairs, contrast", "hubs", "level", partial(pairs, of="contrast", hub=1.0)),

@@ -34,9 +34,12 @@ class CouplingChange:
 
     @property
     def word(self) -> str:
-        """Whether the axes came apart: from the interval of the change, towards or from zero."""
+        """Whether the axes came apart, closer or to the other side of zero: from the intervals."""
         if not (self.change.low > 0 or self.change.high < 0):
             return "a difference that is not resolved"
+        lower, upper = sorted((self.before, self.after), key=lambda side: side.mean)
+        if lower.high < 0 < upper.low:
+            return "the coupling has turned to the other side of zero"
         if abs(self.after.mean) < abs(self.before.mean):
             return "the axes are further apart in the last"
         return "the axes are closer together in the last"

@@ -64,8 +64,11 @@ def layer_groupings(
         whole = [_ranks(table[layer].as_dict(), names) for names in (local, target)]
         parts = [_ranks(halves, names) for names in (local, target)]
         channels = len(whole[0])
-        if channels < 2 * largest or any(np.isnan(a).any() for a in (*whole, *parts)):
+        features = [*whole, *(half for axis in parts for half in axis)]
+        if channels < 2 * largest or any(np.isnan(a).any() for a in features):
             continue
+        if any(len(np.unique(a, axis=0)) < largest for a in features):
+            continue  # fewer kinds of channels than groups
         k = _number(whole, largest, seed)
         (l0, l1), (t0, t1) = ([_kmeans(half, k, seed) for half in axis] for axis in parts)
         null = [_chance_agreement(*pair, permutations, rng) for pair in ((l0, t1), (l1, t0))]

@@ -186,7 +186,10 @@ def matched_prediction(
     if len(rest) < 2 or any(MATCHED not in rows for rows in layers.values()):
         return None
     matched = at_matched(layers, damage, rest, MATCHED)
-    return compare_predictors(matched, damage, rest, draws, rng) if matched else None
+    try:
+        return compare_predictors(matched, damage, rest, draws, rng)
+    except NoDataError:
+        return None
 
 
 def reliabilities(stratum: Stratum) -> list[float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from empirical.analysis.missing import NoDataError
 from empirical.analysis.statistics import effect, mean_over_families, stratum_of
 
 RELATIONS = ("excess", "overlap")
@@ -45,10 +46,14 @@ def analyze_pairs(pairs: pd.DataFrame) -> PairAnalysis:
 
 def contrast(pairs: pd.DataFrame) -> pd.DataFrame:
     """Compare high pairs with their controls: paired difference, interval, p."""
-    wide = pairs.set_index(["layer", "match", "group"])
-    row: dict[str, object] = {"pairs": int((pairs["group"] == "high").sum())}
+    wide = pairs.set_index(["layer", "match", "group"])[["interaction", "single_sum"]]
+    cells = pd.MultiIndex.from_product([wide.columns, ["high", "control"]])
+    tables = pd.DataFrame(wide.unstack("group")).reindex(columns=cells).dropna()
+    if tables.empty:
+        raise NoDataError("no pair has both damages and a control. Lesion pairs of both groups.")
+    row: dict[str, object] = {"pairs": len(tables)}
     for column in ("interaction", "single_sum"):
-        table = wide[column].unstack("group")
+        table = tables[column]
         difference = (table["high"] - table["control"]).to_numpy()
         layers = np.asarray(pd.factorize(table.index.get_level_values("layer"))[0])
         found, p = mean_over_families(difference, layers)
@@ -66,11 +71,12 @@ def contrast(pairs: pd.DataFrame) -> pd.DataFrame:
 def relation(pairs: pd.DataFrame) -> pd.DataFrame:
     """Slope of the interaction on each relation within layers, beyond summed single damage."""
     rows = []
-    frame = pairs.assign(family=0)
+    frame = pairs.assign(family=0).dropna(subset=["interaction", "single_sum"])
     for name in RELATIONS:
         every = [
             stratum_of(str(layer), group, "interaction", name, ["single_sum"])
-            for layer, group in frame.groupby("layer", sort=False)
+            for layer, group in frame.dropna(subset=[name]).groupby("layer", sort=False)
+            if group[name].nunique() > 1
         ]
         strata = [stratum for stratum in every if stratum.usable]
         if len(strata) < 3:

@@ -65,7 +65,8 @@ def corrected_coupling(
         whole = math.sqrt((2 * halves / (1 + halves)).prod())
         half = jackknife_quantile(len(without[0])) * error / whole
         ends += [across / math.sqrt(halves.prod()) + sign * half for sign in (-1, 1)]
-    return Estimate(value, max(min(ends), -1.0), min(max(ends), 1.0))
+    low, high = np.clip([min(ends), max(ends)], -1.0, 1.0)
+    return Estimate(value, float(low), float(high))
 
 
 def after_passing(correlation: Float, channels: int) -> Float:

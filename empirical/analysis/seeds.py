@@ -48,7 +48,8 @@ def over_networks(
     half = stats.t.ppf((1 + level) / 2, sample.size - 1) * sample.std(ddof=1) / sample.size**0.5
     ends = np.array([sample.mean() - half, sample.mean() + half])
     low, high = ends if within is None else center + scale * np.tanh(ends)
-    return Estimate(mean, float(low), float(high))
+    # the mean is of the values, not of their z, and may lie beyond the ends
+    return Estimate(mean, min(float(low), mean), max(float(high), mean))
 
 
 def over_seeds(

@@ -139,6 +139,10 @@ def _ratio(
 ) -> Effect:
     """Ratio of two sums over families (..., m), by Fieller's interval, widened by a margin."""
     n, d = above.sum(axis=-1), below.sum(axis=-1)
+    if above.shape[-1] < 2 or freedom < 1:  # nothing tells how far it may be off
+        unknown = np.full(np.shape(n), np.nan)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return Effect(n / d, unknown, unknown, np.ones(np.shape(n)))
     a, b = ((x - x.mean(axis=-1, keepdims=True)) * inflation for x in (above, below))
     scale = above.shape[-1] / (above.shape[-1] - 1)
     aa, ab, bb = (scale * (x * y).sum(axis=-1) for x, y in ((a, a), (a, b), (b, b)))

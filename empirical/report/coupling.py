@@ -18,6 +18,7 @@ from empirical.analysis.couplings import (
     of_pair,
     separation_steps,
 )
+from empirical.analysis.missing import NoDataError
 from empirical.analysis.reliability import RELIABLE
 from empirical.analysis.seeds import CORRELATION, over_networks
 from empirical.measuring.table import AxisTable
@@ -90,6 +91,8 @@ STRONG = 0.3
 
 def coupling_findings(couplings: pd.DataFrame) -> list[Finding]:
     """Sentences on start, end and change of both pairs, reliability, and claims C1 and C3."""
+    if couplings["step"].nunique() < 2:
+        raise NoDataError("one checkpoint has no change of the coupling. Measure another step.")
     means = mean_couplings(couplings)
     findings = [start_and_end(couplings, means, pair) for pair in (BETWEEN, WITHIN)]
     findings += corrected_ends(couplings, means, BETWEEN)
@@ -101,6 +104,12 @@ def _by_seed(couplings: pd.DataFrame, pair: Pair, value: str = "coupling") -> pd
     return of_pair(couplings, pair).groupby(["seed", "step"])[value].mean().unstack()
 
 
+def _with_both_ends(couplings: pd.DataFrame, pair: Pair, value: str = "coupling") -> pd.DataFrame:
+    """`_by_seed` of the networks that have a first and a last value."""
+    by_seed = _by_seed(couplings, pair, value)
+    return by_seed[by_seed.iloc[:, [0, -1]].notna().all(axis=1)]
+
+
 def _changes(values: pd.Series) -> Estimate:
     """Mean of differences of correlations, which lie between -2 and 2."""
     return over_networks(values, (-2.0, 2.0))
@@ -108,18 +117,19 @@ def _changes(values: pd.Series) -> Estimate:
 
 def start_and_end(couplings: pd.DataFrame, means: pd.DataFrame, pair: Pair) -> Finding:
     """Sentence on a pair's coupling at initialization and after training, and its change."""
-    by_seed = _by_seed(couplings, pair)
+    by_seed = _with_both_ends(couplings, pair)
     moved = by_seed.iloc[:, -1] - by_seed.iloc[:, 0]
+    without = couplings["seed"].nunique() - len(by_seed)
     change = _changes(moved)
     outcome = "it rises" if change.low > 0 else "it falls" if change.high < 0 else "not resolved"
-    chosen = of_pair(means, pair).sort_values("step")
+    missing = f"; {without} more lack an end" if without else ""
     return Finding(
         f"{pair.label.capitalize()} ({pair.kind} axes): {{start:+.2f}} at initialization, "
         "{end:+.2f} after {steps} steps; paired change {change:+.2f} ({falls} of {seeds} "
-        f"seeds fall): {outcome}.",
+        f"seeds fall{missing}): {outcome}.",
         {
-            "start": estimate_of(chosen.iloc[0], "coupling"),
-            "end": estimate_of(chosen.iloc[-1], "coupling"),
+            "start": over_networks(by_seed.iloc[:, 0], CORRELATION),
+            "end": over_networks(by_seed.iloc[:, -1], CORRELATION),
             "steps": int(by_seed.columns[-1]),
             "change": change,
             "seeds": len(by_seed),
@@ -168,16 +178,18 @@ def _claim(couplings: pd.DataFrame) -> Finding:
     verdicts: list[str] = []
     values: dict[str, Estimate] = {}
     for name in ("coupling", "corrected"):
-        by_seed = _by_seed(couplings, BETWEEN, name)
-        start, end = by_seed.iloc[:, 0], by_seed.iloc[:, -1]
-        if (start - end).isna().all():
+        by_seed = _with_both_ends(couplings, BETWEEN, name)
+        if by_seed.empty:
             continue
+        start, end = by_seed.iloc[:, 0], by_seed.iloc[:, -1]
         begin = over_networks(start, CORRELATION)
         fall = _changes(start - end)
         beyond = Estimate(begin.mean - STRONG, begin.low - STRONG, begin.high - STRONG)
         half = _changes(start / 2 - end.abs())
         verdicts += [verdict(begin, beyond), verdict(fall, half)]
         values |= {name: begin, f"{name}_fall": fall, f"{name}_half": half}
+    if "coupling" not in values:
+        raise NoDataError("no network has a first and a last coupling. Measure both checkpoints.")
     return Finding(
         "Claim C1, that axes coupled by {bound:g} or more at initialization lose at least half "
         "of it: {word} (start {coupling:+.2f}, fall {coupling_fall:+.2f}, half of the start less "

@@ -12,7 +12,7 @@ from empirical.analysis.groupings import layer_groupings
 from empirical.analysis.seeds import CORRELATION, over_networks
 from empirical.measuring.table import AxisTable
 from empirical.report.page import Section
-from theory.shared.findings import Finding, verdict
+from theory.shared.findings import Finding, verdict, weakest
 from theory.shared.style import label, sheet, styled
 
 TITLE = "Do the axes group the channels alike?"
@@ -66,6 +66,10 @@ def grouping_findings(groupings: pd.DataFrame) -> list[Finding]:
     means = groupings.groupby("seed")[names].mean()
     gap = over_networks(means["shared"] - means["between"], (-2.0, 2.0))
     half = over_networks(means["shared"] / 2 - means["between"], (-2.0, 2.0))
+    of = {name: over_networks(means[name], CORRELATION) for name in names}
+    word = verdict(gap, half)
+    if not of["shared"].low > 0:  # an axis that does not group its own channels twice alike
+        word = weakest(word, "not resolved")
     return [
         Finding(
             "Agreement between the axes is {between:.2f} (mean of {layers} layers of {seeds} "
@@ -74,12 +78,12 @@ def grouping_findings(groupings: pd.DataFrame) -> list[Finding]:
             "axes group channels differently (at most half of that): {word} (lesser less between "
             "{gap:+.2f}).",
             {
-                **{name: over_networks(means[name], CORRELATION) for name in names},
+                **of,
                 "layers": len(groupings),
                 "seeds": len(means),
                 "gap": gap,
                 "half": half,
-                "word": verdict(gap, half),
+                "word": word,
             },
         )
     ]

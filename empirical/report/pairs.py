@@ -42,10 +42,12 @@ def _contrast(row: pd.Series) -> Finding:
         if row["single_sum_p"] < 0.05
         else "no mismatch is shown"
     )
+    tested = "p = {p:.2g}" if row["interaction_p"] == row["interaction_p"] else "not tested"
     return Finding(
         "Of {pairs} pairs with high excess, the joint damage differs from the sum of both "
         "single damages by {high:+.3g} nats, in controls by {control:+.3g}; difference "
-        "{difference:+.3g}, p = {p:.2g}. That pairs which say more together are super-additive "
+        f"{{difference:+.3g}}, {tested}. "
+        "That pairs which say more together are super-additive "
         "beyond their controls: {word}. Summed single damage differs by {single:+.3g}: "
         f"{matched}.",
         {

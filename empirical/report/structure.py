@@ -58,10 +58,11 @@ def trend_finding(triplets: pd.DataFrame) -> Finding:
     trends = triplets.groupby("seed")[list(triplets.columns)].apply(depth_trend)
     trend = over_networks(trends, CORRELATION)
     known = triplets[triplets["resolved"]]
+    ratio = ", with a mean ratio of {ratio:.2f}" if len(known) else ""
     return Finding(
         "That triples gain on pairs with depth (S₃/S₂ rises): {word} (Spearman of the ratio with "
-        "depth {trend:+.2f} over {networks} networks; {resolved} of {layers} layers count, with a "
-        "mean ratio of {ratio:.2f}).",
+        "depth {trend:+.2f} over {networks} networks; {resolved} of {layers} layers count"
+        f"{ratio}).",
         {
             "word": verdict(trend),
             "trend": trend,

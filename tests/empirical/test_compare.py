@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import twoaxis
 from empirical import compare, create_model, measure, prune
 from empirical.analysis.comparing import _moved
-from empirical.analysis.coupling_change import coupling_change
+from empirical.analysis.coupling_change import CouplingChange, coupling_change
+from theory.shared.findings import Estimate
 
 
 def network(seed=0):
@@ -110,6 +111,25 @@ def test_intervals_of_a_coupling_and_of_its_change_hold_the_truth():
         changed += found.change.low <= 0 <= found.change.high
     assert 0.92 <= held / 400 <= 0.98
     assert 0.92 <= changed / 400 <= 0.98
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [
+        (0.9, 0.1, "further apart"),
+        (0.1, -0.9, "closer together"),
+        (-0.9, -0.1, "further apart"),
+        (0.6, -0.5, "turned to the other side of zero"),
+        (-0.5, 0.6, "turned to the other side of zero"),
+        (0.5, 0.5, "not resolved"),
+    ],
+)
+def test_the_word_says_where_the_coupling_went(before, after, word):
+    width = 0.2
+    one, other = (Estimate(mean, mean - width, mean + width) for mean in (before, after))
+    change = after - before
+    told = CouplingChange(one, other, Estimate(change, change - width, change + width))
+    assert word in told.word
 
 
 def test_other_images_alone_move_no_channel():

@@ -15,6 +15,7 @@ from empirical.analysis.couplings import (
     separation_steps,
     training_couplings,
 )
+from empirical.analysis.missing import NoDataError
 from empirical.analysis.reliability import corrected_coupling
 from empirical.measuring.measurement import measure
 from empirical.measuring.table import AxisTable
@@ -249,3 +250,22 @@ def test_fewer_than_three_seeds_have_no_interval_and_no_verdict():
         assert {finding.values.get("word", "not resolved") for finding in findings} == {
             "not resolved"
         }
+
+
+def test_networks_without_an_end_are_named_and_not_counted():
+    frame = planted(0.7, 0.1, seeds=4)
+    frame.loc[frame["seed"].eq(3) & frame["step"].eq(8), "coupling"] = np.nan
+    found, whole = coupling_findings(frame), coupling_findings(frame[frame["seed"] < 3])
+    assert "(3 of 3 seeds fall; 1 more lack an end)" in str(found[0])
+    for value in ("start", "end", "change"):
+        assert found[0].values[value] == whole[0].values[value]
+    assert found[-2].values["coupling"] == whole[-2].values["coupling"]
+
+
+def test_without_two_ends_no_change_is_told():
+    frame = planted(0.7, 0.1)
+    with pytest.raises(NoDataError, match="one checkpoint has no change"):
+        coupling_findings(frame[frame["step"] == 0])
+    frame.loc[frame["step"] == 8, "coupling"] = np.nan
+    with pytest.raises(NoDataError, match="no network has a first and a last coupling"):
+        coupling_findings(frame)

@@ -140,3 +140,19 @@ def test_chance_agreement_is_the_adjusted_rand_index_of_permuted_groups():
     fast = _chance_agreement(first, second, 6, np.random.default_rng(9))
     permuted = np.random.default_rng(9).permuted(np.tile(second, (6, 1)), axis=1)
     np.testing.assert_allclose(fast, [adjusted_rand_score(first, p) for p in permuted])
+
+
+@pytest.mark.parametrize("axis", ["local", "target"])
+def test_a_layer_whose_features_have_fewer_values_than_groups_is_left_out(axis):
+    groups, alike = np.repeat([0.0, 1.0, 2.0], CHANNELS // 3), np.zeros(CHANNELS)
+    pair = (alike, groups) if axis == "local" else (groups, alike)
+    assert layer_groupings(table_of(*pair, jitter=0.0), permutations=9).empty
+
+
+def test_axes_that_do_not_group_their_own_channels_twice_alike_support_no_claim():
+    """Agreement far below chance across axes, and none within: nothing is shown."""
+    rows = {"between": [-0.4, -0.41, -0.39], "local": 0.0, "target": 0.01, "shared": 0.0}
+    frame = pd.DataFrame({"seed": [0, 1, 2], "layer": "a", "null_high": 0.1, **rows})
+    (finding,) = grouping_findings(frame)
+    assert finding.values["gap"].low > 0
+    assert finding.values["word"] == "not resolved"

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from empirical import measure
-from empirical.analysis.pairs import contrast
+from empirical.analysis.missing import NoDataError
+from empirical.analysis.pairs import analyze_pairs, contrast, relation
 from empirical.lesions.pairs import choose_pairs, lesion_pairs, pair_relations
+from empirical.report.pairs import pair_findings
 from theory import Moments
 
 
@@ -146,3 +148,43 @@ def test_a_planted_interaction_of_high_pairs_is_found_and_none_is_none() -> None
     null = [contrast(frame(0.0)).iloc[0].interaction_p for _ in range(40)]
     # 40 tests at level 0.05; 8 or more below it happen with probability 0.001.
     assert (np.array(null) < 0.05).sum() < 8
+
+
+def pairs_of(layers: str, matches: int) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    rows = [
+        {"layer": layer, "match": match, "group": group}
+        for layer in layers
+        for match in range(matches)
+        for group in ("high", "control")
+    ]
+    columns = ["single_sum", "interaction", "excess", "overlap"]
+    return pd.DataFrame(rows).join(pd.DataFrame(rng.random((len(rows), 4)), columns=columns))
+
+
+def test_pairs_without_a_damage_or_a_control_are_left_out() -> None:
+    frame = pairs_of("abcd", 12)
+    holes = frame.copy()
+    holes.loc[[0, 25], "interaction"] = np.nan  # pairs 0 and 12, high and control
+    kept = frame.drop(index=[0, 1, 24, 25, 50])
+    alone = frame.drop(index=[0, 1, 24, 25, 50, 51])
+    assert contrast(kept).iloc[0]["pairs"] == contrast(alone).iloc[0]["pairs"] == 45
+    pd.testing.assert_frame_equal(contrast(kept), contrast(alone))
+    pd.testing.assert_frame_equal(contrast(holes), contrast(frame.drop(index=[0, 1, 24, 25])))
+    assert np.isfinite(relation(holes)[["slope", "p"]]).all(axis=None)
+
+
+def test_pairs_of_which_none_has_a_control_are_refused() -> None:
+    frame = pairs_of("ab", 4)
+    with pytest.raises(NoDataError, match="no pair has both damages and a control"):
+        contrast(frame[frame["group"] == "high"])
+
+
+def test_a_relation_that_does_not_vary_is_left_out() -> None:
+    frame = pairs_of("abcd", 12).assign(overlap=0.0)
+    assert relation(frame)["relation"].tolist() == ["excess"]
+
+
+def test_one_layer_alone_tests_no_contrast() -> None:
+    (finding,) = pair_findings(analyze_pairs(pairs_of("a", 4)))
+    assert "nan" not in str(finding)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from empirical.analysis.missing import NoDataError
 from empirical.analysis.predictors import at_matched, compare_predictors
 from empirical.analysis.statistics import Stratum, holm, interval_of, stratum_of
 
@@ -63,14 +64,20 @@ def test_every_column_is_what_its_name_says() -> None:
         assert row["correlation"] == pytest.approx(observed)
         assert row["strength"] == abs(row["correlation"])
         assert (row["low"], row["high"]) == pytest.approx(interval_of(np.array(replicates[score])))
-        assert row["behind"] == found["strength"].max() - row["strength"]
-    strength = {score: np.abs(values) for score, values in replicates.items()}
     for score in SCORES:
-        behind = strength["strong"] - strength[score]
+        used = {k: f for k, f in frames.items() if f[score].notna().all()}
+        best, own = (
+            np.abs(
+                resampled([stratum_of(k, f, "damage", s, ()) for k, f in used.items()], 1, DRAWS)
+            )
+            for s in ("strong", score)
+        )
+        observed, *behind = best - own
         row = found.loc[score]
+        assert row["behind"] == pytest.approx(observed)
         assert (row["behind_low"], row["behind_high"]) == pytest.approx(interval_of(behind))
         if score not in ("strong", "copy"):
-            below = np.mean(behind <= 0)
+            below = np.mean(np.array(behind) <= 0)
             assert row["p"] == max(2 * min(below, 1 - below), 2 / (DRAWS + 1))
     assert found["strength"].is_monotonic_decreasing
     assert found.loc["against", "correlation"] < 0
@@ -123,6 +130,53 @@ def test_the_best_and_what_equals_it_are_not_behind() -> None:
 
 def test_scores_that_no_layer_knows_or_that_are_constant_are_left_out() -> None:
     assert compared(["none", "constant", "weak"]).index.tolist() == ["weak"]
+
+
+def test_scores_are_compared_in_the_layers_that_both_have() -> None:
+    """A score that is constant where damage is hard to predict is not ahead by that."""
+    rng = np.random.default_rng(8)
+    frames = {}
+    for name, signal in (("easy", 2.0), ("hard", 0.0)):
+        damage = rng.standard_normal(60)
+        scores = {s: signal * damage + rng.standard_normal(60) for s in ("hull", "other")}
+        frames[name] = pd.DataFrame({"damage": damage, **scores})
+    frames["hard"]["hull"] = 1.0
+    found = compare_predictors(frames, "damage", ["hull", "other"], 200, rng).set_index("score")
+    assert found.index[0] == "hull"
+    assert found["correlation"]["other"] < found["correlation"]["hull"] - 0.2
+    assert abs(found["behind"]["other"]) < 0.1
+    assert found["behind_low"]["other"] < 0 < found["behind_high"]["other"]
+    assert found["p"]["other"] > 0.05
+
+
+def test_scores_of_different_layers_are_not_compared() -> None:
+    frames = layers()
+    frames["narrow"]["strong"] = np.nan
+    frames["wide"]["weak"] = 0.0
+    rng = np.random.default_rng(9)
+    found = compare_predictors(frames, "damage", ["weak", "strong"], DRAWS, rng).set_index("score")
+    assert found.loc["weak", ["behind", "behind_low", "behind_high"]].isna().all()
+    assert found.loc["weak", "p"] == found.loc["weak", "p_holm"] == 1
+
+
+def test_channels_without_damage_are_left_out() -> None:
+    frames, rng = layers(), np.random.default_rng(1)
+    frames["wide"].loc[[2, 5], "damage"] = np.nan
+    found = compare_predictors(frames, "damage", ["strong"], DRAWS, rng)
+    frames["wide"] = frames["wide"].dropna(subset=["damage"])
+    rng = np.random.default_rng(1)
+    pd.testing.assert_frame_equal(
+        found, compare_predictors(frames, "damage", ["strong"], DRAWS, rng)
+    )
+
+
+@pytest.mark.parametrize("case", ["constant", "few families"])
+def test_without_a_score_that_counts_the_reason_is_named(case: str) -> None:
+    frames = layers()
+    if case == "few families":
+        frames = {k: f.assign(constant=f["weak"], family=f.index % 4) for k, f in frames.items()}
+    with pytest.raises(NoDataError, match="constant varies over a layer of at least 5 families"):
+        compare_predictors(frames, "damage", ["constant"], DRAWS, np.random.default_rng(1))
 
 
 def test_a_single_score_is_the_best() -> None:

@@ -130,3 +130,15 @@ def test_intervals_of_layers_that_pass_hold_the_truth(information: float) -> Non
             held.append(found.low <= spearman(a, t) <= found.high)
     assert len(held) > 15
     assert np.mean(held) > 0.9
+
+
+def test_the_interval_of_a_corrected_coupling_has_ordered_ends_that_are_correlations() -> None:
+    """What is correlated across halves more than within lies beyond 1, its interval with it."""
+    rng = np.random.default_rng(11)
+    truth = rng.standard_normal(200)
+    first = truth + 0.3 * rng.standard_normal((2, 200))
+    for sign in (-1, 1):
+        for second in (sign * first[::-1], first):
+            alike = np.stack([first[0]] * 6), np.stack([second[0]] * 6)
+            found = corrected_coupling(first, second, alike)
+            assert -1 <= found.low <= found.high <= 1

@@ -78,3 +78,11 @@ def test_a_mean_difference_knows_how_many_networks_it_is_of() -> None:
 def test_differences_that_are_all_alike_are_certain_and_none_is_none() -> None:
     assert mean_difference([0.25] * 3)["p"] == 0
     assert mean_difference([0.0] * 3)["p"] == 1
+
+
+def test_the_interval_holds_the_mean_that_it_is_printed_beside() -> None:
+    """Of skewed correlations the mean lies beyond the ends that Fisher's z gives."""
+    for values in ([0.999999, 0.0, 0.0, 0.0] * 10, [-0.9999999] + [0.1] * 30):
+        found = over_networks(values, CORRELATION)
+        assert found.low <= found.mean <= found.high
+        assert found.mean == pytest.approx(np.mean(values))

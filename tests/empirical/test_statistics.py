@@ -290,3 +290,10 @@ def test_a_stratum_holds_the_normal_scores_of_its_columns_halves_and_families() 
 
 def test_the_interval_is_the_central_95_percent() -> None:
     assert interval_of(np.arange(1001.0)) == pytest.approx((25, 975))
+
+
+def test_one_family_has_a_slope_and_nothing_that_says_how_far_it_may_be_off() -> None:
+    found = _ratio(np.array([0.3]), np.array([0.2]), np.ones(1), 0)
+    assert found.slope == pytest.approx(1.5)
+    assert np.isnan([found.low, found.high]).all()
+    assert found.p == 1

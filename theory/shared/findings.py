@@ -14,6 +14,8 @@ class Estimate:
 
     >>> f"{Estimate(0.5, 0.25, 0.75):+.1f}; {Estimate(0.5, math.nan, math.nan):.0%}"
     '+0.5 [+0.2, +0.8]; 50% [no interval]'
+    >>> f"{Estimate(math.nan, math.nan, math.nan):.0%}"
+    'no value'
     """
 
     mean: float
@@ -22,6 +24,8 @@ class Estimate:
 
     def __format__(self, form: str) -> str:
         """Format each of the three by `form`."""
+        if math.isnan(self.mean):
+            return "no value"
         if math.isnan(self.low) or math.isnan(self.high):
             return f"{self.mean:{form}} [no interval]"
         return f"{self.mean:{form}} [{self.low:{form}}, {self.high:{form}}]"
