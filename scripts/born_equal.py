@@ -117,11 +117,30 @@ def network_rows(name: str, width: float, seed: int, images: ImageSet) -> list[d
     return rows
 
 
-def summary(layers: pd.DataFrame) -> pd.DataFrame:
-    """Per network, of the layers whose peers do not span their inputs; E is 1 in the others."""
+def not_spanned(layers: pd.DataFrame) -> pd.DataFrame:
+    """Layers whose peers do not span their inputs; E is 1 in the others by counting."""
+    return layers[layers["channels"] - 1 < layers["inputs"]]
+
+
+def over_seeds(layers: pd.DataFrame) -> pd.DataFrame:
+    """Per architecture and width, each layer's mean E over seeds against what is foretold."""
     rows = []
-    open_ = layers[layers["channels"] - 1 < layers["inputs"]]
-    for keys, part in open_.groupby(["network", "width", "seed"]):
+    for keys, part in not_spanned(layers).groupby(["network", "width"]):
+        mean = part.groupby("layer")[["E_foretold", "E_found"]].mean()
+        error = (mean["E_foretold"] - mean["E_found"]).abs()
+        rows.append(
+            dict(zip(("network", "width"), keys, strict=True))
+            | {"seeds": part["seed"].nunique(), "layers": len(mean)}
+            | {"absolute_error": error.mean(), "worst": error.max()}
+            | {"correlation": mean["E_foretold"].corr(mean["E_found"])}
+        )
+    return pd.DataFrame(rows)
+
+
+def summary(layers: pd.DataFrame) -> pd.DataFrame:
+    """Per network, of the layers that are not spanned."""
+    rows = []
+    for keys, part in not_spanned(layers).groupby(["network", "width", "seed"]):
         error = part["E_foretold"] - part["E_found"]
         estimated = part["E_foretold"] - part["E_estimated_found"]
         scatter = part["E_scatter_foretold"].to_numpy()
@@ -161,7 +180,7 @@ def reachable(means: np.ndarray, scatter: np.ndarray, draws: int = 4000) -> np.n
 
 
 def main() -> None:
-    """Every network, width and seed; a table of layers and one of networks."""
+    """Every network, width and seed; tables of layers, of networks and of means over seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", required=True, type=Path)
@@ -182,6 +201,7 @@ def main() -> None:
     layers = pd.concat(tables)
     write_table(options.out / "layers.csv", layers)
     write_table(options.out / "networks.csv", summary(layers))
+    write_table(options.out / "architectures.csv", over_seeds(layers))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from sim.trajectory import Trajectory, measured_trajectory
 from theory.shared.tasks import available_threads
 from theory.shared.validation import (
     Float,
+    called,
     count,
     indices,
     instance,
@@ -122,6 +123,7 @@ def simulate(
     truth("quantities", quantities)
     truth("hull", hull)
     truth("turning", turning)
+    called("progress", progress)
     names = _seeds(seeds)
     _check(task, network, batch, samples, layer)
     inertia = _inertia(task, network, momentum, weight_decay, learning_rate)

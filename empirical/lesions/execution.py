@@ -226,7 +226,13 @@ def _dense_scores(model: nn.Module, batch: Batch, loss: Loss, number: int) -> di
     if number == 0:
         _refuse_random(model, images, logits)
     classes = largest is not None and logits.ndim == 2 and largest < logits.shape[1]
-    return image_scores(logits, batch.labels, loss, classes=classes)
+    scores = image_scores(logits, batch.labels, loss, classes=classes)
+    if not bool(torch.isfinite(scores["loss"]).all()):
+        raise ValueError(
+            f"loss must be finite on the intact network; on batch {number} it is not. Check it for "
+            "logarithms of zero and divisions by it."
+        )
+    return scores
 
 
 def _refuse_random(model: nn.Module, images: Tensor, logits: Tensor) -> None:

@@ -24,7 +24,7 @@ from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.repeated import repeated
 from empirical.reading.sets import Sets, channel_sets
-from theory.shared.validation import count, instance, one_of, path_of, positive
+from theory.shared.validation import called, count, instance, one_of, path_of, positive
 
 KINDS = ("mean", "zero", "resample")
 EXAMPLES = 4
@@ -143,6 +143,8 @@ def run_jobs(
     per_image: bool | IO[bytes] = True,
 ) -> LesionTable:
     """Run all jobs as planned, and lay their lesions out as rows; `per_image` is `Kept`'s."""
+    called("loss", loss, optional=False)
+    called("progress", progress)
     blocks = execute(
         model,
         loader,

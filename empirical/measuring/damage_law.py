@@ -45,7 +45,7 @@ from empirical.reading.positions import Sampler
 from empirical.reading.repeated import repeated
 from empirical.reading.sets import Sets, channel_sets
 from empirical.reading.sums import Sums
-from theory.shared.validation import Float, count, one_of, positive
+from theory.shared.validation import Float, called, count, one_of, positive
 
 FORMS = ("quadratic", "linearized")
 
@@ -136,6 +136,7 @@ def damage(
         "groups": count("groups", groups, least=2),
         "seed": count("seed", seed, least=0),
     }
+    called("loss", loss)
     if loss is not None and form == "linearized":
         raise ValueError("form must be 'quadratic' with a loss of your own; got 'linearized'.")
     if joint and (form == "linearized" or channels is not None):

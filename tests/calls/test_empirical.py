@@ -98,6 +98,8 @@ TABLE = {
             "method": ("slow", None),
             "memory": ("text", NAN, INF, -1, 1),
             "seed": INDICES,
+            "loss": (None, "mse"),
+            "progress": ("no", 3, True),
         },
     ),
     "replace": Good(
@@ -114,6 +116,8 @@ TABLE = {
             "point": ("post_nrom", None),
             "method": ("slow",),
             "seed": INDICES,
+            "loss": (None, "mse"),
+            "progress": ("no", 3, True),
         },
     ),
     "damage": Good(
@@ -126,6 +130,7 @@ TABLE = {
             "channels": ({"0": [9]}, {"0": []}),
             "point": ("pre_nrom", None),
             "form": ("quadratik", None),
+            "loss": ("mse", 3),
             "draws": COUNTS,
             "ridge": SIZES,
             "positions": COUNTS,

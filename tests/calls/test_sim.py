@@ -97,6 +97,7 @@ TABLE = {
             "dtype": ("float16", None, "flaot64"),
             "hull": ("yes", None),
             "quantities": ("no", None),
+            "progress": ("no", 3),
         },
     ),
     "stable_rate": Good(

@@ -167,6 +167,14 @@ def test_the_cross_entropy_of_one_output_is_refused(call):
         call(network(1), [(IMAGES, LABELS * 0)], **options)
 
 
+def test_a_loss_that_is_not_finite_on_the_intact_network_is_refused():
+    def loss(outputs, labels):
+        return (outputs[:, 0] - outputs[:, 0].max()).log()
+
+    with pytest.raises(ValueError, match=r"loss must be finite on the intact network; on batch 0"):
+        lesion(network(), [(IMAGES, LABELS)], kinds=["zero"], loss=loss)
+
+
 def test_a_loss_that_averages_over_images_is_refused():
     with pytest.raises(ValueError, match=r"loss must return one value for each of 64 images"):
         lesion(network(), PAIR, kinds=["zero"], loss=nn.functional.cross_entropy)

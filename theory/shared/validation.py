@@ -189,9 +189,9 @@ def path_of(name: str, value: str | os.PathLike[str]) -> Path:
     return Path(value)
 
 
-def called(name: str, value: object) -> None:
-    """Refuse a `value` that is neither a function nor None."""
-    if value is not None and not callable(value):
+def called(name: str, value: object, *, optional: bool = True) -> None:
+    """Refuse a `value` that is not a function, nor None where it is `optional`."""
+    if not callable(value) and not (optional and value is None):
         raise TypeError(f"{name} must be a function; got {shown(value)}. Pass it without calling.")
 
 
