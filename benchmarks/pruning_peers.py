@@ -79,16 +79,17 @@ TURNS: tuple[tuple[str, Sequence[tuple[str, str]]], ...] = (
     ("compensate", tuple(KERNELS)[:2]),
 )
 """What is computed of every network, the most telling first."""
+RECOVERIES = tuple(dict.fromkeys(recovery for recovery, _ in TURNS))
 
 Selector = tuple[str, str]
 
 
-def units(networks: Sequence[Which], steps: int) -> Iterator[Unit]:
-    """The dense networks, then all turns."""
+def units(networks: Sequence[Which], steps: int, recoveries: Sequence[str]) -> Iterator[Unit]:
+    """The dense networks, then all turns of the recoveries."""
     for which in networks:
         yield Unit(which, (DENSE,))
     for turn, (recovery, selectors) in enumerate(TURNS, 1):
-        for which in networks:
+        for which in networks if recovery in recoveries else ():
             for selector in selectors:
                 if recovery != "distill":
                     yield Unit(which, _cells(recovery, selector, 0), turn)
@@ -211,10 +212,12 @@ def main() -> None:
     """Compute what is missing, write tables and figure, and print one JSON object last."""
     parser = arguments(__doc__ or "", "runs/pruning_peers")
     parser.add_argument("--steps", type=int, default=300, help="of distilling; 0 for none")
+    parser.add_argument("--recoveries", nargs="+", choices=RECOVERIES, default=RECOVERIES)
     parser.add_argument("--read", nargs="+", type=Path, default=[], help="cells of other runs")
     options = parser.parse_args()
     place = Place(options.data, options.networks, options.device, options.steps)
-    work = list(units(all_networks(options.only, options.seeds), options.steps))
+    networks = all_networks(options.only, options.seeds)
+    work = list(units(networks, options.steps, options.recoveries))
     rows = at_work(work, pruned, place, options.cells, options)
     rows += [row for folder in options.read for row in earlier(folder)]
     table = compared(list({_key(row): row for row in reversed(rows)}.values())[::-1])
