@@ -6,8 +6,8 @@ FOLDER of data holds train/<class>/* and test/<class>/*; that of networks keeps 
 which are trained where missing (ResNet-18, VGG-16, MobileNetV2 of width 1/4 and a small ConvNeXt,
 four epochs each), and may hold `resnet20-cifar10.safetensors`, a ResNet-20 trained by others.
 Foretold on 1,000 test images (their labels unread), measured on 300 others. Tables of layers,
-networks, pairs and sets, and a figure. One thread of a shared machine: 10 to 30 min of training a
-network, 5 to 10 min of exact lesions.
+channels, networks, pairs and sets, and figures; rows of networks that are not asked for stay. One
+thread of a shared machine: 10 to 30 min of training a network, 5 to 10 min of exact lesions.
 """
 
 from __future__ import annotations
@@ -147,6 +147,15 @@ def joint(model: nn.Module, known: Any, few: Any, held_out: Any) -> list[pd.Data
     return [pd.concat(pairs), pd.concat(sets)]
 
 
+def kept(folder: Path, key: str, others: list[str]) -> list[pd.DataFrame]:
+    """What a table of the folder says of networks other than these."""
+    path = folder / f"{key}.csv"
+    if not path.exists():
+        return []
+    found = pd.read_csv(path)
+    return [found[~found["network"].isin(others)]]
+
+
 def sampled(model: nn.Module, images: ImageSet, order: Tensor) -> pd.DataFrame:
     """How one block of images agrees with all others: rank correlation, and intervals that hold.
 
@@ -253,7 +262,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     images, test = load_data(options.data, cache=options.networks / "cache")
-    parts: dict[str, list[pd.DataFrame]] = {}
+    keys = ("layers", "channels", "pairs", "sets")
+    parts = {key: kept(options.out, key, options.only) for key in keys}
     for name in options.only:
         model, own = network(name, options.networks, images), test
         if name == "resnet20":
@@ -272,19 +282,19 @@ def main() -> None:
         for point in POINTS:
             tables = compared(model, known, few, held_out, point)
             for key, table in zip(("layers", "channels"), tables, strict=True):
-                parts.setdefault(key, []).append(table.assign(network=name))
+                parts[key].append(table.assign(network=name))
             print(summary(parts["layers"][-1]).to_string(), flush=True)
         if name in JOINT:
             for key, table in zip(
                 ("pairs", "sets"), joint(model, known, few, held_out), strict=True
             ):
-                parts.setdefault(key, []).append(table.assign(network=name))
+                parts[key].append(table.assign(network=name))
             print(parts["sets"][-1].groupby(["layer", "size"]).mean(numeric_only=True), flush=True)
-        for key, tables in parts.items():
-            write_table(options.out / f"{key}.csv", pd.concat(tables, ignore_index=True))
+        whole = {key: pd.concat(rows, ignore_index=True) for key, rows in parts.items() if rows}
+        for key, table in whole.items():
+            write_table(options.out / f"{key}.csv", table)
     if options.sampling:
         return
-    whole = {key: pd.concat(tables, ignore_index=True) for key, tables in parts.items()}
     write_table(options.out / "networks.csv", summary(whole["layers"]))
     draw_channels(whole["channels"], options.out)
     if "sets" in whole:

@@ -21,7 +21,7 @@ def layer(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
     images, weight = given["input"], given["weight"]
     labels = mode.labels(images)
     linear = func._schema.name == "aten::linear"
-    reason = _not_its_own(mode, module, weight)
+    reason = _not_its_own(mode, weight, given["bias"])
     if reason is not None:
         if labels is not None:
             mode.freeze(labels, reason)
@@ -52,18 +52,19 @@ def layer(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
     return result
 
 
-def _not_its_own(mode: Labelling, module: nn.Module, weight: Tensor) -> str | None:
-    """Why this is not the forward of a layer with a weight of its own; None if it is."""
+def _not_its_own(mode: Labelling, weight: Tensor, bias: Tensor | None) -> str | None:
+    """Why this is not the forward of a layer with parameters of its own; None if it is."""
+    name, module = mode.current
     kind = type(module).__name__
-    if id(weight) in mode.shared:
-        return mode.shared[id(weight)]
+    if (shared := mode.why_shared(weight, bias)) is not None:
+        return shared
     if isinstance(module, COUNTED):
         if module._parameters.get("weight") is weight:
             several = isinstance(module, TRANSPOSED) and module.groups > 1
             return f"{kind} modules of several groups cannot be cut" if several else None
         return (
-            "its weight is computed (a parametrization, weight norm or pruning mask); make it "
-            "permanent first, as by torch.nn.utils.parametrize.remove_parametrizations"
+            f"the weight of {name!r} is computed (a parametrization, weight norm or pruning mask); "
+            "make it permanent first, as by torch.nn.utils.parametrize.remove_parametrizations"
         )
     if type(module).__module__.startswith("torch.nn"):
         return f"{kind} modules cannot be cut"
@@ -119,6 +120,8 @@ def norm(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
         return result
     if not own or (over_last and len(given["normalized_shape"]) > 1):
         return opaque(mode, func, args, kwargs)
+    if (shared := mode.why_shared(*(given.get(part) for part in PARTS))) is not None:
+        mode.freeze(labels, shared)
     result = func(*args, **kwargs)
     dim = -1 if over_last else 1
     channels = images.shape[dim]
@@ -137,13 +140,16 @@ def _statistics(mode: Labelling, given: dict[str, Any]) -> list[Tensor]:
     """
     _, module = mode.current
     own = {id(t) for t in (*module._parameters.values(), *module._buffers.values())}
-    parts = [given[part] for part in ("weight", "bias", "running_mean", "running_var")]
+    parts = [given[part] for part in PARTS]
     if given["training"] or not all(part is None or id(part) in own for part in parts):
         return []
     behind = [1] * (given["input"].ndim - 2)
     known = [mode.labels(part) for part in parts if part is not None]
     return [labels.reshape(-1, *behind) for labels in known if labels is not None]
 
+
+PARTS = ("weight", "bias", "running_mean", "running_var")
+"""Arguments of norms that hold a value for each channel."""
 
 NORMS: dict[str, tuple[type[nn.Module], ...]] = {
     "batch_norm": (nn.modules.batchnorm._BatchNorm,),
@@ -174,5 +180,7 @@ def prelu(mode: Labelling, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
         mode.put(result, joined(mode, [labels, each], result.shape))
         return result
     _tie_channels(mode, labels, 1, mode.atoms.of((name, "through"), images.shape[1]))
+    if (shared := mode.why_shared(weight)) is not None:
+        mode.freeze(labels, shared)
     mode.put(result, labels)
     return result

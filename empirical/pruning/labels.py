@@ -123,19 +123,14 @@ class Labelling(TorchDispatchMode):
         self.modules: Mapping[str, nn.Module] = dict(model.named_modules())
         self._stack = stack
         self._owned: dict[int, tuple[str, Tensor]] = {}
-        owners: dict[int, set[tuple[int, str]]] = {}
-        self.shared: dict[int, str] = {}
+        named: dict[int, list[str]] = {}
         for name, module in self.modules.items():
             for own, tensor in (*module._parameters.items(), *module._buffers.items()):
                 if tensor is not None:
                     full = f"{name}.{own}" if name else own
-                    if owners.setdefault(id(tensor), set()):
-                        first = self._owned[id(tensor)][0]
-                        self.shared[id(tensor)] = (
-                            f"its weight is shared ({first!r} is {full!r}); give each its own copy"
-                        )
-                    owners[id(tensor)].add((id(module), own))
+                    named.setdefault(id(tensor), []).append(full)
                     self._owned.setdefault(id(tensor), (full, tensor))
+        self.shared = {key: one_tensor(names) for key, names in named.items() if len(names) > 1}
 
     @property
     def current(self) -> tuple[str, nn.Module]:
@@ -146,6 +141,10 @@ class Labelling(TorchDispatchMode):
     def name_of(self, tensor: Tensor) -> str | None:
         """Name of a parameter or buffer of the model."""
         return self._owned[id(tensor)][0] if id(tensor) in self._owned else None
+
+    def why_shared(self, *parts: Tensor | None) -> str | None:
+        """The reason against cutting a module one of whose parts another one has as well."""
+        return next((self.shared[id(part)] for part in parts if id(part) in self.shared), None)
 
     def labels(self, tensor: Tensor) -> Tensor | None:
         """Labels of a tensor; None where no element has one."""
@@ -163,8 +162,8 @@ class Labelling(TorchDispatchMode):
             tensor._atom_labels = known  # type: ignore[attr-defined]
             if whole:
                 self.atoms.freeze(atoms, "a layer's weight is read outside of the layer")
-            if id(tensor) in self.shared:
-                self.atoms.freeze(atoms, self.shared[id(tensor)])
+            if (shared := self.why_shared(tensor)) is not None:
+                self.atoms.freeze(atoms, shared)
         return known
 
     def freeze_read(self) -> None:
@@ -175,7 +174,7 @@ class Labelling(TorchDispatchMode):
                 for key in ((owner, "out"), (owner, "in"), (owner, "through")):
                     if key in self.atoms.starts:
                         atoms = self.atoms.of(key, self.atoms.counts[key])
-                        self.atoms.freeze(atoms, f"its {own} is read outside of the layer as well")
+                        self.atoms.freeze(atoms, f"{name!r} is read outside of the layer as well")
 
     def put(self, tensor: Tensor, labels: Tensor) -> None:
         """Give a result its labels, laid out as its elements are, so that views stay views."""
@@ -229,6 +228,12 @@ def why_opaque(mode: Labelling, func: Any) -> str:
         return f"{type(module).__name__} modules cannot be cut"
     operation = func._schema.name.removeprefix("aten::")
     return f"{operation} in {name or 'forward'} ({type(module).__name__}) mixes its channels"
+
+
+def one_tensor(names: list[str]) -> str:
+    """The reason that is shown where parameters or buffers of several names are one."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} and {last} are one tensor; give each its own copy"
 
 
 def tensors(tree: object) -> list[Tensor]:

@@ -25,7 +25,7 @@ from empirical.reading.networks import copied
 ASLEEP = 1e-3
 """Layer scales start at 1e-6 to 1e-4, gates and the last norms of residual branches at 0."""
 
-FIXED = "its forward arranges the channels by fixed numbers"
+FIXED = "a forward arranges its channels by fixed numbers"
 
 
 def misread(

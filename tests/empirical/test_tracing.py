@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -202,7 +203,42 @@ class Tied(nn.Module):
 def test_tied_weights_are_not_cut() -> None:
     graph = trace_channels(Tied().eval(), images(1))
     assert [group.name for group in graph.groups] == ["d"]
-    assert "'b.weight' is 'c.weight'" in graph.kept_whole["a"]
+    why = "'b.weight' and 'c.weight' are one tensor; give each its own copy"
+    assert {name: graph.kept_whole[name] for name in "abc"} == dict.fromkeys("abc", why)
+
+
+class Parts(nn.Module):
+    """Two layers, each with a norm and slopes, before one without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 6, 1), nn.Linear(6, 4)]
+        self.a, self.b, self.c, self.out = layers
+        self.norm, self.again = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.slope, self.steeper = nn.PReLU(8), nn.PReLU(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.steeper(self.again(self.b(self.slope(self.norm(self.a(x))))))
+        return self.out(self.c(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [["a.bias", "b.bias"], ["a.bias", "b.bias", "norm.bias"],
+     ["norm.weight", "again.weight"], ["slope.weight", "steeper.weight"]],
+    ids="+".join,
+)  # fmt: skip
+def test_layers_whose_biases_norms_or_slopes_are_shared_are_not_cut(shared: list[str]) -> None:
+    torch.manual_seed(0)
+    model = awakened(Parts())
+    for name in shared:
+        owner, own = name.split(".")
+        setattr(model.get_submodule(owner), own, model.get_parameter(shared[0]))
+    graph = trace_channels(model, images(1))
+    assert [group.name for group in graph.groups] == ["c"]
+    for name in ("a", "b"):
+        assert re.findall("'(.+?)'", graph.kept_whole[name]) == shared
+    assert largest_change(model, graph, images()) <= PLANTED_TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -223,8 +259,9 @@ def test_weights_that_are_computed_are_not_cut(change: Callable[[nn.Module], obj
     change(model[1])
     graph = trace_channels(model, images(1))
     assert [group.name for group in graph.groups] == ["2", "3"]
-    assert "make it permanent" in graph.kept_whole["0"]
-    assert "make it permanent" in graph.kept_whole["1"]
+    for name in ("0", "1"):  # the reader of layer 0 is what cannot be cut
+        assert "the weight of '1' is computed" in graph.kept_whole[name]
+        assert "make it permanent" in graph.kept_whole[name]
     assert largest_change(model, graph, images()) <= PLANTED_TOLERANCE
 
 
@@ -249,7 +286,8 @@ def test_layers_whose_parameters_are_read_elsewhere_are_not_cut(kind: type[nn.Co
     layers = nn.Conv2d(3, 8, 1), kind(8, 8, 1), nn.Conv2d(8, 6, 1), nn.Linear(6, 4)
     model = Read(*layers).eval()
     graph = trace_channels(model, images(1))
-    assert "is read outside of the layer" in graph.kept_whole["0"]
+    read = "1.weight" if kind is Scaled else "0.bias"
+    assert f"'{read}' is read outside of the layer" in graph.kept_whole["0"]
     assert ("1" in graph.kept_whole) is (kind is Scaled)
     assert largest_change(model, graph, images()) <= PLANTED_TOLERANCE
 
