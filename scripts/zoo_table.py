@@ -3,7 +3,8 @@
     python -m scripts.zoo_table [NAME ...] [--rows runs/zoo.jsonl]
 
 Networks run one after another; a row is appended as soon as it is there, and networks that have one
-are not run again. Half a minute of one core for a network, more for wide ones.
+are not run again. Lines of networks without a row stay in the tables as they are. Half a minute of
+one core for a network, more for wide ones.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def read(path: Path) -> dict[str, Row]:
 
 
 def compute(names: list[str], path: Path) -> dict[str, Row]:
-    """The rows of `names`, those that are missing computed and appended to `path`."""
+    """The rows of `path`, those of `names` that are missing computed and appended."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         if name not in read(path):
@@ -63,8 +64,10 @@ def _line(found: Row) -> dict[str, object]:
         "removed − masked": f"{found.removed_masked:.0e}",
         "share got (asked 0.700)": _span(shares),
         "largest gap to other counter": f"{max(gaps):.4f}" if gaps else "",
+        "steps refused": f"{len(found.refused)} of {len(found.refused) + len(shares)}"
+        if found.refused else "",
         "refused": "; ".join(f"{step}: {why}" for step, why in found.refused.items()),
-    }
+    }  # fmt: skip
 
 
 def _span(values: list[float]) -> str:
@@ -72,6 +75,15 @@ def _span(values: list[float]) -> str:
         return ""
     low, high = f"{min(values):.3f}", f"{max(values):.3f}"
     return low if low == high else f"{low} to {high}"
+
+
+def renewed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The lines of a table, and those that `path` has of other networks, as the zoo has them."""
+    if path.is_file():
+        before = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.concat([before[~before["network"].isin(table["network"])], table.astype(str)])
+    order = {name: place for place, name in enumerate(ZOO)}
+    return table.sort_values("network", key=lambda names: names.map(order), ignore_index=True)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -88,14 +100,12 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=Path("runs/zoo.jsonl"), help="rows, appended")
     options = parser.parse_args()
     rows = compute(options.names or list(ZOO), options.rows)
-    table = tabulate(rows)
+    table = renewed(tabulate(rows), TABLE)
     write_table(TABLE, table)
-    steps = [f"{len(r.refused)} of {len(r.refused) + len(r.share)}" for r in rows.values()]
-    shown = [text if r.refused else "" for text, r in zip(steps, rows.values(), strict=True)]
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(START)
     after = rest.partition(END)[2]
-    text = before + START + markdown(table.assign(refused=shown)) + END + after
+    text = before + START + markdown(table.drop(columns="refused")) + END + after
     write_text(PAGE, text)
 
 
