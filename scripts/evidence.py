@@ -8,7 +8,8 @@ small tables that `scripts/evidence_tables.py` makes the committed ones of, `ref
 pruning with other recoveries. All stages of all networks are one graph of tasks:
 training first, then what is measured and lesioned, then pruning, then fine-tuning; within each, the
 first seeds of all networks come first. What is finished is kept: the same command continues after a
-kill.
+kill. With --stages only those are run, on the checkpoints that lie in --out, whatever made them: so
+lesions can be measured on more images than the course of training is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -81,6 +83,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes of one thread each")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
+    parser.add_argument("--stages", nargs="+", choices=[s for kind in STAGES for s in kind])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     begun = time.time()
@@ -91,7 +94,8 @@ def main() -> None:
             settings = [f'data.source="{folder}"', f"device={options.device}", *options.set]
             config = read_config(SCRIPTS / f"evidence_{network}.toml", settings)
             out = options.out.resolve() / folder.name / network
-            tasks |= network_tasks(config, str(out), str(options.cache.resolve()))
+            own = network_tasks(config, str(out), str(options.cache.resolve()))
+            tasks |= only(own, options.stages) if options.stages else own
     results = run_tasks(in_order(tasks), workers=options.workers)
     for number, (key, _) in enumerate(results, start=1):
         print(f"{time.time() - begun:7.1f} s  {number} of {len(tasks)}  {key}", flush=True)
@@ -114,7 +118,10 @@ def network_tasks(config: RunConfig, out: str, cache: str) -> dict[str, Task]:
         own = {k: task for k, task in tasks.items() if task.arguments["seed"] == seed}
         measured = tuple(k for k, task in own.items() if task.arguments["stage"] == "measure")
         chain = {"digest": Task(OWN, given | {"stage": "digest"}, measured)}
-        chain |= {stage: own[key(stage)] for stage in ("prune", "lesion") if key(stage) in own}
+        if config.pruning.enabled:
+            chain["prune"] = own[key("prune")]
+        if config.lesion.enabled:
+            chain["lesion"] = Task(OWN, given | {"stage": "lesion"})
         for stage, factors in FURTHER.items() if config.pruning.enabled else ():
             changed = as_text(with_options(config, "pruning", factors))
             chain[stage] = Task(OWN, given | {"stage": stage, "config": changed})
@@ -126,6 +133,12 @@ def network_tasks(config: RunConfig, out: str, cache: str) -> dict[str, Task]:
             enough = key("prune" if "prune" in chain else "digest", seed - SEEDS)
             tasks[key("train")] = replace(tasks[key("train")], after=(enough,))
     return tasks
+
+
+def only(tasks: dict[str, Task], stages: Sequence[str]) -> dict[str, Task]:
+    """The tasks of some stages, which wait for none of the others."""
+    kept = {key: task for key, task in tasks.items() if task.arguments["stage"] in stages}
+    return {k: replace(t, after=tuple(a for a in t.after if a in kept)) for k, t in kept.items()}
 
 
 def with_options(config: RunConfig, section: str, options: dict[str, Any]) -> RunConfig:
@@ -153,6 +166,10 @@ def own_stage(
     stages = open_run(config, out, cache)
     if stage in FURTHER:
         stages.prune(seed, into=stage)
+        return
+    if stage == "lesion":
+        stages.measure(seed, stages.steps[-1])
+        stages.lesion(seed)
         return
     folder = stages.folder(seed) / "digest"
     files = tuple(folder / name for name in DIGEST)

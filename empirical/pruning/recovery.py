@@ -39,14 +39,14 @@ FINE_TUNING = Recipe(epochs=5, learning_rate=0.01, schedule="cosine")
 """How a pruned network is trained on, unless told otherwise."""
 
 
-def fine_tuning(recipe: Recipe) -> Recipe:
-    """Five epochs at a tenth of the learning rate of the training that `recipe` describes.
+def fine_tuning(recipe: Recipe, epochs: float = FINE_TUNING.epochs) -> Recipe:
+    """So many epochs at a tenth of the learning rate of the training that `recipe` describes.
 
     >>> fine_tuning(Recipe(epochs=12, learning_rate=0.2, flip=True)).learning_rate
     0.02
     """
     rate = recipe.learning_rate / 10
-    return replace(recipe, epochs=5, learning_rate=rate, schedule=FINE_TUNING.schedule)
+    return replace(recipe, epochs=epochs, learning_rate=rate, schedule=FINE_TUNING.schedule)
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:

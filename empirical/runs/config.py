@@ -171,6 +171,8 @@ class PruningConfig(Section):
     """Shares of the multiply-accumulates to keep."""
     draws: Count = 5
     """How often a criterion that draws at random is repeated."""
+    epochs: Annotated[float, Field(gt=0)] = 5.0
+    """Of fine-tuning, in the recoveries that train on."""
 
     @model_validator(mode="after")
     def _check_factors(self) -> Self:

@@ -18,7 +18,6 @@ from empirical.data.tables import read_table
 from empirical.models import ModelSpec
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.comparison import Factorial, criteria_scores, run_factorial
-from empirical.pruning.recovery import fine_tuning
 from empirical.training.checkpoints import load_model
 from empirical.training.recipes import Recipe
 from theory.shared.files import atomic, write_table
@@ -60,7 +59,7 @@ def prune_network(
 ) -> None:
     """Write the rows of the factorial (first artifact) and its criteria's scores (second).
 
-    `recipe` is that of the training, which the recoveries with fine-tuning continue. Cells are kept
+    `recipe` is how the recoveries with fine-tuning train on. Cells are kept
     beside the artifacts with `inputs`, which say all but the factors, so that a killed run
     continues, and a factor that is added computes only its own cells.
     """
@@ -74,7 +73,7 @@ def prune_network(
         image_loader(_drawn(split.calibration, config.images, seed), batch_size=config.batch_size),
         target=target,
         training=split.fit,
-        recipe=fine_tuning(recipe),
+        recipe=recipe,
         seed=seed,
     )
     reported = image_loader(_drawn(split.report, config.report, seed), batch_size=config.batch_size)

@@ -21,6 +21,7 @@ from empirical.measuring.table import AxisTable
 from empirical.models import ModelSpec
 from empirical.models.probe import check_logits
 from empirical.pruning.comparison import Factorial
+from empirical.pruning.recovery import fine_tuning
 from empirical.runs.config import DataConfig, RunConfig
 from empirical.runs.lesion_stage import (
     LesionResult,
@@ -275,7 +276,8 @@ class RunStages(RunPaths):
         """Prune one trained network by every criterion, allocation, recovery and share."""
         options, split, seeds = self.config.pruning, self.split, self.config.seeds
         checkpoint, folder = self.checkpoint(seed, self.steps[-1]), self.folder(seed) / into
-        target, recipe = self.config.measure.target, self.config.training
+        target = self.config.measure.target
+        recipe = fine_tuning(self.config.training, options.epochs)
         inputs = {
             "checkpoint": content_hash(checkpoint),
             "images": [part.fingerprint for part in (split.fit, split.calibration, split.report)],
