@@ -143,6 +143,8 @@ class LesionConfig(Section):
     """Whether to do it."""
     images: Several = 1000
     """Report images on which damage is measured."""
+    channels: NotNegative = 0
+    """Channels of each layer, drawn at random; 0 for all of them."""
     random_draws: Count = 3
     """Draws of random peers."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from empirical.analysis.reliability import channel_scores
@@ -33,23 +34,47 @@ def read_lesions(folder: Path) -> LesionResult:
 
 
 def lesion_channels(
-    artifact: Path, network: Trained, axes: Path, *, number: int, seed: int
+    artifact: Path, network: Trained, axes: Path, *, number: int, channels: int, seed: int
 ) -> None:
     """Write the damage of every lesion on `number` images, with the channel's scores."""
     table = AxisTable.load(axes)
     loader = image_loader(stratified_subset(network.images, number, seed))
-    found = lesion(network.model().to(network.device), loader, calibration=table).to_frame()
+    found = lesion(
+        network.model().to(network.device),
+        loader,
+        channels=drawn_channels(table, channels, seed),
+        calibration=table,
+    ).to_frame()
     scored = found.merge(channel_scores(table), on=["layer", "channel"])
     write_table(artifact, scored.assign(seed=seed))
 
 
 def replace_channels(
-    artifact: Path, network: Trained, axes: Path, *, number: int, draws: int, seed: int
+    artifact: Path,
+    network: Trained,
+    axes: Path,
+    *,
+    number: int,
+    channels: int,
+    draws: int,
+    seed: int,
 ) -> None:
     """Write what the peers of every channel recover, with `draws` of random peers."""
     model, loader = network.model(), image_loader(stratified_subset(network.images, number, seed))
-    found = replace(model.to(network.device), loader, AxisTable.load(axes), seed=seed, draws=draws)
+    table = AxisTable.load(axes)
+    chosen = drawn_channels(table, channels, seed)
+    found = replace(
+        model.to(network.device), loader, table, channels=chosen, seed=seed, draws=draws
+    )
     write_table(artifact, beside_mean_lesion(found.to_frame()).assign(seed=seed))
+
+
+def drawn_channels(table: AxisTable, number: int, seed: int) -> dict[str, list[int]] | None:
+    """Layer -> at most `number` of its channels, drawn at random; None, for all, where it is 0."""
+    rng = np.random.default_rng(seed)
+    sizes = {layer: len(table.values(layer)["signal_power"]) for layer in table.layers}
+    drawn = {layer: sorted(rng.permutation(n)[:number].tolist()) for layer, n in sizes.items()}
+    return drawn if number else None
 
 
 def beside_mean_lesion(replaced: pd.DataFrame) -> pd.DataFrame:

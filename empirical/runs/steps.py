@@ -245,7 +245,7 @@ class RunStages(RunPaths):
         """Lesion and replace every channel of one trained network."""
         last, options, images = self.steps[-1], self.config.lesion, self.split.report
         checkpoint, axes = self.checkpoint(seed, last), self.table_path(seed, last)
-        given = {"number": options.images, "seed": seed}
+        given = {"number": options.images, "channels": options.channels, "seed": seed}
         network = self._trained(checkpoint, images)
         inputs = {
             **given,
