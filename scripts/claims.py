@@ -211,7 +211,8 @@ def evidence() -> pd.DataFrame:
             told = {
                 "networks": row.networks,
                 "word": row.word,
-                "effect": f"{row.effect}; 12 epochs",
+                "effect": row.effect,
+                "epochs": 12.0,
             }
             for name, value in told.items():
                 table.loc[at, name] = value
@@ -237,6 +238,8 @@ FIGURES = {
     "course": "Coupling over training: of the paper's axes, and of what an intervention defines",
 }
 NOT_RUN = "not run"
+EPOCHS = 3.0
+"""For which the networks were trained of which a cell says nothing else."""
 
 
 def _cell(row: pd.Series) -> str:
@@ -244,7 +247,26 @@ def _cell(row: pd.Series) -> str:
         return NOT_RUN
     short = str(row["effect"]).replace(" [no interval]", "")
     number = f"; {row['networks']} of 3" if 0 < row["networks"] < 3 else ""
-    return f"**{row['word']}**: {short}{number}"
+    other = row["networks"] and row["epochs"] != EPOCHS
+    longer = f"; {row['epochs']:g} epochs" if other else ""
+    return f"**{row['word']}**: {short}{number}{longer}"
+
+
+def accuracies() -> str:
+    """A line per data set and length of training: accuracy on report images at its end."""
+    table = _table("evidence/accuracy.csv")
+    keys = ["data", "epochs", "network"]
+    last = table.sort_values("step").groupby(keys).tail(1).set_index(keys)
+    lines = [f"| data | epochs | {' | '.join(FOUR.values())} |", "|---|---|" + "---|" * len(FOUR)]
+    for data, epochs in sorted(set(last.index.droplevel("network"))):
+        cells = [
+            f"{Estimate(*last.loc[data, epochs, name][['accuracy', 'low', 'high']]):.0%}"
+            if (data, epochs, name) in last.index
+            else "not trained"
+            for name in FOUR
+        ]
+        lines.append(f"| {SETS[data]} | {epochs:g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def counted() -> str:
@@ -276,7 +298,12 @@ def counted() -> str:
 
 def page(text: str) -> str:
     """`text` with each table between its two marks renewed."""
-    parts = {"claims": markdown, "evidence": evidence_markdown, "counts": counted}
+    parts = {
+        "claims": markdown,
+        "evidence": evidence_markdown,
+        "counts": counted,
+        "accuracy": accuracies,
+    }
     for name, make in parts.items():
         begin, end = (mark.format(name) for mark in MARKS)
         before, rest = text.split(begin)

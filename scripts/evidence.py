@@ -123,7 +123,7 @@ def network_tasks(config: RunConfig, out: str, cache: str) -> dict[str, Task]:
         if config.lesion.enabled:
             chain["lesion"] = Task(OWN, given | {"stage": "lesion"})
         for stage, factors in FURTHER.items() if config.pruning.enabled else ():
-            changed = as_text(with_options(config, "pruning", factors))
+            changed = as_text(with_options(config, "pruning", _asked(config, factors)))
             chain[stage] = Task(OWN, given | {"stage": stage, "config": changed})
         before = measured
         for stage, task in chain.items():
@@ -133,6 +133,14 @@ def network_tasks(config: RunConfig, out: str, cache: str) -> dict[str, Task]:
             enough = key("prune" if "prune" in chain else "digest", seed - SEEDS)
             tasks[key("train")] = replace(tasks[key("train")], after=(enough,))
     return tasks
+
+
+def _asked(config: RunConfig, factors: dict[str, Any]) -> dict[str, Any]:
+    """The factors, of their criteria those that the configuration has."""
+    own = config.pruning.criteria
+    if not own or "criteria" not in factors:
+        return factors
+    return factors | {"criteria": tuple(name for name in factors["criteria"] if name in own)}
 
 
 def only(tasks: dict[str, Task], stages: Sequence[str]) -> dict[str, Task]:

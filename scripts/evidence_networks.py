@@ -15,6 +15,7 @@ from empirical.analysis.flow import layer_flow, mean_flow
 from empirical.analysis.lesions import analyze_lesions
 from empirical.analysis.pruning import areas
 from empirical.data.tables import read_table
+from empirical.measuring.table import AxisTable
 from empirical.report.lesion_analysis import analysis_findings
 from theory import spearman
 from theory.shared.findings import Finding
@@ -77,12 +78,26 @@ class Networks:
         """Couplings of all pairs, over training."""
         return self.table("digest/couplings.csv")
 
+    @property
+    def foretold(self) -> dict[int, dict[str, Any]]:
+        """Seed -> layer/quantity -> (C,), of the trained network; without a digest as measured."""
+        found = self.arrays("scores")
+        for seed, folder in self.seeds("axes").items():
+            if seed not in found:
+                table = AxisTable.load(max(folder.glob("step-*.npz")))
+                found[seed] = {
+                    f"{layer}/{name}": values
+                    for layer in table.layers
+                    for name, values in table.values(layer).items()
+                }
+        return found
+
     @cached_property
     def lesions(self) -> pd.DataFrame:
         """Damage of mean lesions with the channels' scores and foretold damages."""
         rows = self.table("lesions/lesions.csv")
         rows = rows[rows["kind"] == "mean"]
-        foretold, frames = self.arrays("scores"), []
+        foretold, frames = self.foretold, []
         for (seed, layer), own in rows.groupby(["seed", "layer"], sort=False):
             values = foretold.get(seed, {})
             at = own["channel"].to_numpy()

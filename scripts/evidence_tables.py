@@ -142,7 +142,8 @@ BEHIND: dict[str, Callable[[Networks], pd.DataFrame]] = {
 @styled()
 def over_training(course: pd.DataFrame) -> Figure:
     """Coupling against the step: a column per network, a row per data set."""
-    networks, sets = (list(dict.fromkeys(course[name])) for name in ("network", "data"))
+    networks = [name for name in FOUR if name in set(course["network"])]
+    sets = [name for name in SETS if name in set(course["data"])]
     figure, axes = sheet(len(sets), len(networks), width=2.6 * len(networks), height=2.6)
     for row, data in zip(axes, sets, strict=True):
         for panel, network in zip(row, networks, strict=True):
@@ -152,10 +153,10 @@ def over_training(course: pd.DataFrame) -> Figure:
                 continue
             for index, pair in enumerate((BETWEEN, AXES)):
                 line = of_pair(own, pair).sort_values("step")
-                panel.plot(line["step"], line["coupling"], **mark(index, markersize=3),
-                           label=pair.label)  # fmt: skip
+                drawn = panel.plot(line["step"], line["coupling"], label=pair.label,
+                                   **mark(index, markersize=3))[0]  # fmt: skip
                 panel.fill_between(line["step"], line["low"], line["high"], alpha=0.2,
-                                   color=f"C{index}")  # fmt: skip
+                                   color=drawn.get_color())  # fmt: skip
             panel.axhline(0, color="0.4", linewidth=0.8, linestyle="-")
             panel.set_xscale("symlog", linthresh=1)
             panel.set_xlim(left=-0.2)
@@ -190,7 +191,7 @@ def effects(claims: pd.DataFrame) -> Figure:
     for panel in axes.flat[len(names) :]:
         panel.remove()
     if names:
-        axes[0, 0].legend(fontsize=7)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from empirical.runs.config import read_config
 from scripts.claims import FOUR, SETS
-from scripts.evidence import FURTHER, in_order, network_tasks, with_options
+from scripts.evidence import FURTHER, in_order, network_tasks, only, with_options
 from scripts.evidence_claims import CLAIMS, all_claims
 from scripts.evidence_networks import Networks, NotRunError
 from theory.shared.files import write_table
@@ -65,6 +65,27 @@ def test_what_is_switched_off_is_not_waited_for(tmp_path):
     found = network_tasks(config, str(tmp_path), None)
     assert not {"prune", "lesion", *FURTHER} & set(stages_of(found, 0))
     assert found[f"{tmp_path}: seed 3: train"].after == (f"{tmp_path}: seed 0: digest",)
+
+
+def test_chosen_stages_wait_for_none_of_the_others(tasks):
+    found, out = tasks
+    chosen = only(found, ["lesion", "tune"])
+    assert [t.arguments["stage"] for t in chosen.values()] == ["lesion"] * 3 + ["tune"] * 3
+    assert {key: task.after for key, task in chosen.items() if task.after} == {}
+    both = only(found, ["prune", "lesion"])
+    assert both[f"{out}: seed 1: lesion"].after == (f"{out}: seed 1: prune",)
+
+
+def test_further_factors_are_of_the_criteria_that_were_asked_for(tmp_path):
+    config = with_options(read_config(DIGITS), "pruning", {"criteria": ["random", "l2"]})
+    found = network_tasks(config, str(tmp_path), None)
+    criteria = {
+        stage: json.loads(found[f"{tmp_path}: seed 0: {stage}"].arguments["config"])["pruning"][
+            "criteria"
+        ]
+        for stage in FURTHER
+    }
+    assert criteria == {"refit": ["random", "l2"], "tune": ["random"]}
 
 
 def couplings(seed, falls):

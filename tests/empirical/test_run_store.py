@@ -252,9 +252,14 @@ def test_changed_measurements_lesions_and_what_depends_on_them(done, copy, compu
     settings = {
         **SMALL,
         "measure": {**SMALL["measure"], "positions": 3},
-        "lesion": {"enabled": True, "images": 20, "random_draws": 2},
+        "lesion": {"enabled": True, "images": 20, "random_draws": 2, "channels": 3},
     }
     found = results(settings, copy)
+    drawn = [
+        found[0, name].groupby("layer")["channel"].unique() for name in ("lesions", "recovered")
+    ]
+    assert all(len(channels) == 3 for channels in drawn[0])
+    assert drawn[0].map(sorted).equals(drawn[1].map(sorted))
     assert {"train", "evaluate_checkpoint", "prune_network"}.isdisjoint(computed)
     assert_same(found, results(settings, copy.parent / "fresh"))
 
