@@ -11,7 +11,6 @@ import pandas as pd
 
 from empirical.analysis.couplings import BETWEEN, mean_couplings, of_pair
 from empirical.analysis.damage import pooled_recovery
-from empirical.analysis.missing import NoDataError
 from empirical.analysis.pruning import axis_verdicts
 from empirical.analysis.rankings import ranking_gap
 from empirical.analysis.seeds import CORRELATION, LEAST, SHARE, over_networks
@@ -22,14 +21,13 @@ from empirical.report.grouping import grouping_findings
 from empirical.report.intervention import AXES, apart
 from empirical.report.lesion import recovery_findings
 from empirical.report.structure import communities_finding, trend_finding
-from scripts.evidence_networks import LAW, SCORES, Networks, NotRunError
+from scripts.evidence_networks import LAW, SCORES, TUNED, Networks, NotRunError
 from theory.shared.findings import Estimate, verdict, weakest
 
 BOTH = (-2.0, 2.0)
 """Where differences of two correlations lie."""
 PUBLISHED = 0.18
 """Upper end of the mean absolute cosines that are published for hidden layers (C8)."""
-TUNED = "finetune"
 NOT_RUN = "not run"
 NOWHERE = Estimate(np.nan, np.nan, np.nan)
 
@@ -85,17 +83,22 @@ def _kinds(
 def _claim(name: str, one: Networks, find: Callable[[Networks], Found]) -> Claim:
     try:
         networks, word, effect, estimate = find(one)
-    except (NotRunError, NoDataError) as reason:
-        missing = (
-            NOT_RUN
-            if isinstance(reason, NotRunError)
-            else "no layer with enough channels of reliable scores"
-        )
-        networks, word, effect, estimate = 0, "not resolved", missing, NOWHERE
+    except NotRunError:
+        networks, word, effect, estimate = 0, "not resolved", NOT_RUN, NOWHERE
     if networks < LEAST:
         word = "not resolved"
     ends = vars(estimate)
     return Claim(name, one.network, one.data, networks, one.epochs, word, effect, **ends)
+
+
+def _unreliable(one: Networks) -> Found:
+    """Lesions were made, and in no layer are the scores reliable enough to be judged by."""
+    best = one.lesioned_reliability["task_information"].max()
+    effect = (
+        "no layer of enough channels with reliable scores: task information agrees with itself by "
+        f"{best:.2f} at most"
+    )
+    return one.lesions["seed"].nunique(), "not resolved", effect, NOWHERE
 
 
 def coupled(one: Networks) -> Found:
@@ -137,6 +140,8 @@ def early(one: Networks) -> Found:
 
 def beyond(one: Networks) -> Found:
     """C4: peers, beyond capture and information."""
+    if not one.analysis:
+        return _unreliable(one)
     found = one.analysis[0].values
     effect = f"slope {found['slope']:+.2f}, {found['layers']} layers"
     return one.lesions["seed"].nunique(), found["word"], effect, found["slope"]
@@ -163,6 +168,8 @@ def foretold(one: Networks) -> Found:
 
 def hull(one: Networks) -> Found:
     """The hull as the strongest predictor at matched task information."""
+    if not one.analysis:
+        return _unreliable(one)
     found = one.analysis[-1].values
     if "lead" not in found:
         raise NotRunError("no hulls")
@@ -182,7 +189,7 @@ def axes(one: Networks) -> Found:
 
 
 def tuned(one: Networks) -> Found:
-    """C5 after five epochs of fine-tuning, of one score each."""
+    """C5 after fine-tuning, of one score each."""
     own = one.areas[one.areas["recovery"] == TUNED]
     wide = own.pivot_table(index="seed", columns="criterion", values="area")
     local, target = "input_capture", "task_information"

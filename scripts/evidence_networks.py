@@ -11,16 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from empirical.analysis.couplings import BETWEEN
 from empirical.analysis.flow import layer_flow, mean_flow
 from empirical.analysis.lesions import analyze_lesions
+from empirical.analysis.missing import NoDataError
 from empirical.analysis.pruning import areas
 from empirical.data.tables import read_table
 from empirical.measuring.table import AxisTable
 from empirical.report.lesion_analysis import analysis_findings
 from theory import spearman
+from theory.rank_coupling import split_half
 from theory.shared.findings import Finding
 from theory.shared.foreign import read_arrays
 
+TUNED = "finetune"
+"""The recovery that trains on, with labels."""
 LAW = ("damage_alone", "recovered")
 """What the law foretells of a channel."""
 SCORES = ("input_capture", "task_information", "peer_predictability", "hull_score")
@@ -83,8 +88,9 @@ class Networks:
         """Seed -> layer/quantity -> (C,), of the trained network; without a digest as measured."""
         found = self.arrays("scores")
         for seed, folder in self.seeds("axes").items():
-            if seed not in found:
-                table = AxisTable.load(max(folder.glob("step-*.npz")))
+            measured = sorted(folder.glob("step-*.npz"))
+            if seed not in found and measured:
+                table = AxisTable.load(measured[-1])
                 found[seed] = {
                     f"{layer}/{name}": values
                     for layer in table.layers
@@ -104,6 +110,17 @@ class Networks:
             more = {n: values[f"{layer}/{n}"][at] for n in LAW if f"{layer}/{n}" in values}
             frames.append(own.assign(**more))
         return pd.concat(frames, ignore_index=True)
+
+    @property
+    def lesioned_reliability(self) -> pd.DataFrame:
+        """Split-half reliability of both axes over the channels lesioned, a row a layer."""
+        by_layer = self.lesions.groupby(["seed", "layer"])
+        halves = {name: [f"{name}_half{h}" for h in (0, 1)] for name in BETWEEN.names}
+        found = {
+            name: by_layer[columns].apply(lambda own: float(split_half(*own.to_numpy().T)))
+            for name, columns in halves.items()
+        }
+        return pd.DataFrame(found)
 
     @cached_property
     def pruned(self) -> pd.DataFrame:
@@ -129,8 +146,9 @@ class Networks:
 
     @cached_property
     def areas(self) -> pd.DataFrame:
-        """Mean accuracy over the shares, per arm."""
-        return areas(self.pruned)
+        """Mean accuracy over the shares, per arm; fine-tuning has shares of its own."""
+        parts = self.pruned.groupby(self.pruned["recovery"] == TUNED)
+        return pd.concat([areas(rows) for _, rows in parts], ignore_index=True)
 
     @cached_property
     def structure(self) -> pd.DataFrame:
@@ -140,20 +158,25 @@ class Networks:
 
     @cached_property
     def analysis(self) -> list[Finding]:
-        """What explains the damage of lesions; the layers of all networks are strata."""
-        return analysis_findings(analyze_lesions(self.lesions, damage="divergence"))
+        """What explains the damage of lesions; the layers of all networks are strata.
+
+        Empty where no layer has enough channels of reliable scores.
+        """
+        try:
+            return analysis_findings(analyze_lesions(self.lesions, damage="divergence"))
+        except NoDataError:
+            return []
 
     @cached_property
     def flow(self) -> pd.DataFrame:
         """(pair of axes, seed) flow beyond exchanged scores, mean of links."""
-        links = self.arrays("links")
-        frames = []
-        for seed, values in self.arrays("scores").items():
+        every, frames = self.arrays("scores"), []
+        for seed, links in self.arrays("links").items():
             scores: dict[str, dict[str, Any]] = {}
-            for key, value in values.items():
+            for key, value in every[seed].items():
                 layer, _, name = key.rpartition("/")
                 scores.setdefault(layer, {})[name] = value
-            pairs = {tuple(key.split(">")): value for key, value in links[seed].items()}
+            pairs = {tuple(key.split(">")): value for key, value in links.items()}
             frames.append(layer_flow(scores, pairs, seed=seed).assign(seed=seed))
         if not frames:
             raise NotRunError(f"{self.folder} has no links.")

@@ -30,7 +30,6 @@ from empirical.report.intervention import AXES
 from scripts.claims import DOCS, FOUR, SETS, renew
 from scripts.evidence_claims import BETWEEN, all_claims
 from scripts.evidence_networks import Networks, NotRunError
-from theory.rank_coupling import split_half
 from theory.shared.files import write_table
 from theory.shared.style import label, mark, sheet, styled
 
@@ -101,16 +100,11 @@ def reliability_of(one: Networks) -> pd.DataFrame:
         rows = of_pair(one.couplings, BETWEEN)
         rows = rows[rows["step"] == rows["step"].max()]
         named = dict(zip(BETWEEN.names, ("first_reliability", "second_reliability"), strict=True))
-        found = {name: rows[column] for name, column in named.items()}
+        found = pd.DataFrame({name: rows[column] for name, column in named.items()})
     except NotRunError:
-        by_layer = one.lesions.groupby(["seed", "layer"])
-        halves = [[f"{name}_half{h}" for h in (0, 1)] for name in BETWEEN.names]
-        found = {
-            name: by_layer[columns].apply(lambda own: float(split_half(*own.to_numpy().T)))
-            for name, columns in zip(BETWEEN.names, halves, strict=True)
-        }
-    medians = {name: [float(values.median())] for name, values in found.items()}
-    least = {f"{name}_reliable": [float((v >= RELIABLE).mean())] for name, v in found.items()}
+        found = one.lesioned_reliability
+    medians = {name: [float(found[name].median())] for name in BETWEEN.names}
+    least = {f"{n}_reliable": [float((found[n] >= RELIABLE).mean())] for n in BETWEEN.names}
     return pd.DataFrame(medians | least)
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from empirical.analysis.lesions import PREDICTORS
+from empirical.analysis.statistics import HALVES
 from empirical.runs.config import read_config
 from scripts.claims import FOUR, SETS
 from scripts.evidence import FURTHER, in_order, network_tasks, only, with_options
 from scripts.evidence_claims import CLAIMS, all_claims
 from scripts.evidence_networks import Networks, NotRunError
-from theory.shared.files import write_table
+from theory.shared.files import write_archive, write_table
 from theory.shared.findings import VERDICTS
 
 DIGITS = {
@@ -149,6 +151,46 @@ def test_of_two_folders_the_one_with_more_networks_is_judged_and_two_networks_ar
         assert (claim.networks, claim.word) == (networks, word)
 
 
+def lesioned(folder, *, information_error):
+    """Three networks whose peers and input capture decide damage, which the law foretells."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        rows, foretold = [], {}
+        for layer in ("conv1", "conv2"):
+            values = {name: rng.standard_normal(40) for name in PREDICTORS}
+            damage = values["input_capture"] - 2 * values["peer_predictability"]
+            foretold[f"100/{layer}/damage_alone"] = damage + 0.1 * rng.standard_normal(40)
+            errors = dict.fromkeys(PREDICTORS, 0.05) | {"task_information": information_error}
+            halves = {
+                f"{name}{half}": value + errors[name] * rng.standard_normal(40)
+                for name, value in values.items()
+                for half in HALVES[1:]
+            }
+            channels = {"layer": layer, "channel": np.arange(40), "kind": "mean"}
+            rows.append(pd.DataFrame(channels | values | halves | {"divergence": damage}))
+        own = folder / f"seed-{seed}"
+        write_table(own / "lesions" / "lesions.csv", pd.concat(rows))
+        write_archive(own / "digest" / "scores.npz", {"seed": seed}, foretold)
+    return Networks("cifar10", "resnet18", folder)
+
+
+def test_planted_damage_is_found_by_peers_and_law_where_the_controls_are_reliable(tmp_path):
+    words = {}
+    for name, error in (("precise", 0.05), ("vague", 20.0)):
+        found = pd.DataFrame(
+            vars(claim)
+            for claim in all_claims([lesioned(tmp_path / name, information_error=error)])
+        ).set_index("claim")
+        words[name] = found["word"]
+    assert words["precise"]["C4 E beyond"] == "holds"
+    assert words["precise"]["hull first at matched I_T"] == "contradicted"
+    assert words["precise"]["law foretells damage best"] == "holds"
+    assert words["vague"]["C4 E beyond"] == "not resolved"
+    assert found.loc["C4 E beyond", "networks"] == 3
+    assert "task information agrees with itself by" in found.loc["C4 E beyond", "effect"]
+    assert words["vague"]["law foretells damage best"] == "holds"
+
+
 def test_cells_of_pruning_are_read_line_by_line_up_to_a_kill(tmp_path):
     folder = tmp_path / "seed-1" / "pruning"
     folder.mkdir(parents=True)
@@ -163,5 +205,11 @@ def test_cells_of_pruning_are_read_line_by_line_up_to_a_kill(tmp_path):
     assert one.pruned["accuracy"].tolist() == [0.1, 0.2]
     assert set(one.pruned["seed"]) == {1}
     assert one.areas["area"].tolist() == pytest.approx([0.15])
+    (tmp_path / "seed-1" / "tune").mkdir()
+    tuned = {"cell": cell | {"recovery": "finetune", "share": 0.3, "draw": 1}}
+    line = json.dumps(tuned | {"result": {"accuracy": 0.7}})
+    (tmp_path / "seed-1" / "tune" / "x.jsonl").write_text(line, encoding="utf-8")
+    found = Networks("cifar10", "vgg16", tmp_path).areas.set_index("recovery")["area"]
+    assert found.to_dict() == pytest.approx({"none": 0.15, "finetune": 0.7})
     with pytest.raises(NotRunError, match="no pruned networks"):
         _ = Networks("cifar10", "vgg16", tmp_path / "elsewhere").pruned
