@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from empirical.analysis.damage_factors import PARTS, FactorAnalysis
 from empirical.report.page import Section
 from empirical.report.panels import layer_ticks
-from empirical.report.wording import estimate_of, words
+from empirical.report.wording import estimate_of, left_out, reasons, words
 from theory.shared.findings import Estimate, Finding, verdict, weakest
 from theory.shared.style import label, sheet, styled
 
@@ -27,7 +27,6 @@ SAID = {
 
 def damage_factors_section(found: FactorAnalysis) -> Section:
     """Word and draw how the spread of log damage divides, and what scores add to the factors."""
-    listed = "; ".join(f"{name}: {reason}" for name, reason in found.skipped.items())
     figures = {
         "damage_factors": (
             shares_by_layer(found.layers),
@@ -35,6 +34,7 @@ def damage_factors_section(found: FactorAnalysis) -> Section:
         )
     }
     tables = {"damage_factors": found.layers, "damage_factors_pooled": found.pooled}
+    tables |= reasons(found.skipped, "damage_left_out")
     if len(found.added):
         tables["damage_added"] = found.added
     return Section(
@@ -47,7 +47,7 @@ def damage_factors_section(found: FactorAnalysis) -> Section:
         "by their channels; intervals are 95 % over resampled families of near-copies. Below, the "
         "slope of damage on a score beyond a quadratic in both factors, on normal scores, each "
         "half of the images the instrument of the other."
-        + (f" Left out: {listed}." * bool(listed)),
+        + left_out(found.skipped, "damage_left_out"),
         findings=[
             _claim(found.pooled),
             _law(found.layers, found.pooled),

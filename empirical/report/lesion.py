@@ -32,7 +32,7 @@ def lesion_section(lesions: pd.DataFrame, recovered: pd.DataFrame) -> Section:
     pooled = pooled_recovery(recovered)
     return Section(
         title=TITLE,
-        note="Every channel of every layer, one at a time, on held-out images that neither "
+        note="Channel by channel, in every layer, on held-out images that neither "
         "training nor calibration saw: set to its mean before the norm, or to zero after it. Peer "
         "replacement puts the channel's regression on its peers, fitted on calibration images, in "
         "its place. At a least-squares readout theory predicts the recovered share to be the "

@@ -11,7 +11,7 @@ from empirical.analysis.pairs import PairAnalysis
 from empirical.report.page import Section
 from empirical.report.pairs import pair_findings, pair_interactions
 from empirical.report.panels import layer_ticks
-from empirical.report.wording import estimate_of, unit, words
+from empirical.report.wording import estimate_of, left_out, reasons, unit, words
 from theory.shared.findings import Finding, verdict
 from theory.shared.style import label, sheet, styled
 
@@ -50,6 +50,7 @@ def lesion_analysis_section(analysis: LesionAnalysis, pairs: PairAnalysis | None
         "lesion_prediction": analysis.prediction,
         "lesion_depth": analysis.depth,
     }
+    tables |= reasons(analysis.skipped, "lesion_left_out")
     if analysis.matched is not None:
         tables["lesion_matched"] = analysis.matched
     findings = analysis_findings(analysis)
@@ -65,7 +66,6 @@ def lesion_analysis_section(analysis: LesionAnalysis, pairs: PairAnalysis | None
             "lesion_pair_relation": pairs.relation,
         }
         findings += pair_findings(pairs)
-    listed = "; ".join(f"{name}: {reason}" for name, reason in analysis.skipped.items())
     return Section(
         title=TITLE,
         note=f"Damage of the {analysis.settings['kind']} lesion, measured as "
@@ -74,7 +74,7 @@ def lesion_analysis_section(analysis: LesionAnalysis, pairs: PairAnalysis | None
         "instrument of the other, so that errors of measurement leave no confounding behind, and "
         "families of near-copies count once. The slope must be clear with this correction and "
         "without. Single layers are adjusted by Holm's method; intervals are 95 %."
-        + (f" Left out: {listed}." if listed else ""),
+        + left_out(analysis.skipped, "lesion_left_out"),
         findings=findings,
         figures=figures,
         tables=tables,

@@ -304,6 +304,7 @@ def _html_table(path: Path) -> dict[str, list[object]]:
     table = read_table(path)
     return {
         "columns": [str(name).replace("_", " ") for name in table.columns],
+        "text": [not pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes],
         "rows": [[_cell(value) for value in row] for row in table.itertuples(index=False)],
     }
 

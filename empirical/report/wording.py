@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,9 @@ from empirical.measuring.damage_table import DAMAGES
 from theory import quantities
 from theory.shared.findings import Estimate
 
+LISTED = 4
+"""Layers that a note lists with the reason why they are left out; more are counted."""
+
 
 def words(name: object) -> str:
     """A column's or quantity's name as a reader would say it.
@@ -21,6 +24,26 @@ def words(name: object) -> str:
     'input capture'
     """
     return str(name).replace("_", " ")
+
+
+def left_out(skipped: Mapping[str, str], table: str) -> str:
+    """What a note says of layers that are left out: why, of few; of more, how many and where.
+
+    >>> left_out({"conv1": "constant values"}, "beyond_left_out")
+    ' Left out: conv1: constant values.'
+    >>> left_out(dict.fromkeys(map(str, range(9)), "constant values"), "beyond_left_out")
+    ' 9 layers are left out; tables/beyond_left_out.csv says why.'
+    """
+    if len(skipped) > LISTED:
+        return f" {len(skipped)} layers are left out; tables/{table}.csv says why."
+    listed = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+    return f" Left out: {listed}." if listed else ""
+
+
+def reasons(skipped: Mapping[str, str], table: str) -> dict[str, pd.DataFrame]:
+    """The table of layers that are left out, by its name; nothing where there are none."""
+    frame = pd.DataFrame({"layer": list(skipped), "left_out_for": list(skipped.values())})
+    return {table: frame} if skipped else {}
 
 
 def unit(name: str) -> str:
