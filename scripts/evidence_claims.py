@@ -11,6 +11,7 @@ import pandas as pd
 
 from empirical.analysis.couplings import BETWEEN, mean_couplings, of_pair
 from empirical.analysis.damage import pooled_recovery
+from empirical.analysis.missing import NoDataError
 from empirical.analysis.pruning import axis_verdicts
 from empirical.analysis.rankings import ranking_gap
 from empirical.analysis.seeds import CORRELATION, LEAST, SHARE, over_networks
@@ -85,6 +86,8 @@ def _claim(name: str, one: Networks, find: Callable[[Networks], Found]) -> Claim
         networks, word, effect, estimate = find(one)
     except NotRunError:
         networks, word, effect, estimate = 0, "not resolved", NOT_RUN, NOWHERE
+    except NoDataError as reason:
+        networks, word, effect, estimate = 0, "not resolved", str(reason), NOWHERE
     if networks < LEAST:
         word = "not resolved"
     ends = vars(estimate)

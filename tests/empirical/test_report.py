@@ -25,6 +25,7 @@ def test_a_report_is_one_file_with_its_figures_and_tables_beside_it(tmp_path):
     page = write_report(tmp_path, "Title", "Lead.", [section()], formats=["png", "pdf"])
     html = page.read_text()
     assert "It is 0.12." in html
+    assert '<td class="text">a</td><td>1.5</td>' in html
     assert "What &lt;was&gt; found" in html
     assert "data:image/png;base64," in html
     assert not re.search(r'(src|href)="(?!data:|#)', html), "the page loads something from outside"
