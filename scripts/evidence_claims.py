@@ -61,8 +61,8 @@ def all_claims(every: Sequence[Networks]) -> Iterator[Claim]:
     finders = CLAIMS | {"C7 ranking depends on the network": partial(ranked, every=every)}
     for name, find in finders.items():
         for own in _kinds(every, lambda one: (one.data, one.network)):
-            found = [_claim(name, one, find) for one in own]
-            yield max(found, key=lambda claim: (claim.networks, claim.effect != NOT_RUN))
+            found = [(_claim(name, one, find), one) for one in own]
+            yield max(found, key=lambda pair: _ground(*pair))[0]
     for kind in _kinds(every, lambda one: (one.network,)):
         found = [
             _claim("C6 same direction elsewhere", own[0], partial(elsewhere, own=own))
@@ -81,6 +81,12 @@ def _kinds(
     return list(found.values())
 
 
+def _ground(claim: Claim, one: Networks) -> tuple[int, bool, bool, int]:
+    """How much a cell stands on: networks judged, anything run, an effect, networks lesioned."""
+    lesioned = len(one.seeds("lesions/lesions.csv"))
+    return claim.networks, claim.effect != NOT_RUN, bool(np.isfinite(claim.mean)), lesioned
+
+
 def _claim(name: str, one: Networks, find: Callable[[Networks], Found]) -> Claim:
     try:
         networks, word, effect, estimate = find(one)
@@ -96,12 +102,13 @@ def _claim(name: str, one: Networks, find: Callable[[Networks], Found]) -> Claim
 
 def _unreliable(one: Networks) -> Found:
     """Lesions were made, and in no layer are the scores reliable enough to be judged by."""
-    best = one.lesioned_reliability["task_information"].max()
+    middle = one.lesioned_reliability["task_information"].median()
     effect = (
-        "no layer of enough channels with reliable scores: task information agrees with itself by "
-        f"{best:.2f} at most"
+        "no layer of enough channels has reliable scores (networks lesioned: "
+        f"{one.lesions['seed'].nunique()}); task information agrees with itself by {middle:.2f} in "
+        "the median layer"
     )
-    return one.lesions["seed"].nunique(), "not resolved", effect, NOWHERE
+    return 0, "not resolved", effect, NOWHERE
 
 
 def coupled(one: Networks) -> Found:
@@ -143,11 +150,12 @@ def early(one: Networks) -> Found:
 
 def beyond(one: Networks) -> Found:
     """C4: peers, beyond capture and information."""
-    if not one.analysis:
+    networks, findings = one.analysis
+    if not findings:
         return _unreliable(one)
-    found = one.analysis[0].values
+    found = findings[0].values
     effect = f"slope {found['slope']:+.2f}, {found['layers']} layers"
-    return one.lesions["seed"].nunique(), found["word"], effect, found["slope"]
+    return networks, found["word"], effect, found["slope"]
 
 
 def replaced(one: Networks) -> Found:
@@ -171,14 +179,15 @@ def foretold(one: Networks) -> Found:
 
 def hull(one: Networks) -> Found:
     """The hull as the strongest predictor at matched task information."""
-    if not one.analysis:
+    networks, findings = one.analysis
+    if not findings:
         return _unreliable(one)
-    found = one.analysis[-1].values
+    found = findings[-1].values
     if "lead" not in found:
         raise NotRunError("no hulls")
     said = f"hull {found['hull'].mean:+.2f}, rival {found['rival'].mean:+.2f}"
     effect = f"{said}; lead {found['lead']:+.2f}"
-    return one.lesions["seed"].nunique(), found["word"], effect, found["lead"]
+    return networks, found["word"], effect, found["lead"]
 
 
 def axes(one: Networks) -> Found:

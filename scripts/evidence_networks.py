@@ -157,15 +157,18 @@ class Networks:
         return rows[rows["step"] == rows["step"].max()]
 
     @cached_property
-    def analysis(self) -> list[Finding]:
-        """What explains the damage of lesions; the layers of all networks are strata.
+    def analysis(self) -> tuple[int, list[Finding]]:
+        """Networks with a layer that can be judged, and what explains the damage of lesions there.
 
-        Empty where no layer has enough channels of reliable scores.
+        The layers of all networks are strata. No findings where none has enough channels of
+        reliable scores.
         """
         try:
-            return analysis_findings(analyze_lesions(self.lesions, damage="divergence"))
+            found = analyze_lesions(self.lesions, damage="divergence")
         except NoDataError:
-            return []
+            return 0, []
+        layers = found.beyond["layer"].iloc[:-1]  # "name (seed n)", of several networks
+        return layers.str.rpartition(" (seed ")[2].nunique(), analysis_findings(found)
 
     @cached_property
     def flow(self) -> pd.DataFrame:

@@ -186,8 +186,8 @@ def test_planted_damage_is_found_by_peers_and_law_where_the_controls_are_reliabl
     assert words["precise"]["hull first at matched I_T"] == "contradicted"
     assert words["precise"]["law foretells damage best"] == "holds"
     assert words["vague"]["C4 E beyond"] == "not resolved"
-    assert found.loc["C4 E beyond", "networks"] == 3
-    assert "task information agrees with itself by" in found.loc["C4 E beyond", "effect"]
+    assert found.loc["C4 E beyond", "networks"] == 0
+    assert "(networks lesioned: 3)" in found.loc["C4 E beyond", "effect"]
     assert words["vague"]["law foretells damage best"] == "holds"
 
 
