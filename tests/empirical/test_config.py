@@ -164,7 +164,7 @@ def test_a_printed_configuration_reads_back_equal(settings):
 def test_every_setting_is_printed_under_its_sentence():
     lines = to_toml(RunConfig()).splitlines()
     keys = [number for number, line in enumerate(lines) if " =" in line]
-    assert len(keys) == 3 + 6 + 3 + 16 + 17 + 3 + 9
+    assert len(keys) == 3 + 6 + 3 + 16 + 17 + 4 + 10
     for number in keys:
         assert lines[number - 1].startswith("# "), lines[number]
         assert lines[number - 1].endswith("."), lines[number]
