@@ -167,6 +167,22 @@ def replaced(one: Networks) -> Found:
     return rows["seed"].nunique(), verdict(gain), f"{gain:+.0%} of the damage ({said})", gain
 
 
+def factored(one: Networks) -> Found:
+    """C4 restated: damage beside the peers is relevance times what peers cannot supply."""
+    alone, peers, both = (over_networks(one.factors[name]) for name in ("alone", "peers", "both"))
+    half = Estimate(both.mean - 0.5, both.low - 0.5, both.high - 0.5)
+    effect = (
+        f"both account for {both:.0%} of the spread of log damage, relevance for {alone:.0%}, what "
+        f"peers cannot supply for {peers:.0%}"
+    )
+    return (
+        len(one.factors),
+        weakest(verdict(alone), verdict(peers), verdict(both, half)),
+        effect,
+        both,
+    )
+
+
 def foretold(one: Networks) -> Found:
     """The law of damage against the best single score, by rank with the measured damage."""
     table = one.damage_ranks
@@ -220,7 +236,7 @@ def ranked(one: Networks, every: Sequence[Networks]) -> Found:
     found = ranking_gap(table[table["recovery"] != TUNED], one.network)
     if np.isnan(found.mean):
         raise NotRunError("no other network, or one seed")
-    return seeds, verdict(found), f"{found:+.2f}", found
+    return seeds, verdict(found), f"own rankings less others' {found:+.2f}", found
 
 
 def gradients(one: Networks) -> Found:
@@ -292,6 +308,7 @@ CLAIMS: dict[str, Callable[[Networks], Found]] = {
     "C3 early": early,
     "C4 E beyond": beyond,
     "C4 chosen peers replace": replaced,
+    "C4 relevance times replaceability": factored,
     "C5 local before target": axes,
     "C5 after fine-tuning": tuned,
     "C8 gradients apart": gradients,

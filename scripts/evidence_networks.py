@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from empirical.analysis.couplings import BETWEEN
+from empirical.analysis.damage_factors import PARTS, analyze_factors
 from empirical.analysis.flow import layer_flow, mean_flow
 from empirical.analysis.lesions import analyze_lesions
 from empirical.analysis.missing import NoDataError
 from empirical.analysis.pruning import areas
 from empirical.data.tables import read_table
+from empirical.lesions.foretold import QUANTITY, Agreement
 from empirical.measuring.table import AxisTable
 from empirical.report.lesion_analysis import analysis_findings
 from theory import spearman
@@ -111,6 +113,22 @@ class Networks:
             frames.append(own.assign(**more))
         return pd.concat(frames, ignore_index=True)
 
+    @cached_property
+    def factors(self) -> pd.DataFrame:
+        """(seed, part) shares of the spread of log damage beside all peers, of both factors."""
+        rows = {}
+        for seed, folder in self.seeds("axes").items():
+            measured = sorted(folder.glob("step-*.npz"))
+            lesions, replaced = (
+                folder.parent / "lesions" / f"{name}.csv" for name in ("lesions", "replacements")
+            )
+            if measured and lesions.exists() and replaced.exists():
+                foretold = AxisTable.load(measured[-1]).to_frame()
+                rows[seed] = factor_shares(foretold, read_table(lesions), read_table(replaced))
+        if not rows:
+            raise NotRunError(f"{self.folder} has no replacements beside foretold damages.")
+        return pd.DataFrame(rows).T
+
     @property
     def lesioned_reliability(self) -> pd.DataFrame:
         """Split-half reliability of both axes over the channels lesioned, a row a layer."""
@@ -200,3 +218,27 @@ class Networks:
             }
         table = pd.DataFrame(rows).T
         return table.assign(**{name: table[name].abs() for name in SCORES})
+
+
+def factor_shares(
+    foretold: pd.DataFrame, lesions: pd.DataFrame, replaced: pd.DataFrame
+) -> dict[str, float]:
+    """How the spread of log damage divides in one network, its layers added up.
+
+    Parameters
+    ----------
+    foretold : of `AxisTable.to_frame`, with damages
+    lesions, replaced : the tables of the run's lesions and of its replacements
+    """
+    keys, both = ["layer", "channel"], []
+    for kind, name in QUANTITY.items():
+        rows = pd.concat([lesions, replaced])
+        names = {"divergence": "measured", "divergence_se": "measured_se"}
+        rows = rows.loc[rows["kind"] == kind, [*keys, *names]].rename(columns=names)
+        law = foretold[[*keys, name, f"{name}_se"]]
+        law = law.rename(columns={name: "foretold", f"{name}_se": "foretold_se"})
+        both.append(rows.merge(law, on=keys).assign(kind=kind))
+    scores = lesions.loc[lesions["kind"] == "mean", [*keys, "family"]]
+    law = Agreement(pd.concat(both), pd.DataFrame())
+    pooled = analyze_factors(law, scores, tested=(), draws=20).pooled.iloc[0]
+    return {name: float(pooled[name]) for name in (*PARTS, "both")}

@@ -12,7 +12,7 @@ from empirical.runs.config import read_config
 from scripts.claims import FOUR, SETS
 from scripts.evidence import FURTHER, in_order, network_tasks, only, with_options
 from scripts.evidence_claims import CLAIMS, all_claims
-from scripts.evidence_networks import Networks, NotRunError
+from scripts.evidence_networks import Networks, NotRunError, factor_shares
 from theory.shared.files import write_archive, write_table
 from theory.shared.findings import VERDICTS
 
@@ -189,6 +189,24 @@ def test_planted_damage_is_found_by_peers_and_law_where_the_controls_are_reliabl
     assert found.loc["C4 E beyond", "networks"] == 0
     assert "(networks lesioned: 3)" in found.loc["C4 E beyond", "effect"]
     assert words["vague"]["law foretells damage best"] == "holds"
+
+
+def test_planted_factors_divide_the_spread_of_damage_as_they_were_planted():
+    rng = np.random.default_rng(0)
+    alone, left = np.exp(rng.normal([[0], [0]], [[1.0], [0.5]], (2, 4000)))
+    channels = pd.DataFrame(
+        {"layer": "conv", "channel": np.arange(4000), "family": np.arange(4000)}
+    )
+    errors = {"damage_alone_se": 1e-4, "damage_with_peers_se": 1e-4}
+    foretold = channels.assign(damage_alone=alone, damage_with_peers=alone * left, **errors)
+    noise = np.exp(0.5 * rng.standard_normal(4000))
+    lesions = channels.assign(kind="mean", divergence=alone, divergence_se=1e-4)
+    replaced = channels.assign(kind="all", divergence=alone * left * noise, divergence_se=1e-4)
+    found = factor_shares(foretold, lesions, replaced)
+    assert found["alone"] == pytest.approx(1 / 1.5, abs=0.03)
+    assert found["peers"] == pytest.approx(0.25 / 1.5, abs=0.03)
+    assert found["both"] == found["alone"] + found["peers"]
+    assert found["beyond"] == pytest.approx(0.25 / 1.5, abs=0.03)
 
 
 def test_cells_of_pruning_are_read_line_by_line_up_to_a_kill(tmp_path):
