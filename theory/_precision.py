@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from theory.shared.lapack import factor, invert_triangle, multiply_triangle
 from theory.shared.validation import Float
 from theory.standardize import RANK_TOLERANCE
 
@@ -17,9 +18,6 @@ of every conditional variance. Below it pivoting decides what is rank and what i
 
 INVOLVED = 1e-6
 """Coefficients below this norm are rounding: it leaves about 1e-16 / (smallest kept pivot)^½."""
-
-BLOCK = 64
-"""Rows of a triangle that are inverted or multiplied at once."""
 
 
 @dataclass(frozen=True)
@@ -74,72 +72,13 @@ def _row_norms(matrix: Float) -> Float:
 
 def well_conditioned_inverse(matrix: Float) -> Float | None:
     """Inverse of a symmetric matrix, or None where it is not positive and well conditioned."""
-    root = _inverse_root(matrix)
-    if root is None:
+    lower = factor(matrix)
+    # the smallest eigenvalue is at most the smallest squared pivot
+    if lower is None or np.diagonal(lower).min(initial=1.0) ** 2 <= WELL_CONDITIONED:
         return None
-    inverse = _own_product(root)
+    invert_triangle(lower)
+    inverse = multiply_triangle(lower)
     return inverse if _norm(matrix) * _norm(inverse) * WELL_CONDITIONED < 1 else None
-
-
-def _inverse_root(matrix: Float) -> Float | None:
-    """L⁻¹ of the Cholesky factor L, or None as soon as a pivot says that it is ill conditioned.
-
-    By halves, so that nearly all of it is matrix products: a third of the time of `cholesky` and
-    `inv`. Leading channels that are singular by themselves, as wide layers after narrow ones have
-    them, are found before the others are looked at.
-    """
-    n = len(matrix)
-    if n <= BLOCK:
-        try:
-            factor = np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            return None
-        # the smallest eigenvalue is at most the smallest squared pivot
-        if np.diagonal(factor).min(initial=1.0) ** 2 <= WELL_CONDITIONED:
-            return None
-        return np.asarray(np.linalg.inv(factor), dtype=np.float64)
-    half = n // 2
-    first = _inverse_root(matrix[:half, :half])
-    if first is None:
-        return None
-    below = matrix[half:, :half] @ first.T
-    second = _inverse_root(matrix[half:, half:] - below @ below.T)
-    return None if second is None else _lower(first, -second @ (below @ first), second)
-
-
-def _inverse_of_triangle(lower: Float) -> Float:
-    """By halves as well."""
-    n = len(lower)
-    if n <= BLOCK:
-        return np.asarray(np.linalg.inv(lower), dtype=np.float64)
-    half = n // 2
-    first = _inverse_of_triangle(lower[:half, :half])
-    second = _inverse_of_triangle(lower[half:, half:])
-    return _lower(first, -second @ (lower[half:, :half] @ first), second)
-
-
-def _lower(first: Float, below: Float, second: Float) -> Float:
-    """Put a lower triangle together."""
-    half, n = len(first), len(first) + len(second)
-    result = np.empty((n, n))
-    result[:half, :half], result[:half, half:] = first, 0.0
-    result[half:, :half], result[half:, half:] = below, second
-    return result
-
-
-def _own_product(lower: Float) -> Float:
-    """LᵀL of a lower triangle, without the products of its zeros."""
-    n = len(lower)
-    if n <= BLOCK:
-        return np.asarray(lower.T @ lower)
-    half = n // 2
-    below, second, result = lower[half:, :half], lower[half:, half:], np.empty((n, n))
-    result[:half, :half] = _own_product(lower[:half, :half])
-    result[:half, :half] += below.T @ below
-    result[half:, half:] = _own_product(second)
-    result[half:, :half] = second.T @ below
-    result[:half, half:] = result[half:, :half].T
-    return result
 
 
 def _norm(matrix: Float) -> float:
@@ -156,12 +95,13 @@ def _of_singular(matrix: Float, loadings: Float) -> Precision:
     c = matrix.shape[0]
     whole, order, rank, _ = lapack.dpstrf(matrix.T, lower=1, tol=RANK_TOLERANCE * _norm(matrix))
     entered, others = order[:rank] - 1, order[rank:] - 1
-    root = _inverse_of_triangle(np.tril(whole[:rank, :rank]))
+    root = np.ascontiguousarray(np.tril(whole[:rank, :rank]))
+    invert_triangle(root)
     functions = root.T @ whole[rank:, :rank].T
     collinear = np.zeros(c, dtype=bool)
     collinear[others] = True
     collinear[entered] = np.sqrt((functions**2).sum(axis=1)) > INVOLVED
-    inverse = _own_product(root)
+    inverse = multiply_triangle(root)
     diagonal, coefficients, norms = np.full(c, np.inf), np.zeros_like(loadings), np.zeros(c)
     diagonal[entered] = np.diagonal(inverse)
     diagonal[collinear] = np.inf

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from empirical.devices import full_precision
 from theory.moments import Moments, trusted_moments
+from theory.shared.lapack import add_product, mirror
 
 Float = NDArray[np.float64]
 Product = tuple[str, str]
@@ -237,8 +238,15 @@ class Sums:
             int(self._counts[chosen].sum()),
             {name: value.double().cpu().numpy() for name, value in self._shift.items()},
             {name: host(value) for name, value in self._first.items()},
-            {pair: host(value) for pair, value in self._sums.items()},
+            {pair: self._whole(pair, host(value)) for pair, value in self._sums.items()},
         )
+
+    def _whole(self, pair: Product, product: Float) -> Float:
+        """Fill the upper triangles, which nothing is added to on the host."""
+        if self._on_host and pair[0] == pair[1] and product.ndim == 3:
+            for block in product:
+                mirror(block)
+        return product
 
     def moments(self) -> list[Moments]:
         """Moments of (y, t) per group; of y alone without targets; groups without samples left out.
@@ -260,11 +268,9 @@ class Sums:
         of_group = self.total(only=group)
         mean, cov = of_group.mean("y")[0], of_group.covariance("y", "y")[0]
         if "t" not in self._first:
-            return trusted_moments(mean, (cov + cov.T) / 2, 0, of_group.n)
+            return trusted_moments(mean, mirror(cov), 0, of_group.n)
         cross, targets = of_group.covariance("y", "t")[0], of_group.covariance("t", "t")
-        joint = np.block([[cov, cross], [cross.T, targets]])
-        joint += joint.T.copy()
-        joint /= 2
+        joint = mirror(np.block([[cov, cross], [cross.T, targets]]))
         mean = np.concatenate([mean, of_group.mean("t")])
         return trusted_moments(mean, joint, targets.shape[0], of_group.n)
 
@@ -286,11 +292,13 @@ def _add_product(total: Float, rows: Mapping[str, Float], pair: Product, positio
     elif b.ndim == 2:
         total += a.sum(1).transpose(1, 2, 0) @ b
     else:
-        # of an array with its own transpose NumPy computes one triangle and mirrors it
         x = _host_blocks(a)
-        y = x if right == left else _host_blocks(b)
-        for block, product in enumerate(total):
-            product += x[block].T @ y[block]
+        if right == left:
+            for rows_of_block, product in zip(x, total, strict=True):
+                add_product(product, rows_of_block)  # to its lower triangle; see `total`
+            return
+        for product, x_of_block, y_of_block in zip(total, x, _host_blocks(b), strict=True):
+            product += x_of_block.T @ y_of_block
 
 
 def _host_blocks(deviations: Float) -> Float:
