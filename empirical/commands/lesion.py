@@ -108,7 +108,7 @@ def lesion(
         table = _measured(opened, options)
         held_out = opened.drawn(opened.test, options.images)
         if share is not None:
-            held_out = held_out.subset(share.rows(len(held_out)))
+            held_out = held_out.subset(share.rows(len(held_out), source.batch_size))
         typer.echo(opened.accuracy_line(held_out))
         experiment = LesionExperiment(opened, held_out, table, options, out, progress)
         if share is not None:

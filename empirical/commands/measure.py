@@ -91,7 +91,7 @@ def measure(
     check_writable(out)
     opened = source.open((images, 1))  # a folder has test images, and none of them is read here
     chosen = opened.drawn(opened.train, images)
-    rows = range(len(chosen)) if share is None else share.rows(len(chosen))
+    rows = range(len(chosen)) if share is None else share.rows(len(chosen), source.batch_size)
     chosen = chosen if share is None else chosen.subset(rows)
     typer.echo(opened.accuracy_line(chosen))
     table = halving_batches(

@@ -19,8 +19,8 @@ NAME = re.compile(r"(?P<what>axes|lesions)-(?P<number>\d+)-of-(?P<total>\d+)\.np
 class Shard:
     """One of `total` contiguous shares of images, counted from 1.
 
-    >>> Shard.read("2/3"), Shard(2, 3).rows(8), Shard(2, 3).name("axes")
-    (Shard(number=2, total=3), range(2, 5), 'axes-2-of-3.npz')
+    >>> Shard.read("2/3"), Shard(2, 3).rows(8, batch=2), Shard(2, 3).name("axes")
+    (Shard(number=2, total=3), range(2, 4), 'axes-2-of-3.npz')
     """
 
     number: int
@@ -36,15 +36,25 @@ class Shard:
             )
         return cls(int(found[1]), int(found[2]))
 
-    def rows(self, images: int) -> range:
-        """Which of so many images are in this share; shares differ by one image at most."""
+    def rows(self, images: int, batch: int) -> range:
+        """Which of so many images, read in batches of `batch`, are in this share.
+
+        Shares are of whole batches, which one process runs as well: what a network makes of an
+        image in single precision depends on the images beside it, by about a millionth, and who
+        stands in for it in a lesion of kind "resample" is one of them. With fewer batches than
+        shares they are cut within batches, and merge to the whole up to that: a smaller batch
+        size, for the whole as well, is the remedy.
+        """
         if images < self.total:
             raise ValueError(
                 f"--shard must have at most one share per image; got {self.number}/{self.total} "
                 f"of {images} images. Ask for fewer shares."
             )
-        start, stop = (k * images // self.total for k in (self.number - 1, self.number))
-        return range(start, stop)
+        blocks = -(-images // batch)
+        if blocks < self.total:
+            blocks, batch = images, 1
+        start, stop = (k * blocks // self.total * batch for k in (self.number - 1, self.number))
+        return range(start, min(stop, images))
 
     def name(self, what: str) -> str:
         """Return the file name of this share of `what`, "axes" or "lesions"."""

@@ -6,16 +6,27 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from typer.testing import CliRunner
 
 import twoaxis
-from empirical import AxisTable, LesionTable, lesion, measure, merge_lesions, merge_tables
+from empirical import (
+    AxisTable,
+    LesionTable,
+    lesion,
+    measure,
+    merge_lesions,
+    merge_tables,
+    replace,
+)
 from empirical.commands.shards import Shard, complete
 
-NETWORK = ["--data", "digits", "--model", "small_convnet", "--device", "cpu", "--batch-size", "40"]
+NETWORK = ["--data", "digits", "--model", "small_convnet", "--device", "cpu"]
+MEASURE = ["measure", *NETWORK, "--images", "150", "--batch-size", "20"]
+LESION = ["lesion", *NETWORK, "--images", "50", "--batch-size", "7"]
 
 
 def command(*words: str) -> str:
@@ -28,10 +39,10 @@ def command(*words: str) -> str:
 def folder(tmp_path_factory):
     """A whole measurement with whole lesions, and the same in seven and three shares."""
     out = tmp_path_factory.mktemp("shards")
-    command("measure", *NETWORK, "--images", 150, "--out", out / "whole")
-    lesions = ["lesion", *NETWORK, "--axes", out / "whole" / "axes.npz", "--images", 50]
+    command(*MEASURE, "--out", out / "whole")
+    lesions = [*LESION, "--axes", out / "whole" / "axes.npz"]
     for k in (3, 1, 7, 2, 6, 5, 4):
-        command("measure", *NETWORK, "--images", 150, "--out", out, "--shard", f"{k}/7")
+        command(*MEASURE, "--out", out, "--shard", f"{k}/7")
     for k in (2, 1, 3):
         command(*lesions, "--out", out, "--shard", f"{k}/3")
     command(*lesions, "--out", out / "one", "--shard", "1/1")
@@ -75,7 +86,7 @@ def assert_lesioned_whole(folder, shares):
     assert merged.n_images == 50
     assert merged.image_digests == whole.image_digests
     for name, values in whole.damage.items():
-        np.testing.assert_allclose(merged.damage[name], values, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(merged.damage[name], values, rtol=0, atol=1e-12)
     assert (shares / "lesions.csv").read_text().startswith("layer,channel,kind,point,loss_increase")
 
 
@@ -83,8 +94,8 @@ def assert_lesioned_whole(folder, shares):
 def test_seven_processes_are_one(folder, tmp_path):
     """Seven measurements and seven runs of lesions, each a process, merged."""
     axes = folder / "whole" / "axes.npz"
-    for words in (["measure", "--images", 150], ["lesion", "--images", 50, "--axes", axes]):
-        given = [sys.executable, "-m", "twoaxis", *words, *NETWORK, "--out", tmp_path, "--shard"]
+    for words in (MEASURE, [*LESION, "--axes", axes]):
+        given = [sys.executable, "-m", "twoaxis", *words, "--out", tmp_path, "--shard"]
         running = [
             subprocess.Popen([*map(str, given), f"{k}/7"], stdout=subprocess.DEVNULL)
             for k in range(1, 8)
@@ -119,10 +130,46 @@ def test_a_target_that_depends_on_all_images_is_not_shared(tmp_path):
         command(*words)
 
 
-def test_shares_cover_every_image_once():
-    assert [i for k in range(1, 8) for i in Shard(k, 7).rows(53)] == list(range(53))
+@pytest.mark.parametrize("batch", [1, 4, 8, 9, 53, 250])
+def test_shares_cover_every_image_once_in_whole_batches(batch):
+    shares = [Shard(k, 7).rows(53, batch) for k in range(1, 8)]
+    assert [i for share in shares for i in share] == list(range(53))
+    assert all(share.start % batch == 0 for share in shares) == (batch <= 8)
+    assert max(map(len, shares)) - min(map(len, shares)) <= (batch if batch <= 8 else 1)
     with pytest.raises(ValueError, match="at most one share per image; got 1/7 of 6 images"):
-        Shard(1, 7).rows(6)
+        Shard(1, 7).rows(6, 2)
+
+
+@pytest.mark.parametrize("per_image", [True, False])
+def test_seven_shares_of_lesions_and_replacements_have_the_same_logits(per_image):
+    """Of whole batches, wide enough that single precision depends on their size."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 24, 3), nn.BatchNorm2d(24), nn.ReLU(), nn.Conv2d(24, 24, 3), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(96, 3)),
+    ).eval()
+    images, labels = batch(0, 60)
+    known = measure(model, [batch(1, 60)], groups=2)
+
+    def table(share: range, replaced: bool):
+        rows = [slice(i, min(i + 8, 60)) for i in range(share.start, share.stop, 8)]
+        loader = [(images[part], labels[part]) for part in rows]
+        if replaced:
+            return replace(model, loader, known, peers=["all", "random"], layers=["3"])
+        kinds = ["mean", "zero", "resample"]
+        return lesion(model, loader, kinds=kinds, calibration=known, per_image=per_image)
+
+    for replaced in (False, True):
+        whole = table(range(60), replaced)
+        merged = merge_lesions([table(Shard(k, 7).rows(60, 8), replaced) for k in range(1, 8)])
+        assert merged.n_images == 60
+        for kept in ("damage", "sums", "dense"):
+            assert getattr(merged, kept).keys() == getattr(whole, kept).keys()
+            for name, values in getattr(whole, kept).items():
+                np.testing.assert_allclose(
+                    getattr(merged, kept)[name], values, rtol=1e-12, atol=1e-12, err_msg=name
+                )
+        pd.testing.assert_frame_equal(merged.to_frame(), whole.to_frame(), rtol=1e-9, atol=1e-12)
 
 
 def batch(seed: int, n: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
