@@ -124,11 +124,7 @@ def estimate_peers(
     determined, where = layer.live[inverse.collinear], layer.live[inverse.basis]
     scale = 1 / np.sqrt(layer.power[where])
     white = whitening(total.cov[total.n_channels :, total.n_channels :])
-    used = [read(part, where) for part in used]
-    if total.n_targets:
-        used = [part.project_targets(white) for part in used]
-    everyone = np.arange(where.size)
-    groups = [_Scatter(part, everyone, scale, white.shape[1]) for part in used]
+    groups = _Groups([_Scatter(read(part, where), scale, white) for part in used])
     n = int(total.n or 0)
     effect = _effect(groups, where.size) if len(used) > 1 else 1.0
     likeness = likeness_of(effect, samples_per_image)
@@ -144,7 +140,7 @@ def estimate_peers(
     if alone is None:
         return found
     found.predictability[where[open_]] = 1 - alone.variance[open_]
-    power = _Groups(groups).power_without()[:, : where.size]
+    power = groups.power_without()[:, : where.size]
     found.predictability_replicates[:, where[open_]] = (1 - alone.replicates / power)[:, open_]
     found.recoverable[where[open_]] = 1 - alone.outside[open_]
     if both is not None:
@@ -170,18 +166,20 @@ class _Variances:
 
 
 class _Scatter:
-    """One group's scatter of scaled channels, then of white targets, about its mean."""
+    """One group's scatter of scaled channels, then of targets made white, about its mean."""
 
-    def __init__(self, part: Moments, index: NDArray[np.intp], scale: Float, targets: int) -> None:
-        c, p = part.n_channels, index.size
-        keep = np.concatenate([index, c + np.arange(targets)]).astype(np.intp)
-        factor = np.concatenate([scale, np.ones(targets)])
+    def __init__(self, part: Moments, scale: Float, white: Float) -> None:
+        c, q = part.n_channels, white.shape[1]
         self.n = int(part.n or 0)
-        self.mean = part.mean[keep] * factor
-        whole = p == c and targets == part.n_targets
-        cov = part.cov if whole else part.cov[np.ix_(keep, keep)]
-        self.scatter = cov * (factor * (self.n - 1))
-        self.scatter *= factor[:, None]
+        self.mean = np.concatenate([part.mean[:c] * scale, part.mean[c:] @ white])
+        self.scatter = np.empty((c + q, c + q))
+        channels, cross = self.scatter[:c, :c], self.scatter[:c, c:]
+        np.multiply(part.cov[:c, :c], scale * (self.n - 1), out=channels)
+        channels *= scale[:, None]
+        cross[:] = part.cov[:c, c:] @ white * (scale * (self.n - 1))[:, None]
+        self.scatter[c:, :c] = cross.T
+        within = white.T @ part.cov[c:, c:] @ white
+        self.scatter[c:, c:] = (within + within.T) * ((self.n - 1) / 2)
 
 
 class _Groups:
@@ -216,17 +214,16 @@ class _Groups:
 
 
 def _in_out(
-    parts: Sequence[_Scatter], channels: int, likeness: float, samples_per_image: float
+    groups: _Groups, channels: int, likeness: float, samples_per_image: float
 ) -> tuple[_Variances | None, _Variances | None]:
     """Each channel's variance given all others, alone and with the targets; None if too few."""
-    groups = _Groups(parts)
-    number, size = len(parts), len(groups.scatter)
+    number, size = len(groups.parts), len(groups.scatter)
     left = groups.n - int(groups.counts.max())
     targets = size - channels if left >= size + LEAST_SPARE else 0
     if number < 2 or left < channels + LEAST_SPARE:
         return None, None
     found = np.empty((4, number, channels))
-    for row, part in enumerate(parts):
+    for row, part in enumerate(groups.parts):
         others, shift = groups.without(row)
         one = _given_peers(others, part, shift, channels, targets)
         if one is None and targets:
@@ -311,13 +308,12 @@ def _finite_product(n: float, p: int) -> float:
     return (n - 1 - p) * (n + 1) * (n - 2) / (n * (n - 1) * (n - p - 2))
 
 
-def _effect(parts: Sequence[_Scatter], channels: int) -> float:
+def _effect(groups: _Groups, channels: int) -> float:
     """How many times covariances scatter more between groups than independent samples let them.
 
     Gaussian covariances of n independent samples scatter by (K_ii K_jj + K_ij²) / n; the ratio is
     of sums over all pairs of different channels.
     """
-    groups = _Groups(parts)
     covariance = groups.scatter[:channels, :channels] / groups.n
     power = np.diagonal(covariance).copy()
     off_diagonal = covariance.copy()
@@ -326,10 +322,10 @@ def _effect(parts: Sequence[_Scatter], channels: int) -> float:
     if expected <= 0:
         return 1.0
     observed = 0.0
-    for part, shift in zip(parts, groups.shifts[:, :channels], strict=True):
+    for part, shift in zip(groups.parts, groups.shifts[:, :channels], strict=True):
         apart = part.scatter[:channels, :channels] / part.n
         apart += np.outer(shift, shift)
         apart -= covariance
         np.fill_diagonal(apart, 0.0)
         observed += part.n * float(np.vdot(apart, apart))
-    return float(observed / expected / (len(parts) - 1))
+    return float(observed / expected / (len(groups.parts) - 1))

@@ -242,9 +242,9 @@ class Sums:
         )
 
     def _whole(self, pair: Product, product: Float) -> Float:
-        """Fill the upper triangles, which nothing is added to on the host."""
-        if self._on_host and pair[0] == pair[1] and product.ndim == 3:
-            for block in product:
+        """Fill the upper triangle of what is symmetric; on the host nothing is added to it."""
+        if pair[0] == pair[1]:
+            for block in product.reshape(-1, *product.shape[-2:]):
                 mirror(block)
         return product
 
@@ -268,9 +268,9 @@ class Sums:
         of_group = self.total(only=group)
         mean, cov = of_group.mean("y")[0], of_group.covariance("y", "y")[0]
         if "t" not in self._first:
-            return trusted_moments(mean, mirror(cov), 0, of_group.n)
+            return trusted_moments(mean, cov, 0, of_group.n)
         cross, targets = of_group.covariance("y", "t")[0], of_group.covariance("t", "t")
-        joint = mirror(np.block([[cov, cross], [cross.T, targets]]))
+        joint = np.block([[cov, cross], [cross.T, targets]])
         mean = np.concatenate([mean, of_group.mean("t")])
         return trusted_moments(mean, joint, targets.shape[0], of_group.n)
 

@@ -5,7 +5,14 @@ import pytest
 import scipy
 
 from theory import Moments, catalogue, channel_axes, merge
-from theory.few_samples import PeerEstimates, _effect, _in_out, _Scatter, estimate_peers
+from theory.few_samples import (
+    PeerEstimates,
+    _effect,
+    _Groups,
+    _in_out,
+    _Scatter,
+    estimate_peers,
+)
 from theory.moments import trusted_moments
 from theory.sampling import in_out_product, likeness_of
 
@@ -30,6 +37,12 @@ def images(channels, positions=1, likeness=0.0, targets=0, sizes=SIZES, seed=0):
 
 def parts(groups, channels):
     return [Moments.from_samples(g[:, :channels], g[:, channels:]) for g in groups]
+
+
+def scatters(groups):
+    """Of channels alone, as they are."""
+    c = groups[0].shape[1]
+    return _Groups([_Scatter(part, np.ones(c), np.empty((0, 0))) for part in parts(groups, c)])
 
 
 def in_and_out(groups):
@@ -152,7 +165,7 @@ def test_one_group_has_no_outside():
 def test_no_estimate_where_most_of_the_product_is_likeness(product, enough):
     """Thirty channels of twelve images, sixteen positions each."""
     c, m = 30, 16
-    groups = [_Scatter(part, np.arange(c), np.ones(c), 0) for part in parts(images(c, m), c)]
+    groups = scatters(images(c, m))
     ratio = c / (12 * m * (1 - 1 / len(SIZES)))
     likeness = scipy.optimize.brentq(lambda x: in_out_product(ratio, x, m) - product, 0.1, 0.95)
     assert (_in_out(groups, c, likeness, m)[0] is not None) is enough
@@ -205,8 +218,7 @@ def test_estimates_without_a_group():
 
 
 def test_a_single_channel_has_no_pairs_to_scatter():
-    groups = [_Scatter(part, np.arange(1), np.ones(1), 0) for part in parts(images(2), 2)]
-    assert _effect(groups, 1) == 1.0
+    assert _effect(scatters(images(1)), 1) == 1.0
 
 
 @pytest.mark.parametrize(
