@@ -21,6 +21,7 @@ def test_a_matrix_is_inverted_as_it_is_from_a_reciprocal_condition_of_one_billio
     assert well_conditioned_inverse(pair(1.2e-9)) is not None
     assert well_conditioned_inverse(pair(0.8e-9)) is None
     assert well_conditioned_inverse(np.array([[1.0, 2.0], [2.0, 1.0]])) is None
+    assert well_conditioned_inverse(np.diag([2.0, 1.0, np.nan])) is None
     # a second half that is singular, after a first that is not
     assert well_conditioned_inverse(np.kron(np.ones((2, 2)), np.eye(3))) is None
 
@@ -48,7 +49,7 @@ def test_conditional_variances_keep_seven_digits_where_the_matrix_is_inverted(ch
 
 
 def test_wide_layers_keep_as_many_digits_beside_the_threshold():
-    """Inverted by halves, against Cholesky's recurrence in extended precision."""
+    """Against Cholesky's recurrence in extended precision."""
     matrix = correlation_of_condition(1.2e-8, 150, seed=0)
     lower = np.zeros(matrix.shape, dtype=np.longdouble)
     root = np.zeros_like(lower)

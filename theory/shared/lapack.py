@@ -48,6 +48,10 @@ def add_product(total: Float, rows: Float) -> None:
            [2., 5.]])
     """
     m, n = rows.shape
+    if total.shape != (n, n):
+        raise ValueError(
+            f"total must have shape {(n, n)}; got {total.shape}. Give it a row per column of rows."
+        )
     _call(_DSYRK, b"U", b"N", n, m, 1.0, rows, max(1, n), 1.0, total, max(1, n))
 
 
