@@ -2,7 +2,8 @@
 
 Where an activation takes the channel directly, through a batch norm or none, what it makes of the
 channel's value and of its stand-in is known, and is used in place of the gradient there: a channel
-whose mean lies where a ReLU is silent loses a(x) - a(μ), less than the slope at x says.
+whose mean lies where a ReLU is silent loses a(x) - a(μ), less than the slope at x says. So it is
+where a depthwise layer, with its own norm and activation, takes each channel from there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from empirical.measuring.calibration import LayerMoments
 from empirical.reading.gradients import Call
-from empirical.reading.layers import FROZEN_NORM
+from empirical.reading.layers import FROZEN_NORM, Layer
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
 from empirical.reading.recorder import Samples
@@ -31,7 +32,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Activation:
-    """The activation that takes a layer's channels, one by one.
+    """The activation that takes a layer's channels, one by one, the last one where several do.
 
     Attributes
     ----------
@@ -49,11 +50,31 @@ def activation_after(model: nn.Module, tap: Tap) -> Activation | None:
     A layer that runs more than once has none, since each use may be followed by another.
     """
     layer = tap.layer
-    act = layer.activation
-    if act is None or tap.change is not None or layer.calls > 1:
+    if tap.change is not None:
         return None
-    if layer.norm is None or tap.module == layer.norm:
-        return Activation(tap.module, act)
+    found = _activation(model, layer, normalized=tap.module == layer.norm)
+    while found is not None and layer.depthwise is not None:
+        layer = layer.depthwise
+        own = _activation(model, layer)
+        if own is None:
+            break
+        found = Activation(own.module, _through(layer, found.replay, own.replay))
+    return found
+
+
+def _through(
+    layer: Layer, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """The road through a depthwise layer, without its hooks."""
+    return lambda output: after(layer.module.forward(before(output).to(layer.module.weight.dtype)))
+
+
+def _activation(model: nn.Module, layer: Layer, *, normalized: bool = False) -> Activation | None:
+    act = layer.activation
+    if act is None or layer.calls > 1:
+        return None
+    if layer.norm is None or normalized:
+        return Activation(layer.norm or layer.name, act)
     norm = model.get_submodule(layer.norm)
     fixed = type(norm).__name__ == FROZEN_NORM or (
         isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
@@ -148,18 +169,22 @@ class Residuals:
         """Return (residuals (n, k, P), their channels or None for all) -> Σ_p g r (n, k), m times.
 
         With an activation y = a(x) the gradient g at x counts less its path through y, and that
-        path as it is: (g - g_y a'(x)) r + g_y (a(x) - a(x - r)).
+        path as it is: (g - (∂y/∂x)ᵀ g_y) r + g_y (a(x) - a(x - r)).
         """
         gradients = [self._channels_second(g) for g in call.gradients]
         act = self.activation
         if act is None or call.activated is None:
             return lambda r, own: [(_of(g, own) * r).sum(2) for g in gradients]
         after = [self._channels_second(g) for g in call.activated_gradients]
+        y = self._channels_second(call.activated)
         with torch.enable_grad():
             at = call.output.detach().requires_grad_(True)
-            (slope,) = torch.autograd.grad(act.replay(at).sum(), at)
-        slope, y = self._channels_second(slope), self._channels_second(call.activated)
-        besides = [g - h * slope for g, h in zip(gradients, after, strict=True)]
+            replayed = act.replay(at)
+            through = [
+                torch.autograd.grad(replayed, at, h.to(replayed), retain_graph=True)[0]
+                for h in call.activated_gradients
+            ]
+        besides = [g - self._channels_second(h) for g, h in zip(gradients, through, strict=True)]
 
         def pull(r: Tensor, own: Tensor | None) -> list[Tensor]:
             moved = call.output.movedim(self.tap.channel_dim, 1).clone()
@@ -171,7 +196,7 @@ class Residuals:
             stand_in = act.replay(moved.movedim(1, self.tap.channel_dim))
             change = _of(y, own) - _of(self._channels_second(stand_in), own)
             return [
-                (_of(g, own) * r + _of(h, own) * change).sum(2)
+                (_of(g, own) * r).sum(2) + (_of(h, own) * change).sum(2)
                 for g, h in zip(besides, after, strict=True)
             ]
 

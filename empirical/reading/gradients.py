@@ -238,14 +238,14 @@ class _AfterActivation(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        owner = None
+        owners = []
         if func in ACTIVATIONS and args and isinstance(args[0], Tensor):
-            owner = next((kept for kept in self._expected if _is(args[0], kept)), None)
+            owners = [kept for kept in self._expected if _is(args[0], kept)]
         result = func(*args, **(kwargs or {}))
-        if owner is None:
-            return result
-        self._expected.remove(owner)
-        return self._keep(owner.place, result)
+        for owner in owners:
+            self._expected.remove(owner)
+            result = self._keep(owner.place, result)
+        return result
 
 
 def _in_turn(chain: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:

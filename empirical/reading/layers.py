@@ -7,7 +7,7 @@ order of execution, and its norm is the normalization module that receives its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
@@ -99,6 +99,8 @@ class Layer:
     calls : how often the module runs in one forward pass. A shared module (calls > 1) is one layer:
         its channels are measured over all its uses together, and edits act on all of them. Its
         norm is that of its uses if all agree, otherwise None
+    depthwise : the layer that takes what the activation makes of the output, each channel to a
+        channel of its own; None if there is none
     """
 
     name: str
@@ -109,6 +111,7 @@ class Layer:
     norm_channel_dim: int = 1
     activation: Callable[[Tensor], Tensor] | None = None
     calls: int = 1
+    depthwise: Layer | None = None
 
 
 def find_layers(
@@ -156,7 +159,10 @@ def find_layers(
         raise ValueError(f"{argument} must name at least one layer; got none. Pass None for all.")
     instance("example", example, Tensor, "Pass images (n, ...).")
     calls, outputs = _trace(opened(model), example[:2])
-    found = {name: _describe(name, records) for name, records in calls.items()}
+    found: dict[str, Layer] = {}
+    for name in reversed(calls):  # what takes a layer's channels is described before it
+        found[name] = _describe(name, calls[name], found)
+    found = dict(reversed(found.items()))
     if names is not None:
         chosen = [one_of(argument, name, found) for name in names]
         return [layer for name, layer in found.items() if name in chosen]
@@ -194,6 +200,9 @@ class _Call:
     normalized: Tensor | None = None
     normalized_version: int = 0
     activation: Callable[[Tensor], Tensor] | None = None
+    activated: Tensor | None = None
+    activated_version: int = 0
+    depthwise: str | None = None
 
     @property
     def channel_dim(self) -> int:
@@ -210,6 +219,11 @@ class _Call:
         return self.normalized is not None and _same(
             tensor, self.normalized, self.normalized_version
         )
+
+    def is_handed_on_as(self, tensor: Tensor) -> bool:
+        """Whether `tensor` is what the activation made of it, unchanged."""
+        found = self.activated
+        return found is not None and _same(tensor, found, self.activated_version)
 
     def channel_dim_in(self, view: Tensor) -> int:
         """Find the channel dimension in a view of the output by its length and stride."""
@@ -235,17 +249,24 @@ class _Trace(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        taken = []
         if func in ACTIVATIONS and args and isinstance(args[0], Tensor):
-            for call in self._all():
-                if call.is_activated_as(args[0]):
-                    call.activation = _Replay(func, args[1:], kwargs or {})
-        return func(*args, **(kwargs or {}))
+            taken = [call for call in self._all() if call.is_activated_as(args[0])]
+        result = func(*args, **(kwargs or {}))
+        for call in taken:
+            call.activation = _Replay(func, args[1:], kwargs or {})
+            call.activated, call.activated_version = result, result._version
+        return result
 
-    def layer(self, name: str) -> Callable[[nn.Module, object, object], None]:
+    def layer(self, name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
         """Return a forward hook for a measurable module."""
 
-        def hook(module: nn.Module, _inputs: object, output: object) -> None:
+        def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
             if isinstance(output, Tensor) and isinstance(module, MEASURABLE):
+                if one_to_one(module) and isinstance(received := inputs[0], Tensor):
+                    for call in self._all():
+                        if call.is_handed_on_as(received):
+                            call.depthwise = name
                 # keeping the tensor keeps its memory from being given to another one
                 call = _Call(module, output, output._version)
                 # taken out and set again, a name moves to the end: the last call counts
@@ -307,7 +328,13 @@ class _Replay:
         return self.function(output.clone(), *self.args, **self.kwargs)
 
 
-def _describe(name: str, calls: list[_Call]) -> Layer:
+def one_to_one(module: nn.Module) -> bool:
+    """Whether a layer makes each of its output channels of one input channel of its own."""
+    sizes = (getattr(module, name, None) for name in ("in_channels", "out_channels"))
+    return {getattr(module, "groups", 1)} == set(sizes)
+
+
+def _describe(name: str, calls: list[_Call], later: Mapping[str, Layer]) -> Layer:
     first = calls[0]
     norms = {call.norm for call in calls}
     return Layer(
@@ -319,4 +346,5 @@ def _describe(name: str, calls: list[_Call]) -> Layer:
         norm_channel_dim=first.norm_channel_dim,
         activation=first.activation,
         calls=len(calls),
+        depthwise=later.get(first.depthwise or ""),
     )

@@ -205,7 +205,7 @@ def test_what_an_activation_makes_of_a_lesion_is_exact(act, frozen: bool) -> Non
     measured = replace(model, LOADER, moments, peers="all", layers=["conv"])
     for kind, name in (("mean", "damage_alone"), ("all", "damage_with_peers")):
         exact = measured.mean_and_error("divergence")[0][measured.kind == kind]
-        np.testing.assert_allclose(found[name], exact, rtol=1e-5)
+        np.testing.assert_allclose(found[name], exact, rtol=1e-5, atol=1e-14)  # of divergences
     sets = {"conv": [(0, 2), (5, 1)]}
     together = damage(model, LOADER, channels=sets, **options)["conv"].values()["damage_alone"]
     exact, _ = lesion(
@@ -260,3 +260,32 @@ def test_regression_network_with_its_own_loss() -> None:
     ):
         # the draws' share of the error: the sample's own moments are exact
         assert (abs(values[name] - weights * power) < STANDARD_ERRORS * errors[name]).all()
+
+
+class Depthwise(nn.Module):
+    """Each channel by itself through two norms, activations and a depthwise layer; then a sum."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.expand, self.norm = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6)
+        self.each = nn.Conv2d(6, 6, 3, stride, 1, groups=6, bias=False)
+        self.again, self.fc = nn.BatchNorm2d(6), nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu6(self.norm(self.expand(x)), inplace=True)
+        return 20 * self.fc(torch.relu(self.again(self.each(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_what_a_depthwise_layer_and_its_activation_make_of_a_channel_is_taken_as_it_is(
+    stride: int,
+) -> None:
+    torch.manual_seed(1)
+    model = Depthwise(stride).double().eval()
+    others = torch.randn(60, 3, 8, 8, dtype=torch.float64)
+    known = measure(model, [(others, torch.arange(60) % 4)], standard_errors=False, hull=False)
+    found = damage(model, LOADER, calibration=known, form="linearized").to_frame()
+    measured = replace(model, LOADER, known, peers="all", method="naive")
+    for kind, name in (("mean", "damage_alone"), ("all", "damage_with_peers")):
+        exact = measured.select(measured.kind == kind).mean_and_error("divergence")[0]
+        np.testing.assert_allclose(found[name], exact, rtol=1e-5, atol=1e-14)  # of divergences

@@ -132,3 +132,21 @@ def test_model_without_layers_says_so():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 5))
     with pytest.raises(ValueError, match="must have a convolution or a hidden linear layer"):
         find_layers(model, IMAGE)
+
+
+def test_depthwise_layers_are_seen_where_they_take_an_activation_alone():
+    class Each(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.b, self.c = (nn.Conv2d(4, 4, 3, padding=1, groups=4) for _ in range(2))
+            self.two = nn.Conv2d(4, 4, 1, groups=2)
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, x):
+            x = self.b(self.norm(self.a(x)).relu_()).relu()
+            return self.head(self.two(self.c(x + 1).relu()).relu().mean((2, 3)))
+
+    takes = {layer.name: layer.depthwise for layer in find_layers(Each(), IMAGE)}
+    assert takes.pop("a").name == "b"
+    assert set(takes.values()) == {None}
