@@ -224,7 +224,7 @@ def draw_channels(channels: pd.DataFrame, path: Path) -> None:
         for row, kind in enumerate(("mean", "all")):
             own, ax = part[part["kind"] == kind], axes[row, column]
             ax.plot(own["foretold"], own["measured"], ".", markersize=2)
-            ends = np.array([1e-6, 1.0])
+            ends = np.array([1e-8, 1.0])
             ax.plot(ends, ends, linewidth=0.8, color="0.4")
             ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
             title = "held at its mean" if kind == "mean" else "replaced by its peers"
