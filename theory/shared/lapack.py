@@ -23,19 +23,23 @@ BLOCK = 64
 """Rows and columns that are mirrored at once, and stay in a core's cache."""
 
 
-def _routine(module: Any, name: str, arguments: int) -> Any:
+def _routine(module: Any, name: str) -> Any:
     capsule = module.__pyx_capi__[name]
-    signature, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
-    signature.restype, signature.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    named, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    named.restype, named.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)
-    return prototype(pointer(capsule, signature(capsule)))
+    signature = named(capsule)
+    if b", int *" not in signature:
+        raise ImportError(
+            f"scipy's {name} must take whole numbers as int *; it is {signature.decode()}. "
+            "Install a version of scipy that pyproject.toml names."
+        )
+    prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (signature.count(b",") + 1))
+    return prototype(pointer(capsule, signature))
 
 
-_DSYRK = _routine(cython_blas, "dsyrk", 10)
-_DPOTRF = _routine(cython_lapack, "dpotrf", 5)
-_DTRTRI = _routine(cython_lapack, "dtrtri", 6)
-_DLAUUM = _routine(cython_lapack, "dlauum", 5)
+_DSYRK, _DPOTRF = _routine(cython_blas, "dsyrk"), _routine(cython_lapack, "dpotrf")
+_DTRTRI, _DLAUUM = _routine(cython_lapack, "dtrtri"), _routine(cython_lapack, "dlauum")
 
 
 def add_product(total: Float, rows: Float) -> None:
