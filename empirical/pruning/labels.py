@@ -168,7 +168,7 @@ class Labelling(TorchDispatchMode):
 
     def freeze_read(self) -> None:
         """Keep whole the layers of PyTorch's whose parameters something else read as well."""
-        for name in self.atoms.read:
+        for name in sorted(self.atoms.read):
             owner, _, own = name.rpartition(".")
             if own in ("weight", "bias", "running_mean", "running_var"):
                 for key in ((owner, "out"), (owner, "in"), (owner, "through")):

@@ -286,8 +286,7 @@ def test_layers_whose_parameters_are_read_elsewhere_are_not_cut(kind: type[nn.Co
     layers = nn.Conv2d(3, 8, 1), kind(8, 8, 1), nn.Conv2d(8, 6, 1), nn.Linear(6, 4)
     model = Read(*layers).eval()
     graph = trace_channels(model, images(1))
-    read = "1.weight" if kind is Scaled else "0.bias"
-    assert f"'{read}' is read outside of the layer" in graph.kept_whole["0"]
+    assert "'0.bias' is read outside of the layer" in graph.kept_whole["0"]
     assert ("1" in graph.kept_whole) is (kind is Scaled)
     assert largest_change(model, graph, images()) <= PLANTED_TOLERANCE
 
