@@ -144,6 +144,11 @@ def execute(
                 if progress is not None:
                     progress(done, n_batches * rows)
             scores = torch.stack([dense[name] for name in DENSE]).cpu().numpy()
+            if not np.isfinite(scores[0]).all():
+                raise ValueError(
+                    f"loss must be finite on the intact network; on batch {number} it is not. "
+                    "Check it for logarithms of zero and divisions by it."
+                )
             # batches are alike: those before this one say how large they are
             size = batch.first // batch.number if batch.number else 0
             yield Block(found.on_host(), scores, digests, n_batches * size)
@@ -226,13 +231,7 @@ def _dense_scores(model: nn.Module, batch: Batch, loss: Loss, number: int) -> di
     if number == 0:
         _refuse_random(model, images, logits)
     classes = largest is not None and logits.ndim == 2 and largest < logits.shape[1]
-    scores = image_scores(logits, batch.labels, loss, classes=classes)
-    if not bool(torch.isfinite(scores["loss"]).all()):
-        raise ValueError(
-            f"loss must be finite on the intact network; on batch {number} it is not. Check it for "
-            "logarithms of zero and divisions by it."
-        )
-    return scores
+    return image_scores(logits, batch.labels, loss, classes=classes)
 
 
 def _refuse_random(model: nn.Module, images: Tensor, logits: Tensor) -> None:
