@@ -181,7 +181,7 @@ def effects(claims: pd.DataFrame) -> Figure:
         panel.set_yticks(range(len(networks)), FOUR.values(), fontsize=7)
         panel.set_ylim(len(networks) - 0.5, -0.5)
         panel.tick_params(axis="x", labelsize=7)
-        unit = ", points of accuracy" if name.startswith("C5") else ""
+        unit = " (points)" if name.startswith("C5") else ""
         panel.set_title(f"{name}{unit}", fontsize=8)
     for panel in axes.flat[len(names) :]:
         panel.remove()
