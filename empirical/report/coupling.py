@@ -199,12 +199,15 @@ def _claim(couplings: pd.DataFrame) -> Finding:
 
 
 def _early(couplings: pd.DataFrame, means: pd.DataFrame) -> Finding:
-    """Claim C3: more than half of the fall within the first tenth of training."""
+    """Claim C3: more than half of the fall within the first tenth of training.
+
+    Where no fall is shown, nothing is said of when it comes.
+    """
     by_seed = _by_seed(couplings, BETWEEN)
     steps = [int(step) for step in by_seed.columns]
     tenth = max(step for step in steps if step <= steps[-1] / 10)
-    fall = by_seed[steps[0]] - by_seed[steps[-1]]
-    early = _changes(by_seed[steps[0]] - by_seed[tenth] - fall / 2)
+    whole = by_seed[steps[0]] - by_seed[steps[-1]]
+    fall, early = _changes(whole), _changes(by_seed[steps[0]] - by_seed[tenth] - whole / 2)
     between = separation_steps(means, BETWEEN)
     passed = (
         " The mean comes to stay nearer its end than its start between the records at steps "
@@ -216,7 +219,7 @@ def _early(couplings: pd.DataFrame, means: pd.DataFrame) -> Finding:
         "Claim C3, that most of the fall comes in the first tenth of training: {word} (fall until "
         "step {tenth} less half of the whole {early:+.2f})." + passed,
         {
-            "word": verdict(_changes(fall), early),
+            "word": verdict(fall, early if fall.low > 0 else None),
             "tenth": tenth,
             "early": early,
             **(dict(zip(("before", "after"), between, strict=True)) if between else {}),
@@ -276,6 +279,7 @@ def axis_scatter(tables: Sequence[tuple[str, AxisTable]], first: str, second: st
                 color="C0",
                 ecolor="0.7",
             )
+            panel.locator_params(axis="x", nbins=4)
             label(panel, quantity_label(first), "", f"{name}, {moment}")
         row[0].set_ylabel(quantity_label(second))
     return figure

@@ -195,6 +195,17 @@ def test_the_fall_is_early_where_half_of_it_comes_in_the_first_tenth():
     assert coupling_findings(frame)[-1].values["word"] == "holds"
 
 
+def test_where_no_fall_is_shown_it_is_not_called_late():
+    frame = planted(0.3, 0.3, noise=0.0)
+    dip = frame["seed"].eq(0) & frame["step"].eq(8)
+    frame.loc[dip, "coupling"] = 0.0  # one network falls, at the end
+    frame.loc[frame["step"].isin([1, 2]), "coupling"] = 0.8  # and all rise at first
+    frame["step"] = frame["step"].map({0: 0, 1: 1, 2: 2, 4: 4, 8: 20})
+    found = coupling_findings(frame)[-1]
+    assert found.values["early"].high < 0
+    assert found.values["word"] == "not resolved"
+
+
 def test_every_row_says_how_differentiated_its_layer_is(table):
     frame = layer_couplings(table, permutations=9)
     for name in table.layers:
