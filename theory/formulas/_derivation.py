@@ -68,7 +68,9 @@ def vanishes(difference: Any) -> bool | None:
         reduced = attempt(reduced)
         if reduced == 0:
             return True
-    return False if _nonzero_somewhere(reduced) else None
+        if _nonzero_somewhere(reduced):
+            return False  # sympy may take minutes to simplify what is not zero
+    return None
 
 
 def _numerator(expr: Any) -> Any:
