@@ -5,14 +5,20 @@ Each function yields, data set by data set, whether the test finds something; se
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from confounding import LEVEL, Found
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from empirical.analysis.flow import layer_flow, mean_flow
 from empirical.analysis.predictors import at_matched, compare_predictors
 from empirical.analysis.rankings import ranking_gap
 from empirical.analysis.seeds import over_networks
+from tests.empirical.test_predictors import confounded
 
 LOCAL, TARGET = "input_capture", "task_information"
 
@@ -68,20 +74,6 @@ def matched(draws: int, hull: float = 0.0, family: int = 1) -> Found:
     """Whether a score is ahead of all others once damage and scores are matched in the control."""
     rng, names = np.random.default_rng(11), ["hull", "close", "other"]
     for _ in range(draws):
-        frames = {}
-        for layer in range(3):
-            members = np.arange(64) // family
-            control, score, one, two, noise = rng.standard_normal((5, 64))[:, members]
-            frames[f"layer{layer}"] = pd.DataFrame(
-                {
-                    "control": np.exp(control),
-                    "hull": score + 0.5 * control,
-                    "close": control + 0.2 * one,
-                    "other": two - 0.5 * control,
-                    "damage": control + 0.3 * control**2 + hull * score + 0.5 * noise,
-                    "family": members,
-                }
-            )
-        left = at_matched(frames, "damage", names, "control")
+        left = at_matched(confounded(rng, hull, family), "damage", names, "control")
         found = compare_predictors(left, "damage", names, 200, rng)
         yield bool((found["p_holm"].iloc[1:] < LEVEL).all())

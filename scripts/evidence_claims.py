@@ -142,10 +142,9 @@ def early(one: Networks) -> Found:
     """C3, where there is a fall that could be early."""
     whole, found = (finding.values for finding in coupling_findings(one.couplings)[-2:])
     effect = f"by step {found['tenth']} of {found['last']}: {found['early']:+.2f}"
-    word = found["word"]
     if not whole["coupling_fall"].low > 0:
-        word, effect = "not resolved", f"{effect}, but no fall is shown"
-    return one.couplings["seed"].nunique(), word, effect, found["early"]
+        effect = f"{effect}, but no fall is shown"
+    return one.couplings["seed"].nunique(), found["word"], effect, found["early"]
 
 
 def beyond(one: Networks) -> Found:

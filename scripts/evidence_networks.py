@@ -185,8 +185,7 @@ class Networks:
             found = analyze_lesions(self.lesions, damage="divergence")
         except NoDataError:
             return 0, []
-        layers = found.beyond["layer"].iloc[:-1]  # "name (seed n)", of several networks
-        return layers.str.rpartition(" (seed ")[2].nunique(), analysis_findings(found)
+        return found.settings["networks"], analysis_findings(found)
 
     @cached_property
     def flow(self) -> pd.DataFrame:

@@ -151,12 +151,12 @@ def test_of_two_folders_the_one_with_more_networks_is_judged_and_two_networks_ar
         assert (claim.networks, claim.word) == (networks, word)
 
 
-def lesioned(folder, *, information_error):
-    """Three networks whose peers and input capture decide damage, which the law foretells."""
-    for seed in range(3):
+def lesioned(folder, *, information_error, seeds=3):
+    """Networks whose peers and input capture decide damage, which the law foretells."""
+    for seed in range(seeds):
         rng = np.random.default_rng(seed)
         rows, foretold = [], {}
-        for layer in ("conv1", "conv2"):
+        for layer in ("conv1", "conv2", "conv3"):
             values = {name: rng.standard_normal(40) for name in PREDICTORS}
             damage = values["input_capture"] - 2 * values["peer_predictability"]
             foretold[f"100/{layer}/damage_alone"] = damage + 0.1 * rng.standard_normal(40)
@@ -189,6 +189,15 @@ def test_planted_damage_is_found_by_peers_and_law_where_the_controls_are_reliabl
     assert found.loc["C4 E beyond", "networks"] == 0
     assert "(networks lesioned: 3)" in found.loc["C4 E beyond", "effect"]
     assert words["vague"]["law foretells damage best"] == "holds"
+
+
+def test_layers_of_one_network_are_no_networks(tmp_path):
+    one = lesioned(tmp_path, information_error=0.05, seeds=1)
+    found = pd.DataFrame(vars(claim) for claim in all_claims([one])).set_index("claim")
+    of_lesions = found[found["networks"] > 0]
+    assert {"C4 E beyond", "hull first at matched I_T"} <= set(of_lesions.index)
+    assert set(of_lesions["networks"]) == {1}
+    assert set(found["word"]) == {"not resolved"}
 
 
 def test_planted_factors_divide_the_spread_of_damage_as_they_were_planted():

@@ -59,7 +59,8 @@ class LesionAnalysis:
     matched : the same of damage and scores at matched `MATCHED`; None where no layer affords it.
     depth : one row per layer: mean damage and its error, and the mean of the tested score.
     skipped : layer -> why it was left out of `beyond`.
-    settings : damage, kind, tested score, controls, permutations, draws, seed, halves.
+    settings : damage, kind, tested score, controls, permutations, draws, seed, halves; and of how
+        many networks the layers in `beyond` are.
     """
 
     beyond: pd.DataFrame
@@ -129,6 +130,7 @@ def analyze_lesions(
             "draws": draws,
             "seed": seed,
             "halves": len(strata[0].readings) == len(HALVES),
+            "networks": len({key for rows in layers.values() for key in rows.get("seed", [0])}),
         },
     )
 

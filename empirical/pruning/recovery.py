@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -61,14 +62,18 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
     be worst of it, a small last batch, joins its neighbour (`_of_like_size`).
 
     Norms that the forward does not call are left as they are, and so are those without running
-    statistics. Returns how many norms with such statistics there are: 0 means nothing was done.
+    statistics or with some that another module has as well, which either would write. Returns how
+    many others there are: 0 means nothing was done.
 
     Raises ValueError where a norm gets a single value per channel: it has no variance.
     """
+    held = Counter(id(buffer) for module in model.modules() for buffer in module._buffers.values())
     norms = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, BATCH_NORM) and module.running_mean is not None
+        if isinstance(module, BATCH_NORM)
+        and module.running_mean is not None
+        and held[id(module.running_mean)] == held[id(module.running_var)] == 1
     }
     pooled = {name: _Pooled(name, norm) for name, norm in norms.items()}
     momenta = {name: norm.momentum for name, norm in norms.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -42,7 +44,7 @@ def _contrast(row: pd.Series) -> Finding:
         if row["single_sum_p"] < 0.05
         else "no mismatch is shown"
     )
-    tested = "p = {p:.2g}" if row["interaction_p"] == row["interaction_p"] else "not tested"
+    tested = "not tested" if math.isnan(row["interaction_p"]) else "p = {p:.2g}"
     return Finding(
         "Of {pairs} pairs with high excess, the joint damage differs from the sum of both "
         "single damages by {high:+.3g} nats, in controls by {control:+.3g}; difference "

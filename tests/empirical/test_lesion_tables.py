@@ -51,11 +51,16 @@ def test_two_values_are_enough_and_scores_that_only_compete_may_have_holes() -> 
 
 
 def test_the_layers_of_each_network_are_strata_of_their_own() -> None:
-    two = pd.concat([frame({"a": 16}, seed).assign(seed=seed) for seed in (3, 4)])
-    names = analyze_lesions(two, **SMALL).depth["layer"].tolist()
-    assert names == ["a (seed 3)", "a (seed 4)"]
-    one = analyze_lesions(two[two["seed"] == 3], **SMALL)
-    assert one.depth["layer"].tolist() == ["a"]
+    several = [frame({"a": 16, "b": 16}, seed).assign(seed=seed) for seed in (3, 4)]
+    two = analyze_lesions(pd.concat(several), **SMALL)
+    names = [f"{layer} (seed {seed})" for seed in (3, 4) for layer in "ab"]
+    assert two.depth["layer"].tolist() == names
+    one = analyze_lesions(several[0], **SMALL)
+    assert one.depth["layer"].tolist() == ["a", "b"]
+    small = analyze_lesions(pd.concat([several[0], frame({"a": 9}).assign(seed=5)]), **SMALL)
+    unnamed = analyze_lesions(frame({"a": 16, "b": 16}), **SMALL)
+    networks = [found.settings["networks"] for found in (two, one, small, unnamed)]
+    assert networks == [2, 1, 1, 1]
 
 
 def test_tables_hold_the_tests_of_their_layers() -> None:
@@ -103,6 +108,7 @@ def test_only_the_lesions_of_one_kind_and_the_scores_asked_for_enter() -> None:
         **SMALL,
         "seed": 0,
         "halves": False,
+        "networks": 1,
     }
 
 

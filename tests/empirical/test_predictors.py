@@ -196,11 +196,14 @@ def test_copies_of_a_family_are_resampled_together() -> None:
     assert widths[2] < 0.6 * widths[0]
 
 
-def confounded(rng: np.random.Generator, hull: float, number: int = 3) -> dict[str, pd.DataFrame]:
-    """Layers whose damage follows the control, bent, and by `hull` a score; "close" follows it."""
-    frames = {}
-    for layer in range(number):
-        control, score, one, two, noise = rng.standard_normal((5, 64))
+def confounded(rng: np.random.Generator, hull: float, family: int = 1) -> dict[str, pd.DataFrame]:
+    """Layers whose damage follows the control, bent, and by `hull` a score; "close" follows it.
+
+    Channels come in families of `family` copies.
+    """
+    frames, members = {}, np.arange(64) // family
+    for layer in range(3):
+        control, score, one, two, noise = rng.standard_normal((5, 64))[:, members]
         frames[f"layer{layer}"] = pd.DataFrame(
             {
                 "control": np.exp(control),
@@ -208,6 +211,7 @@ def confounded(rng: np.random.Generator, hull: float, number: int = 3) -> dict[s
                 "close": control + 0.2 * one,
                 "other": two - 0.5 * control,
                 "damage": control + 0.3 * control**2 + hull * score + 0.5 * noise,
+                "family": members,
             }
         )
     return frames

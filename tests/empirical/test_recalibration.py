@@ -127,3 +127,15 @@ def test_a_single_value_has_no_variance() -> None:
     with pytest.raises(ValueError, match=r"loader gives the batch norm '6' a single value.*two im"):
         recalibrate(model, batched(drifting(1, 3, 6, 6), 1))
     assert model[1].momentum == model[6].momentum == 0.1
+
+
+@pytest.mark.parametrize("shared", ["running_mean", "running_var"])
+def test_statistics_that_two_norms_have_are_written_by_neither(shared: str) -> None:
+    """Each would write its own over the other's; a norm of its own is taken anew."""
+    first, second, own = (nn.BatchNorm2d(3) for _ in range(3))
+    setattr(second, shared, getattr(first, shared))
+    model = nn.Sequential(first, nn.Conv2d(3, 3, 1), second, own)
+    before = statistics(nn.Sequential(first, second))
+    assert recalibrate(model, batched(drifting(20, 3, 4, 2), 20)) == 1
+    assert all(map(torch.equal, before, statistics(nn.Sequential(first, second))))
+    assert not torch.equal(own.running_mean, torch.zeros(3))
