@@ -57,9 +57,9 @@ def _atoms(expr: Any) -> set[Any]:
 def _edits(expr: Any) -> list[tuple[str, Any]]:
     """A term of the first sum turned, the first power raised, the first number plus one."""
     found: list[tuple[str, Any]] = []
-    nodes = list(sympy.preorder_traversal(expr))
+    nodes = list(sympy.preorder_traversal(expr, keys=True))  # not as texts happen to hash
     for kind, chosen, edit in (
-        ("term", sympy.Add, lambda e: e - 2 * e.args[-1]),
+        ("term", sympy.Add, lambda e: e - 2 * max(e.args, key=sympy.default_sort_key)),
         ("power", sympy.Pow, lambda e: e.base ** (e.exp + 1)),
         ("number", sympy.Rational, lambda e: e + 1),
     ):
