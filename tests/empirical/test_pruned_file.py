@@ -132,5 +132,6 @@ def test_latency_is_measured_in_turns(timed: Callable[..., list[Latency]]) -> No
     small, large = timed(
         [nn.Conv2d(3, 2, 1), nn.Conv2d(3, 256, 7)], torch.zeros(4, 3, 32, 32), repeats=5
     )
-    assert 0 < small.low <= small.median <= small.high < large.median
+    assert 0 < small.low <= small.median <= small.high
+    assert small.median < large.median  # thousands of times the work
     assert small.images == 4

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from empirical import Calibration, criterion_names, measure, prune
 from empirical.pruning.compensation import merge
 from empirical.pruning.criteria_compensated import outgoing_gram
+from empirical.pruning.layer_times import MeasuredTimes
 from empirical.pruning.macs import count_macs
 from empirical.pruning.pruned_file import load_pruned, save_pruned
 from empirical.pruning.recovery import RECOVERIES
@@ -130,17 +131,23 @@ def test_every_recovery_makes_of_it_what_it_makes_of_that_convolution(recovery: 
 
 @pytest.mark.parametrize("resource", ["parameters", "latency"])
 def test_other_budgets_know_its_shape(resource: str) -> None:
-    known = Calibration(enlarging(), batches(3, 6, each=16))
+    model, loader = enlarging(), batches(3, 6, each=16)
+    layers = trace_channels(model, loader[0][0]).layers
+    counting = MeasuredTimes.of(model, layers, loader[0][0], repeats=1, clock=count_macs)
+    known = Calibration(model, loader, times=counting)
     budget = known.budget(resource)
     half = np.maximum(known.graph.sizes // 2, 1)
     amounts = budget.amounts(np.stack([known.graph.sizes, half]))
     assert 0 < amounts[1] < amounts[0]
-    if resource == "parameters":
-        kept = {g.name: np.arange(n) for g, n in zip(known.graph.groups, half, strict=True)}
-        smaller = remove(known.model, known.graph, kept, known.example)
-        assert [sum(p.numel() for p in m.parameters()) for m in (known.model, smaller)] == (
-            amounts.tolist()
-        )
+    kept = {g.name: np.arange(n) for g, n in zip(known.graph.groups, half, strict=True)}
+    smaller = remove(model, known.graph, kept, known.example)
+    found = [
+        sum(p.numel() for p in m.parameters())
+        if resource == "parameters"
+        else count_macs(m, loader[0][0])
+        for m in (model, smaller)
+    ]
+    assert amounts.tolist() == found
 
 
 def test_refitting_leaves_it_and_a_file_holds_it(tmp_path: Path) -> None:
