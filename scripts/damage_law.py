@@ -5,9 +5,10 @@
 FOLDER of data holds train/<class>/* and test/<class>/*; that of networks keeps the checkpoints,
 which are trained where missing (ResNet-18, VGG-16, MobileNetV2 of width 1/4 and a small ConvNeXt,
 four epochs each), and may hold `resnet20-cifar10.safetensors`, a ResNet-20 trained by others.
-Foretold on 1,000 test images (their labels unread), measured on 300 others. Tables of layers,
-channels, networks, pairs and sets, and figures; rows of networks that are not asked for stay. One
-thread of a shared machine: 10 to 30 min of training a network, 5 to 10 min of exact lesions.
+Foretold on 1,000 test images (their labels unread), measured on 300 others, and foretold on these
+too. Tables of layers, channels, networks, pairs and sets, and figures; rows of networks that are
+not asked for stay. One thread of a shared machine: 10 to 30 min of training a network, 5 to 10 min
+of exact lesions.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy
 import torch
 from damage_law_networks import RECIPES, network
 from torch import Tensor, nn
@@ -35,12 +35,13 @@ from empirical import (
 )
 from empirical.lesions.foretold import agreement
 from empirical.measuring.damage_table import FORETOLD as FORETOLD_NAMES
+from empirical.measuring.damage_table import RECOVERED
 from theory.rank_coupling import spearman
 from theory.shared.files import write_table
 from theory.shared.style import sheet, styled
 
 POINTS = ("pre_norm", "post_activation")
-FORETOLD, MEASURED, LINEARIZED = 1000, 300, 300
+FORETOLD, MEASURED, LINEARIZED, DRAWS_OF_SAME = 1000, 300, 300, 16
 JOINT = ("resnet18", "vgg16")
 """Networks whose pairs and sets are lesioned, in two layers at each."""
 
@@ -59,24 +60,32 @@ def compared(
 ) -> list[pd.DataFrame]:
     """Per layer and per channel: foretold and measured, alone and with peers, at one point.
 
-    The linearized form, a backward pass per class, is foretold on a few images.
+    The linearized form, a backward pass per class, is foretold on a few images. Foretold again on
+    the very images that are lesioned, by more draws: what is then missing is not sampling.
     """
     foretold = damage(model, known, point=point)
     calibration = measure(
         model, known, point=point, layers=list(foretold.layers), standard_errors=False, hull=False
     )
     linearized = damage(model, few, calibration=calibration, point=point, form="linearized")
+    same = damage(model, held_out, calibration=calibration, point=point, draws=DRAWS_OF_SAME)
     measured = replace(
         model, held_out, calibration, peers="all", point=point, layers=list(foretold.layers)
     )
     found = agreement(measured, foretold)
-    better = agreement(measured, linearized)
+    better, of_same = agreement(measured, linearized), agreement(measured, same)
     layers = found.layers.assign(
         point=point,
         spearman_linearized=better.layers["spearman"],
         ratio_linearized=better.layers["ratio"],
+        spearman_same=of_same.layers["spearman"],
+        ratio_same=of_same.layers["ratio"],
     )
-    channels = found.channels.assign(point=point, linearized=better.channels["foretold"])
+    channels = found.channels.assign(
+        point=point,
+        linearized=better.channels["foretold"],
+        same=of_same.channels["foretold"],
+    )
     return [layers, channels]
 
 
@@ -159,19 +168,22 @@ def kept(folder: Path, key: str, others: list[str]) -> list[pd.DataFrame]:
 def sampled(model: nn.Module, images: ImageSet, order: Tensor) -> pd.DataFrame:
     """How one block of images agrees with all others: rank correlation, and intervals that hold.
 
-    Intervals are Student's with nine degrees of freedom, of the ten groups of the jackknife, and of
-    the difference from the mean of the others, which has an error of its own.
+    Intervals of a block's law, on their scale of logarithms, wider by the error that the mean of
+    the others has of its own.
     """
     blocks = [
         damage(model, image_loader(images, own, batch_size=100)) for own in order.split(BLOCK)
     ]
-    wide = scipy.stats.t.ppf(0.975, 9) * np.sqrt(1 + 1 / (len(blocks) - 1))
+    wider = np.sqrt(1 + 1 / (len(blocks) - 1))
     rows = []
     for layer in blocks[0].layers:
         for name in FORETOLD_NAMES:
             values = np.stack([block[layer].values()[name] for block in blocks])
-            errors = np.stack([block[layer].standard_errors()[name] for block in blocks])
+            ends = np.stack([block[layer].intervals()[name] for block in blocks], axis=1)
             others = (values.sum(0) - values) / (len(blocks) - 1)
+            low, high, here, there = (
+                np.log(1 - v if name == RECOVERED else v) for v in (*ends, values, others)
+            )
             rows.append(
                 {
                     "layer": layer,
@@ -180,7 +192,7 @@ def sampled(model: nn.Module, images: ImageSet, order: Tensor) -> pd.DataFrame:
                     "images": BLOCK,
                     "of": sum(block.settings["n_images"] for block in blocks),
                     "spearman": np.nanmean(spearman(values, others)),
-                    "held": np.mean(np.abs(values - others) <= wide * errors),
+                    "held": np.mean(np.abs(here - there) <= wider * np.abs(high - low) / 2),
                 }
             )
     return pd.DataFrame(rows)
@@ -209,6 +221,12 @@ def summary(layers: pd.DataFrame) -> pd.DataFrame:
                 "ratio_most": wide["ratio"].max(),
                 "spearman_linearized": wide["spearman_linearized"].mean(),
                 "ratio_linearized": wide["ratio_linearized"].mean(),
+                "ratio_se": wide["ratio_se"].mean(),
+                "spearman_same": wide["spearman_same"].mean(),
+                "lowest_same": wide["spearman_same"].min(),
+                "ratio_same": wide["ratio_same"].mean(),
+                "ratio_same_least": wide["ratio_same"].min(),
+                "ratio_same_most": wide["ratio_same"].max(),
             }
         )
     return pd.DataFrame(rows)

@@ -117,6 +117,25 @@ class LayerDamage:
         """Return the delete-one-group jackknife's standard error of each, (L,)."""
         return {name: jackknife_standard_error(v) for name, v in self.replicates().items()}
 
+    def intervals(self) -> dict[str, tuple[Float, Float]]:
+        """Return the 95 % interval of each, low (L,) and high (L,); NaN where a damage is 0.
+
+        Student's, of as many groups of images as there are, on the scale of logarithms: of the
+        damages, and of the share that is not recovered. Damages are skewed over images, so that
+        the standard errors on either side of them hold the truth less often.
+        """
+        width, found = jackknife_quantile(len(self.images)), {}
+        values = self.values()
+        for name, parts in self.replicates().items():
+            left = name == RECOVERED
+            with np.errstate(divide="ignore", invalid="ignore"):
+                own = 1 - values[name] if left else values[name]
+                logarithms = np.log(1 - parts if left else parts)
+                factor = np.exp(width * jackknife_standard_error(logarithms))
+                low, high = own / factor, own * factor
+            found[name] = (1 - high, 1 - low) if left else (low, high)
+        return found
+
     def columns(self) -> dict[str, Float]:
         """Return each value beside its standard error `<name>_se`."""
         found, errors = self.values(), self.standard_errors()

@@ -12,7 +12,7 @@ from empirical.lesions.table import DAMAGES, LesionTable
 from empirical.measuring.damage_table import DamageTable, LayerDamage
 from tests.empirical.test_damage_law import GENERATOR, IMAGES, LABELS, LOADER, Net, net, squared
 from tests.tolerances import NAIVE
-from theory.rank_coupling import spearman
+from theory.rank_coupling import jackknife_quantile, spearman
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])
@@ -46,6 +46,22 @@ def test_a_joint_table_holds_the_damage_of_every_set() -> None:
     np.testing.assert_allclose(
         table.of_sets([[3, 5]])[0], both.values()["damage_alone"], rtol=NAIVE
     )
+
+
+def test_intervals_hold_skewed_damages_more_often_than_symmetric_ones() -> None:
+    """Squares of a few large values: ten groups of 30 images, 2,000 draws of one channel's law."""
+    rng = np.random.default_rng(0)
+    parts = (rng.standard_normal((10, 30, 2000)) ** 4).mean(1)
+    layer = LayerDamage(np.full(10, 30.0), parts, 0.5 * parts + 0.5)
+    truth = {"damage_alone": 3.0, "damage_with_peers": 2.0, "recovered": 1 / 3}
+    held = {}
+    for name, (low, high) in layer.intervals().items():
+        held[name] = np.mean((low <= truth[name]) & (truth[name] <= high))
+        assert 0.92 <= held[name] <= 0.97
+    alone, errors = layer.values()["damage_alone"], layer.standard_errors()["damage_alone"]
+    assert np.mean(np.abs(alone - 3.0) <= jackknife_quantile(10) * errors) < held["damage_alone"]
+    silent = LayerDamage(np.ones(2), np.zeros((2, 1)), np.zeros((2, 1)))
+    assert np.isnan(silent.intervals()["damage_alone"]).all()
 
 
 def test_measure_holds_the_same_columns_saves_and_merges_them(tmp_path) -> None:
