@@ -37,11 +37,16 @@ class Member:
     index: NDArray[np.int64]
     dim: int = 0
 
+    def of_blocks(self, module: nn.Module) -> NDArray[np.int64]:
+        """A consumer's inputs of each unit by the block that reads them, (units, blocks, m)."""
+        blocks = blocks_of(module)
+        if blocks == 1:
+            return self.index[:, None]
+        return np.sort(self.index, axis=1).reshape(len(self.index), blocks, -1)
+
     def columns(self, module: Counted) -> NDArray[np.int64]:
         """Columns of a consumer's weight that read each unit, (units, m); alike in all blocks."""
-        if blocks_of(module) == 1:
-            return self.index
-        return self.index[:, :1] % module.weight.shape[1]
+        return self.of_blocks(module)[:, 0]
 
 
 @dataclass(frozen=True)

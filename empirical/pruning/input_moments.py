@@ -111,13 +111,11 @@ class _Units:
     def __init__(self, member: Member, module: nn.Module) -> None:
         self.name = self.module = member.module
         self._channel_dim = -1 if isinstance(module, nn.Linear) else 1
-        self._blocks = member.index.shape[1] if getattr(module, "groups", 1) > 1 else 1
-        self._index = torch.as_tensor(member.index)
+        self._index = torch.as_tensor(member.of_blocks(module))
 
     def take(self, inputs: Tensor, _output: Tensor, sampler: Sampler) -> Samples:
         """Sample the units among the inputs."""
         rows = channels_last(inputs, self._channel_dim, len(sampler.order))
         samples = sampler.take(self.name, rows, -1)
-        units = samples[:, :, self._index.to(samples.device)]  # (n, P, units, m)
-        blocks = units.reshape(*units.shape[:3], self._blocks, -1)
-        return {"x": blocks.permute(0, 1, 4, 3, 2).flatten(1, 2)}
+        units = samples[:, :, self._index.to(samples.device)]  # (n, P, units, blocks, m)
+        return {"x": units.permute(0, 1, 4, 3, 2).flatten(1, 2)}

@@ -49,9 +49,9 @@ def filters(module: Counted) -> NDArray[np.float64]:
     return weight
 
 
-def blocks_of(module: Counted) -> int:
+def blocks_of(module: nn.Module) -> int:
     """In how many blocks the layer reads its channels: `groups` of a grouped convolution."""
-    return 1 if isinstance(module, nn.Linear) else module.groups
+    return getattr(module, "groups", 1) if isinstance(module, COUNTED) else 1
 
 
 def positions(model: nn.Module, example: Tensor) -> dict[str, int]:

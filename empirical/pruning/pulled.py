@@ -121,14 +121,12 @@ def _products(
 ) -> list[Products]:
     """V (n, units, units) of each block, summed over calls, positions and a unit's inputs."""
     dim = -1 if isinstance(module, nn.Linear) else 1
-    index = torch.as_tensor(member.index, device=means.device)
+    index = torch.as_tensor(member.of_blocks(module), device=means.device)
     blocks = len(means)
     total: list[Tensor] = []
     for x, gradient in calls:
         # (n, units, blocks, inputs of a unit in the block, positions)
-        values, slopes = (
-            channels_last(t, dim, n).mT[:, index].unflatten(2, (blocks, -1)) for t in (x, gradient)
-        )
+        values, slopes = (channels_last(t, dim, n).mT[:, index] for t in (x, gradient))
         for block in range(blocks):
             shift = means[block].to(values)[None, :, None, None]
             deviations = (values[:, :, block] - shift).flatten(2)
