@@ -23,7 +23,7 @@ from empirical.pruning.macs import COUNTED, positions
 from empirical.pruning.removal import DOES_NOT_RUN
 from empirical.pruning.verification import misread, not_apart
 from empirical.reading.hooks import evaluating, module_at
-from empirical.reading.outputs import answered
+from empirical.reading.outputs import answered, one_tensor
 from theory.shared.validation import one_of
 
 IDLE = "no image that was traced runs it, so it may read channels that are gone"
@@ -48,7 +48,7 @@ def trace_channels(
     model itself is left as it is.
 
     Raises ValueError where the model does not run on the example, where no group can be removed,
-    and for a name in `skip` that fits no layer.
+    and for a name in `skip` that fits no layer; TypeError where it returns no tensor.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
@@ -67,6 +67,8 @@ def trace_channels(
             f"model ({type(model).__name__}) could not be traced: {error}. Its forward must run on "
             "one image and return tensors."
         ) from error
+    with evaluating(model):
+        one_tensor(model(example))
     several = example if len(example) > 1 else images[:2]
     skipped = dict.fromkeys(matching(skip, layers), "named in skip") | dict(refused or {})
     while True:

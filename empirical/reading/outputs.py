@@ -37,6 +37,17 @@ them: its weights are torch.float32.
         ) from error
 
 
+def one_tensor(returned: object) -> Tensor:
+    """Return the outputs if they are one tensor; raise TypeError with the remedy if not."""
+    if not isinstance(returned, Tensor):
+        raise TypeError(
+            f"model must return logits as one tensor (n, classes); it returned a "
+            f"{type(returned).__name__}. Wrap it in a module that returns only its logits, or pass "
+            "adapt=Adapter(output=...)."
+        )
+    return returned
+
+
 def checked_outputs(returned: object, n: int) -> Tensor:
     """Return the outputs if they are one tensor (n, ...), a row per image.
 
@@ -45,12 +56,7 @@ def checked_outputs(returned: object, n: int) -> Tensor:
     TypeError, ValueError
         what was returned, and the remedy
     """
-    if not isinstance(returned, Tensor):
-        raise TypeError(
-            f"model must return logits as one tensor (n, classes); it returned a "
-            f"{type(returned).__name__}. Wrap it in a module that returns only its logits, or pass "
-            "adapt=Adapter(output=...)."
-        )
+    returned = one_tensor(returned)
     if returned.ndim == 0 or len(returned) != n:
         raise ValueError(
             f"model must return logits of shape (n, classes), one row per image; for {n} images it "

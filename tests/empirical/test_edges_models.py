@@ -169,8 +169,9 @@ def test_dicts_are_read_through_an_adapter(plain):
 
 
 def test_without_an_adapter_it_is_named():
-    with pytest.raises(TypeError, match=r"returned a dict.*adapt=Adapter\(output="):
-        measure(Dicts(), PAIR)
+    for call in (measure, pruned):
+        with pytest.raises(TypeError, match=r"returned a dict.*adapt=Adapter\(output="):
+            call(Dicts(), PAIR)
     with pytest.raises(TypeError, match=r"keys 'image', 'label'.*adapt=Adapter\(batch="):
         measure(network(), [{"image": IMAGES, "label": LABELS}])
     with pytest.raises(TypeError, match=r"adapt must be an Adapter; got function"):
