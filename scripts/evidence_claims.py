@@ -141,7 +141,10 @@ def grouped(one: Networks) -> Found:
 def early(one: Networks) -> Found:
     """C3, where there is a fall that could be early."""
     whole, found = (finding.values for finding in coupling_findings(one.couplings)[-2:])
-    effect = f"by step {found['tenth']} of {found['last']}: {found['early']:+.2f}"
+    effect = (
+        f"by step {found['tenth']} of {found['last']} {found['first']:+.2f}, less half of all "
+        f"{found['early']:+.2f}"
+    )
     if not whole["coupling_fall"].low > 0:
         effect = f"{effect}, but no fall is shown"
     return one.couplings["seed"].nunique(), found["word"], effect, found["early"]

@@ -33,6 +33,7 @@ from empirical.measuring.table import AxisTable
 from empirical.models import create_model
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.pruner import prune
+from empirical.report.coupling import judged_early
 from empirical.training.checkpoints import checkpoint_path
 from empirical.training.evaluation import evaluate
 from empirical.training.recipes import PHOTOGRAPHS
@@ -228,6 +229,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         if key[2] == "C1 start":
             claim = Estimate(found.mean - 0.3, found.low - 0.3, found.high - 0.3)
         word = verdict(claim) if key[2].startswith("C") else ""
+        if key[2] == "C3 early":
+            by_seed = frame[(frame["start"] == key[0]) & (frame["choice"] == key[1])]
+            fall = by_seed[by_seed["conclusion"] == "C1 fall"].set_index("seed")["value"]
+            first = group.set_index("seed")["value"] + fall / 2
+            word = judged_early(over_networks(fall), over_networks(first), found)
         networks = group["seed"].nunique()
         rows.append(
             dict(zip(keys, key, strict=True))

@@ -198,16 +198,22 @@ def _claim(couplings: pd.DataFrame) -> Finding:
     )
 
 
-def _early(couplings: pd.DataFrame, means: pd.DataFrame) -> Finding:
-    """Claim C3: more than half of the fall within the first tenth of training.
+def judged_early(fall: Estimate, first: Estimate, early: Estimate) -> str:
+    """The verdict on C3 from the fall, that until a tenth of training, and that less half of all.
 
     Where no fall is shown, nothing is said of when it comes.
     """
+    return verdict(first, early) if fall.low > 0 else "not resolved"
+
+
+def _early(couplings: pd.DataFrame, means: pd.DataFrame) -> Finding:
+    """Claim C3: more than half of the fall within the first tenth of training."""
     by_seed = _by_seed(couplings, BETWEEN)
     steps = [int(step) for step in by_seed.columns]
     tenth = max(step for step in steps if step <= steps[-1] / 10)
     whole = by_seed[steps[0]] - by_seed[steps[-1]]
-    fall, early = _changes(whole), _changes(by_seed[steps[0]] - by_seed[tenth] - whole / 2)
+    by_tenth = by_seed[steps[0]] - by_seed[tenth]
+    fall, first, early = (_changes(v) for v in (whole, by_tenth, by_tenth - whole / 2))
     between = separation_steps(means, BETWEEN)
     passed = (
         " The mean comes to stay nearer its end than its start between the records at steps "
@@ -217,10 +223,11 @@ def _early(couplings: pd.DataFrame, means: pd.DataFrame) -> Finding:
     )
     return Finding(
         "Claim C3, that most of the fall comes in the first tenth of training: {word} (fall until "
-        "step {tenth} less half of the whole {early:+.2f})." + passed,
+        "step {tenth} {first:+.2f}, less half of the whole {early:+.2f})." + passed,
         {
-            "word": verdict(fall, early if fall.low > 0 else None),
+            "word": judged_early(fall, first, early) if tenth > steps[0] else "not resolved",
             "tenth": tenth,
+            "first": first,
             "early": early,
             **(dict(zip(("before", "after"), between, strict=True)) if between else {}),
             "last": steps[-1],

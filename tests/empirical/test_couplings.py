@@ -187,12 +187,16 @@ def test_a_fall_as_measured_that_is_one_of_reliability_is_not_claimed():
 
 
 def test_the_fall_is_early_where_half_of_it_comes_in_the_first_tenth():
-    late = coupling_findings(planted(0.7, 0.1))[-1]
-    assert "between the records at steps 2 and 4 of 8" in str(late)
-    assert late.values["word"] == "holds in direction"  # it falls, after the tenth
-    frame = planted(0.7, 0.1)
-    frame["step"] = frame["step"].map({0: 0, 1: 1, 2: 2, 4: 4, 8: 60})
-    assert coupling_findings(frame)[-1].values["word"] == "holds"
+    unknown = coupling_findings(planted(0.7, 0.1))[-1]
+    assert "between the records at steps 2 and 4 of 8" in str(unknown)
+    assert unknown.values["word"] == "not resolved"  # of the first tenth there is but the start
+    for last, fallen, word in (
+        (60, 0.0, "holds"), (20, 0.15, "holds in direction"), (20, 0.0, "contradicted")
+    ):  # fmt: skip
+        frame = planted(0.7, 0.1)
+        frame.loc[frame["step"].isin([1, 2]), "coupling"] -= fallen
+        frame["step"] = frame["step"].map({0: 0, 1: 1, 2: 2, 4: 4, 8: last})
+        assert coupling_findings(frame)[-1].values["word"] == word
 
 
 def test_where_no_fall_is_shown_it_is_not_called_late():
