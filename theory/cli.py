@@ -87,11 +87,7 @@ def show(name: Annotated[str, typer.Argument(help="A name that `list` prints.")]
     from theory.formulas._expression import plain
     from theory.formulas.closed_form import DEFINITION
 
-    try:
-        form = find_closed_form(name)
-    except ValueError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+    form = find_closed_form(name)
     proof = form.derive(form.expr)
     typer.echo(f"{form.name} ({form.item})\n{form.title}\n")
     typer.echo(f"formula      {plain(form.expr)}")
@@ -127,11 +123,7 @@ def verify(
     if only in ITEMS:
         chosen = [form for form in catalogue().values() if form.item == only]
     else:
-        try:
-            chosen = [find_closed_form(only)] if only else list(catalogue().values())
-        except ValueError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(2) from None
+        chosen = [find_closed_form(only)] if only else list(catalogue().values())
     columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn()) as bar:
         task = bar.add_task("verifying", total=len(chosen))

@@ -54,8 +54,9 @@ COLUMNS = {
 LEGEND = (
     "E +, −: channels that peers predict better, worse than before, beyond their errors; I_T +, −: "
     "that say more, less about the target. 1st, last: rank correlation of input capture and I_T in "
-    "the first and the last. corr: median correlation of counterparts."
+    "the first and the last."
 )
+MATCHED = " corr: median correlation of counterparts."
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +194,8 @@ def _in_words(found: Comparison) -> str:
     for row in frame.to_dict("records"):
         cells = "".join(_cell(row[name]) for name in told)
         lines.append(f"{shortened(str(row['layer']), NAME - 1):<{NAME}}{cells}")
-    return "\n".join([*lines, *textwrap.wrap(LEGEND, WIDTH)])
+    legend = LEGEND + (MATCHED if "correlation" in told else "")
+    return "\n".join([*lines, *textwrap.wrap(legend, WIDTH)])
 
 
 def _cell(value: float | int) -> str:

@@ -16,7 +16,7 @@ from empirical.reading.hooks import capture, evaluating
 from empirical.reading.layers import find_layers
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap, taps
-from theory.shared.validation import Float, count
+from theory.shared.validation import Float, count, index
 
 SHOWN_CHANNELS = (1, 3)
 """Images of so many colour channels can be drawn."""
@@ -80,7 +80,7 @@ def top_images(
         if tap is None:
             found, _ = taps(find_layers(network, batch.images, [layer]), point, strict=True)
             tap = found[0]
-            count("channel", channel, least=0, most=tap.layer.n_channels - 1)
+            index("channel", channel, tap.layer.n_channels)
         maps: list[Tensor] = []
         with evaluating(network), capture(network, {tap.module: maps.append}):
             network(batch.images)

@@ -15,7 +15,7 @@ from empirical.measuring.table import AxisTable
 from theory.hull import Peer
 from theory.rank_coupling import jackknife_quantile
 from theory.shared.findings import Estimate
-from theory.shared.validation import Float, count, instance
+from theory.shared.validation import Float, index, instance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ def standing(
     instance("table", table, AxisTable, "Pass what measure returned.")
     axes = table[layer]
     c = axes.signal_power.size
-    channel = count("channel", channel, least=0, most=c - 1)
+    channel = index("channel", channel, c)
     errors = table.standard_errors(layer)
     places = {
         name: _place(values, errors.get(name), channel, clear(table.settings.get("groups")))

@@ -196,6 +196,8 @@ def foretell(
         used on images that it was not fitted on. Otherwise the moments serve as they are
     """
     groups, quadratic = settings["groups"], settings["form"] == "quadratic"
+    if held_out:
+        _check_images(min(len(known.groups[tap.layer.name]) for tap in found), groups)
     chosen = {tap.layer.name: channel_sets(tap.layer, channels) for tap in found}
     readings = [
         residuals(
@@ -221,16 +223,18 @@ def foretell(
     )
     with full_precision():
         recorder.read(model, batches(loader, device, first_image=first_image, classes=False))
-    if recorder.n_images < groups:
-        raise ValueError(
-            f"loader must yield at least groups = {groups} images; got {recorder.n_images}."
-        )
+    _check_images(recorder.n_images, groups)
     return DamageTable(
         {name: _layer_damage(total, quadratic, settings["draws"]) for name, total in sums.items()},
         {name: [tuple(row) for row in sets.tolist()] for name, sets in chosen.items()},
         {**settings, "n_images": recorder.n_images},
         dict(skipped),
     )
+
+
+def _check_images(images: int, groups: int) -> None:
+    if images < groups:
+        raise ValueError(f"loader must yield at least groups = {groups} images; got {images}.")
 
 
 def _curvature(loss: Loss | None, settings: Mapping[str, Any]) -> Curvature:

@@ -195,6 +195,7 @@ def test_the_command_measures_checkpoints_and_matches_them_by_activations(tmp_pa
     done = CliRunner().invoke(twoaxis.app, words)
     assert done.exit_code == 0, done.output
     assert "Matched by activations" in done.output
+    assert "corr: median correlation" in " ".join(done.output.split())
     frame = pd.read_csv(files[0]).query("layer == 'conv1'")
     np.testing.assert_array_equal(order.numpy()[frame["counterpart"]], frame["channel"])
     np.testing.assert_allclose(frame["correlation"], 1)
@@ -229,6 +230,7 @@ def test_the_command_prints_and_writes_the_changes(tables, tmp_path):
     done = CliRunner().invoke(twoaxis.app, [*words, "--out", str(tmp_path / "changes.csv")])
     assert done.exit_code == 0, done.output
     assert "18 channels of 2 layers have a counterpart" in done.output
+    assert "corr:" not in done.output
     frame = pd.read_csv(tmp_path / "changes.csv")
     np.testing.assert_array_equal(
         frame["counterpart"], compare(one, other, match="moments").to_frame()["counterpart"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,14 @@ def test_batches_of_any_size_give_the_same_damages(size: int) -> None:
             np.testing.assert_allclose(
                 getattr(other, name), getattr(found, name), rtol=NAIVE, atol=1e-18
             )
+
+
+@pytest.mark.parametrize("few", [1, 9])
+def test_fewer_images_than_groups_are_refused(few: int) -> None:
+    loader = [(IMAGES[:few], LABELS[:few])]
+    for call in (damage, partial(damage, calibration=LOADER)):
+        with pytest.raises(ValueError, match=rf"at least groups = 10 images; got {few}\."):
+            call(net(), loader)
 
 
 def test_nothing_is_left_behind() -> None:

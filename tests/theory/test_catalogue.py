@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 
 import numpy as np
@@ -105,6 +106,15 @@ def run(*args: str) -> str:
     result = CliRunner().invoke(cli.app, list(args))
     assert result.exit_code == 0, result.output
     return result.output
+
+
+@pytest.mark.parametrize("words", [["show", "task"], ["verify", "--only", "task"]])
+def test_a_name_that_is_none_is_told_by_the_nearest_ones(words: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, words)
+    assert isinstance(result.exception, ValueError)  # of which the command makes one line
+    said = str(result.exception)
+    assert re.fullmatch(r"name must be one of '\w+', '\w+', '\w+' and \d+ others; got .*", said)
+    assert "Did you mean 'task_unique'" in said
 
 
 def test_list_shows_every_entry() -> None:

@@ -106,6 +106,25 @@ def indices(name: str, value: ArrayLike, size: int, *, distinct: bool = False) -
     return array.astype(np.intp)
 
 
+def index(name: str, value: int, size: int) -> int:
+    """Return `value` as an index from 0 to `size` - 1.
+
+    >>> index("channel", 8, 8)
+    Traceback (most recent call last):
+        ...
+    ValueError: channel must be a whole number from 0 to 7; got 8.
+    """
+    wanted = f"a whole number from 0 to {size - 1}"
+    number = _number(name, value, wanted)
+    if not 0 <= number < size or number != number // 1:
+        raise ValueError(f"{name} must be {wanted}; got {shown(value)}.")
+    return int(number)
+
+
+MOST_TOLD = 60
+"""Choices that an error lists whole."""
+
+
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     """Return `value`, or say which values are allowed and which of them is nearest."""
     choices = list(allowed)
@@ -113,7 +132,10 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(str(value), choices, n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}.{hint}")
+    told = ", ".join(map(repr, choices))
+    if len(choices) > MOST_TOLD:
+        told = f"{', '.join(map(repr, choices[:3]))} and {len(choices) - 3} others"
+    raise ValueError(f"{name} must be one of {told}; got {value!r}.{hint}")
 
 
 def positive(name: str, value: float, *, zero: bool = False, most: float = np.inf) -> float:
@@ -144,7 +166,7 @@ def within(name: str, value: float, interval: str) -> float:
 
 
 def count(name: str, value: int, *, least: int = 1, most: int | None = None) -> int:
-    """Return `value` as an int if it is a whole number from `least` to `most`."""
+    """Return `value` as an int if it is a whole number from `least` to what memory holds."""
     wanted = f"a whole number >= {least}"
     if most is not None:
         wanted += f" and <= {most:,}"
