@@ -42,10 +42,10 @@ def trace_channels(
 
     The fewest images are traced that run every layer that any of them runs: a forward may send
     images different ways. Multiply-accumulates are those of the first one.
-    Groups with a layer of `skip` among their producers stay whole, and without `coupled` those
-    that a residual sum joins from several producers. `skip` names layers, stages ("layer1" is all
-    of "layer1.…") or patterns ("layer?.*.conv2"); `refused` names layers with other reasons. The
-    model itself is left as it is.
+    Groups that a layer of `skip` computes or, depthwise, hands on stay whole, and without `coupled`
+    those that a residual sum joins from several producers. `skip` names layers, stages ("layer1" is
+    all of "layer1.…") or patterns ("layer?.*.conv2"); `refused` names layers with other reasons.
+    The model itself is left as it is.
 
     Raises ValueError where the model does not run on the example, where no group can be removed,
     and for a name in `skip` that fits no layer; TypeError where it returns no tensor.
@@ -194,9 +194,12 @@ def _kept_whole(
     """Producers that stay, with the reason; what is tied to one that stays, stays too."""
     found: dict[str, str] = {}
     bad = dict(components.frozen)
-    for name in producers:
-        if name in skipped:
-            bad |= dict.fromkeys(components.of_side[name, "out"].tolist(), skipped[name])
+    for name, reason in skipped.items():
+        for role, why in (
+            ("through", f"{name!r} hands its channels on: {reason}"),
+            ("out", reason),
+        ):
+            bad |= dict.fromkeys(components.of_side.get((name, role), np.empty(0)).tolist(), why)
     while True:
         before = len(bad)
         for name in producers:

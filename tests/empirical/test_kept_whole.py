@@ -14,7 +14,7 @@ from torchvision.models import VisionTransformer
 from empirical import Calibration, prune
 from empirical.pruning import choosing
 from empirical.pruning.label_rules import label_channels
-from empirical.pruning.tracing import matching
+from empirical.pruning.tracing import matching, trace_channels
 from empirical.reading.hooks import evaluating
 from tests.empirical.pruning_networks import network, plain
 from tests.empirical.test_tracing import Mixed, images
@@ -29,6 +29,17 @@ def test_skip_takes_layers_stages_and_patterns() -> None:
         matching(["layer3"], layers)
     with pytest.raises(TypeError, match=r"skip must be a sequence of names; got the text 'stem'"):
         matching("stem", layers)
+
+
+def test_a_depthwise_layer_in_skip_keeps_what_it_hands_on() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Conv2d(12, 12, 3, groups=12), nn.ReLU(),
+        nn.Conv2d(12, 16, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4),
+    ).eval()  # fmt: skip
+    graph = trace_channels(model, torch.randn(2, 3, 8, 8), skip=["2"])
+    assert [group.name for group in graph.groups] == ["4"]
+    assert graph.kept_whole["0"] == "'2' hands its channels on: named in skip"
 
 
 def test_skip_works_on_a_calibration_and_leaves_it_as_it_was() -> None:
