@@ -28,6 +28,10 @@ ASLEEP = 1e-3
 FIXED = "a forward arranges its channels by fixed numbers"
 
 
+ROUNDED = 256
+"""Roundings that an output's own size may have gathered."""
+
+
 def misread(
     model: nn.Module, example: Tensor, groups: Sequence[Group], kept: Kept | None = None
 ) -> dict[str, str]:
@@ -87,18 +91,22 @@ def not_apart(model: nn.Module, images: Tensor, groups: Sequence[Group]) -> dict
 def check_same(removed: nn.Module, masked: nn.Module, images: Tensor) -> None:
     """Raise ValueError where two networks differ on `images` by more than rounding.
 
-    Rounding is half of the digits of the outputs' type, of the largest output. Outputs that are not
-    finite are not compared.
+    Rounding is half of the digits of the outputs' type, of the most that any output differs from
+    that on blank images, and `ROUNDED` digits of each output itself: neither a class that is masked
+    by -1e9 nor a large bias hides a difference. What the masked network makes no number is not
+    compared: zero times an infinite weight says nothing of channels.
     """
     with evaluating(removed), evaluating(masked):
-        one, other = removed(images), masked(images)
-    if not bool(other.isfinite().all()):
-        return  # weights that are not finite: zero times infinity says nothing about channels
-    scale, difference = float(other.abs().max()), float((one - other).abs().max())
-    if not difference <= torch.finfo(other.dtype).eps ** 0.5 * max(scale, 1e-30):
+        one, other, blank = removed(images), masked(images), masked(torch.zeros_like(images))
+    finite, eps = other.isfinite() & blank.isfinite(), torch.finfo(other.dtype).eps
+    moved = (other - blank).abs().masked_fill(~finite, 0.0).max()
+    own = other.abs().masked_fill(~other.isfinite(), 0.0)
+    difference = (one - other).abs().masked_fill((one == other) | other.isnan(), 0.0)
+    beyond = difference > eps**0.5 * moved + min(eps**0.5, ROUNDED * eps) * own
+    if bool((beyond | difference.isnan()).any()):
         raise ValueError(
-            f"removed and masked outputs differ by {difference:.1e} where the largest is "
-            f"{scale:.1e}"
+            f"removed and masked outputs differ by {float(difference.max()):.1e} where images "
+            f"move them by {float(moved):.1e}"
         )
 
 

@@ -31,6 +31,37 @@ def test_skip_takes_layers_stages_and_patterns() -> None:
         matching("stem", layers)
 
 
+class Numbered(nn.Module):
+    """Channels by number in the forward, and a class that is never predicted."""
+
+    def __init__(self, never: float) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 10, 3), nn.Linear(10, 4)
+        self.never = never
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.a(images).relu().clone()
+        maps[:, :4] = maps[:, :4] * 3
+        logits = self.out(self.b(maps).relu().mean((2, 3)))
+        return logits.masked_fill(torch.arange(4) == 3, self.never)
+
+
+@pytest.mark.parametrize("never", [0.0, -1e4, -torch.inf, torch.nan])
+@pytest.mark.parametrize(
+    ("dtype", "bias"), [(torch.float32, 0.0), (torch.float32, 300.0), (torch.bfloat16, 1.0)]
+)
+def test_large_and_infinite_outputs_hide_no_difference(
+    never: float, dtype: torch.dtype, bias: float
+) -> None:
+    torch.manual_seed(0)
+    model = Numbered(never).eval()
+    with torch.no_grad():
+        model.out.bias[2] += bias
+    graph = trace_channels(model.to(dtype), torch.randn(4, 3, 8, 8, dtype=dtype))
+    assert [group.name for group in graph.groups] == ["b"]
+    assert "removed and masked outputs differ by" in graph.kept_whole["a"]
+
+
 def test_a_depthwise_layer_in_skip_keeps_what_it_hands_on() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
