@@ -13,7 +13,7 @@ from empirical.commands.tables import write_channels
 def merge(
     folder: Annotated[Path, typer.Argument(help="Folder that `--shard K/N` wrote to.")],
 ) -> None:
-    """Join the shares in a folder to what one process would have written."""
+    """Join the tables that `--shard K/N` wrote to those of the whole."""
     from empirical.commands.shards import complete
     from empirical.lesions.table import LesionTable, merge_lesions
     from empirical.measuring.estimation import merge_tables
@@ -29,4 +29,5 @@ def merge(
             lesions = merge_lesions([LesionTable.load(path) for path in paths])
             lesions.save(folder / "lesions.npz")
             write_table(folder / "lesions.csv", lesions.to_frame())
-        typer.echo(f"{len(paths)} shares merged: {folder / what}.csv, {what}.npz")
+        written = f"{what}.csv, {what}.npz" + (", layers.csv" if what == "axes" else "")
+        typer.echo(f"{len(paths)} shares merged in {folder}: {written}")

@@ -17,7 +17,8 @@ from typing import Any, get_type_hints
 import typer
 
 DATA = typer.Option(
-    help="digits, cifar10, cifar100, or a folder with train/<class>/* and test/<class>/*."
+    help="digits, photographs, cifar10, cifar100, or a folder with train/<class>/* and "
+    "test/<class>/*."
 )
 TARGET = typer.Option(help="logit_margin, true_logit, logit_pc1 or label.")
 DEVICE = typer.Option(help="cpu, cuda, cuda:1, or auto (a GPU if there is one).")

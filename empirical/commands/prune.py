@@ -73,12 +73,16 @@ class PruneOptions:
     ] = 1
 
     def check(self) -> None:
-        """Refuse unknown names, with the nearest, before anything is read."""
+        """Refuse unknown names, with the nearest, and shares, before anything is read."""
         from empirical.pruning.choosing import ALLOCATIONS
         from empirical.pruning.criteria import criterion_names
+        from empirical.pruning.pruner import requested
         from empirical.pruning.recovery import AUTO, RECOVERIES
-        from theory.shared.validation import one_of
+        from theory.shared.validation import one_of, within
 
+        shares = ("macs", "parameters", "latency", "accuracy_drop")
+        requested(**{name: getattr(self, name) for name in shares})
+        within("floor", self.floor, "[0, 1]")
         one_of("criterion", self.criterion, (AUTO, *criterion_names()))
         one_of("allocation", self.allocation, (AUTO, *ALLOCATIONS))
         one_of("recovery", self.recovery, (AUTO, *RECOVERIES))

@@ -9,7 +9,7 @@ import typer
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A folder written by demo or run.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that demo, run or lesion wrote.")],
 ) -> None:
     """Render report.html again from what a folder holds."""
     from empirical.report.page import render

@@ -127,7 +127,10 @@ class NetworkSource:
                 load_weights(network, self.checkpoint, key=self.key)
             return network.eval(), info
         if self.checkpoint is None:
-            raise ValueError("model must be given where there is no checkpoint; both are missing.")
+            raise ValueError(
+                "model must be given where there is no checkpoint; both are missing. Pass --model, "
+                "--checkpoint or both."
+            )
         if is_pruned(self.checkpoint):
             return load_pruned(self.checkpoint).model, None
         if self.key is not None:

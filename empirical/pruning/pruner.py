@@ -126,7 +126,7 @@ def prune(
     one_of("allocation", allocation, (AUTO, *ALLOCATIONS))
     one_of("recovery", recovery, (AUTO, *RECOVERIES))
     one_of("path", path, PATHS)
-    resource, share = _requested(
+    resource, share = requested(
         macs=macs, parameters=parameters, latency=latency, accuracy_drop=accuracy_drop
     )
     within_drop = resource == "accuracy_drop"
@@ -230,7 +230,7 @@ def _within(
     )
 
 
-def _requested(**shares: float | None) -> tuple[str, float]:
+def requested(**shares: float | None) -> tuple[str, float]:
     """The one share that is given, by its name; half of the multiply-accumulates where none is."""
     given = {name: share for name, share in shares.items() if share is not None}
     for name, share in given.items():
