@@ -96,11 +96,13 @@ def check_same(removed: nn.Module, masked: nn.Module, images: Tensor) -> None:
     by -1e9 nor a large bias hides a difference. What the masked network makes no number is not
     compared: zero times an infinite weight says nothing of channels.
     """
+    plain = torch.zeros_like(images) if images.any() else torch.ones_like(images)
     with evaluating(removed), evaluating(masked):
-        one, other, blank = removed(images), masked(images), masked(torch.zeros_like(images))
+        one, other, blank = removed(images), masked(images), masked(plain)
     finite, eps = other.isfinite() & blank.isfinite(), torch.finfo(other.dtype).eps
     moved = (other - blank).abs().masked_fill(~finite, 0.0).max()
     own = other.abs().masked_fill(~other.isfinite(), 0.0)
+    moved = moved if moved > 0 else own.max()
     difference = (one - other).abs().masked_fill((one == other) | other.isnan(), 0.0)
     beyond = difference > eps**0.5 * moved + min(eps**0.5, ROUNDED * eps) * own
     if bool((beyond | difference.isnan()).any()):
