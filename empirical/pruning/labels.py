@@ -150,7 +150,8 @@ class Labelling(TorchDispatchMode):
         """Labels of a tensor; None where no element has one."""
         known: Tensor | None = getattr(tensor, "_atom_labels", None)
         name = self.name_of(tensor)
-        if known is None and name is not None and tensor.is_floating_point():
+        numbers = tensor.is_floating_point() or tensor.dtype is torch.bool  # a mask by channel
+        if known is None and name is not None and numbers:
             self.atoms.read.add(name)
             owner, _, own = name.rpartition(".")
             # a layer's weight, of millions of elements, is one atom: it stays whole in any case

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -191,3 +192,40 @@ def test_parts_of_an_image_are_read_image_by_image_and_what_is_of_none_is_kept_w
     for recovery in ("merge", "reconstruct", "fold"):
         small = prune(model, known, macs=0.8, criterion="replaceability", recovery=recovery)
         assert small.report.channels["one"][1] < 10
+
+
+class Switched(nn.Module):
+    """Some channels are switched off, by a buffer of truth values."""
+
+    def __init__(self, off: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 10, 3), nn.Linear(10, 4)
+        self.register_buffer("on", (torch.arange(12) % 3 > 0).view(1, -1, 1, 1))
+        self._off = [off]
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self._off[0](self.a(images), self.on)
+        return self.out(self.b(maps.relu()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        lambda x, on: x * on,
+        lambda x, on: x.masked_fill(~on, 0.0),
+        lambda x, on: torch.where(on, x, torch.zeros_like(x)),
+    ],
+    ids=["times", "filled", "where"],
+)
+def test_a_mask_of_truth_values_is_cut_with_its_channels(
+    off: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    torch.manual_seed(0)
+    model, batch = Switched(off).eval(), (torch.randn(32, 3, 8, 8), torch.arange(32) % 4)
+    small, masked = (
+        prune(model, [batch], counts={"a": 5}, criterion="l2", recovery="none", path=path)
+        for path in ("removed", "masked")
+    )
+    assert small.model.on.shape == (1, 5, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(small.model(batch[0]), masked.model(batch[0]))
