@@ -202,43 +202,38 @@ def pruned(draws: int, of: str, gain: float = 0.0) -> Found:
 def cases() -> list[Case]:
     """Every test in every scenario."""
     few = ((32,) * 3, (64,) * 3)
-    four = partial(c4)
     found: list[Case] = []
     for kind in ("none", "linear", "strong", "product", "curved"):
         for reliability in (1.0, 0.95, 0.9, 0.8, 0.6):
             if kind != "none" or reliability == 1.0:
                 name = f"{kind} confounding, reliability {reliability:g}"
-                found.append(
-                    ("C4", name, "level", partial(four, kind=kind, reliability=reliability))
-                )
+                found.append(("C4", name, "level", partial(c4, kind=kind, reliability=reliability)))
     for kind in SHAPES:
         for reliability in (1.0, 0.9, 0.8):
             name = f"{kind} confounding, reliability {reliability:g}"
-            found.append(("C4", name, "level", partial(four, kind=kind, reliability=reliability)))
+            found.append(("C4", name, "level", partial(c4, kind=kind, reliability=reliability)))
         name = f"{kind} confounding, 3 layers of 64"
-        found.append(("C4", name, "level", partial(four, kind=kind, sizes=few[1])))
+        found.append(("C4", name, "level", partial(c4, kind=kind, sizes=few[1])))
     for family in (2, 4):
         for reliability in (1.0, 0.9):
             name = f"families of {family}, reliability {reliability:g}"
-            run = partial(four, family=family, reliability=reliability)
+            run = partial(c4, family=family, reliability=reliability)
             found.append(("C4", name, "level", run))
     for damage in ("skewed", "tied"):
         for reliability in (1.0, 0.9):
             name = f"{damage} damages, reliability {reliability:g}"
-            found.append(
-                ("C4", name, "level", partial(four, damage=damage, reliability=reliability))
-            )
+            found.append(("C4", name, "level", partial(c4, damage=damage, reliability=reliability)))
     for sizes in few:
         for reliability in (1.0, 0.9):
             name = f"3 layers of {sizes[0]}, reliability {reliability:g}"
-            found.append(("C4", name, "level", partial(four, sizes=sizes, reliability=reliability)))
+            found.append(("C4", name, "level", partial(c4, sizes=sizes, reliability=reliability)))
     for reliability in (1.0, 0.95, 0.9, 0.8, 0.6):
         name = f"slope {SLOPE}, reliability {reliability:g}"
-        found.append(("C4", name, "power", partial(four, slope=SLOPE, reliability=reliability)))
+        found.append(("C4", name, "power", partial(c4, slope=SLOPE, reliability=reliability)))
     name = f"3 layers of 64, slope {SLOPE}"
-    found.append(("C4", name, "power", partial(four, sizes=few[1], slope=SLOPE)))
+    found.append(("C4", name, "power", partial(c4, sizes=few[1], slope=SLOPE)))
     found += [
-        ("best predictor", "four alike", "level", partial(predictors)),
+        ("best predictor", "four alike", "level", predictors),
         ("best predictor", "four alike, families of 4", "level", partial(predictors, family=4)),
         (
             "best predictor",
@@ -272,13 +267,13 @@ def cases() -> list[Case]:
         ("C5, over all", "5 points", "power", partial(pruned, of="all", gain=0.05)),
     ]
     found += [
-        ("flow between layers", "none", "level", partial(flowing)),
+        ("flow between layers", "none", "level", flowing),
         ("flow between layers", "axes coupled in a layer", "level", partial(flowing, shared=0.6)),
         ("flow between layers", "as much as is new", "power", partial(flowing, arrives=1.0)),
-        ("C7", "one ranking, 3 seeds", "level", partial(ranked)),
+        ("C7", "one ranking, 3 seeds", "level", ranked),
         ("C7", "one ranking, 5 seeds", "level", partial(ranked, seeds=5)),
         ("C7", "half of it its own", "power", partial(ranked, own=1.0)),
-        ("best at matched I_T", "damage of I_T alone", "level", partial(matched)),
+        ("best at matched I_T", "damage of I_T alone", "level", matched),
         ("best at matched I_T", "families of 4", "level", partial(matched, family=4)),
         ("best at matched I_T", "one ahead", "power", partial(matched, hull=0.5)),
     ]

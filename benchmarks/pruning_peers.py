@@ -1,7 +1,8 @@
 r"""Selectors of channels against each other under equal recoveries; last line JSON.
 
     python benchmarks/pruning_peers.py --data FOLDER --networks FOLDER \
-        [--device cuda] [--workers N] [--minutes M] [--out FOLDER]
+        [--device cuda] [--workers N] [--minutes M] [--recoveries NAME ...] [--steps N] \
+        [--cells FOLDER] [--read FOLDER ...] [--out FOLDER]
 
 The networks of `pruning_subjects.py`: three architectures of width 1/4, three seeds each, and one
 ResNet-20; 1,500 training images calibrate, 2,000 test images count. Ours; torch-pruning's

@@ -102,7 +102,7 @@ def _demo() -> list[Row]:
 
 
 def _couplings() -> list[Row]:
-    """C1 as measured and C3 on ResNet-18, from means over three networks."""
+    """C1 as measured on ResNet-18, from means over three networks."""
     source = "resnet18_cifar10/coupling_means.csv"
     table = _table(source)
     pair = table[table["first"].eq("input_capture") & table["second"].eq("task_information")]

@@ -59,7 +59,7 @@ class Networks:
         return pd.concat(frames, ignore_index=True)
 
     def arrays(self, file: str) -> dict[int, dict[str, Any]]:
-        """Seed -> step -> key -> array, of the last step."""
+        """Seed -> key -> array, of the last step."""
         found = {}
         for seed, path in self.seeds(f"digest/{file}.npz").items():
             every = read_arrays(path)

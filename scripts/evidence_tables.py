@@ -96,16 +96,17 @@ def course_of(one: Networks) -> pd.DataFrame:
 
 def reliability_of(one: Networks) -> pd.DataFrame:
     """Split-half reliability of the axes of trained networks: median, and share that suffices."""
+    of = "measured channels"
     try:
         rows = of_pair(one.couplings, BETWEEN)
         rows = rows[rows["step"] == rows["step"].max()]
         named = dict(zip(BETWEEN.names, ("first_reliability", "second_reliability"), strict=True))
         found = pd.DataFrame({name: rows[column] for name, column in named.items()})
     except NotRunError:
-        found = one.lesioned_reliability
+        of, found = "lesioned channels", one.lesioned_reliability
     medians = {name: [float(found[name].median())] for name in BETWEEN.names}
     least = {f"{n}_reliable": [float((found[n] >= RELIABLE).mean())] for n in BETWEEN.names}
-    return pd.DataFrame(medians | least)
+    return pd.DataFrame(medians | least).assign(of=of)
 
 
 def pruning_of(one: Networks) -> pd.DataFrame:

@@ -56,7 +56,13 @@ def _criterion(
             gradients = known.mean_gradients if kind == "mean" else known.squared_gradients
         scorer = getattr(torch_pruning.importance, importance)(**{"normalizer": None, **options})
         with _gradients_set(model, gradients):
-            found = scorer(as_torch_pruning(model, group))
+            try:
+                found = scorer(as_torch_pruning(model, group))
+            except RuntimeError as error:
+                raise ValueError(
+                    f"criterion {name!r} of torch-pruning fails on layer {group.name!r}: {error}. "
+                    "Choose another criterion, or name the layer in skip."
+                ) from error
         if found is None:
             raise ValueError(
                 f"criterion {name!r} is not defined on layer {group.name!r}: nothing in its group "

@@ -60,9 +60,9 @@ def prune(
     model : any `nn.Module` from images to logits; it is left as it is.
     loader : calibration batches of (images, labels), never those that accuracy is reported on;
         or a `Calibration` of this model, so that several calls share its measurements.
-    macs : share of the multiply-accumulates to keep, 0.5 where no other share is given. Met
-        within 1 % where single channels are fine enough; `report.deviation` states by how much it
-        was missed.
+    macs : share of the multiply-accumulates to keep, 0.5 where no other share is given. Met as
+        nearly as single channels allow, under allocation "damage" from below; `report.deviation`
+        states by how much it was missed.
     parameters : share of the parameters to keep, instead.
     latency : share of the time to keep, instead, of a forward pass of 16 calibration images with
         this device and thread count: layers are timed by width, counts chosen by the sum of their

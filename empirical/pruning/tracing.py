@@ -194,12 +194,10 @@ def _kept_whole(
     """Producers that stay, with the reason; what is tied to one that stays, stays too."""
     found: dict[str, str] = {}
     bad = dict(components.frozen)
-    for name, reason in skipped.items():
-        for role, why in (
-            ("through", f"{name!r} hands its channels on: {reason}"),
-            ("out", reason),
-        ):
-            bad |= dict.fromkeys(components.of_side.get((name, role), np.empty(0)).tolist(), why)
+    for (name, role), indices in components.of_side.items():
+        if name in skipped and role != "in":
+            hands_on = f"{name!r} hands its channels on: " if role == "through" else ""
+            bad |= dict.fromkeys(indices.tolist(), hands_on + skipped[name])
     while True:
         before = len(bad)
         for name in producers:

@@ -68,8 +68,8 @@ def coupling_section(
             ),
             "coupling_by_depth": (
                 depth_profile(couplings, shown_steps),
-                "Coupling of each layer (mean and standard deviation over seeds); band: channels "
-                "paired at random.",
+                "Coupling of each layer (mean and standard deviation over seeds); band: one "
+                "network's channels paired at random.",
             ),
         },
         tables={
@@ -307,7 +307,7 @@ def depth_profile(couplings: pd.DataFrame, steps: Sequence[int]) -> Figure:
         null = own[own["step"] == steps[-1]].groupby("depth")[["null_low", "null_high"]].mean()
         panel.fill_between(null.index, null["null_low"], null["null_high"], color="0.88")
         _correlation_axis(panel, "depth (share of layers)", pair.label)
-    panels[0].legend()
+    panels[0].legend(loc="lower right")
     return figure
 
 
