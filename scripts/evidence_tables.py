@@ -4,9 +4,9 @@
 
 claims.csv has one row per claim, network and data set, with the verdict, the effect and its
 interval over trained networks; the other tables hold what is behind it, averaged over them; and
-there are the figures. It takes half a minute, and no images are read. Of several folders, each claim is
-judged on that which has the most networks for it. With --write the tables go to docs/results, and
-the page docs/results.md is renewed from them.
+there are the figures. It takes half a minute, and no images are read. Of several folders, each
+claim is judged on that which has the most networks for it. With --write the tables go to
+docs/results, and the page docs/results.md is renewed from them.
 """
 
 from __future__ import annotations

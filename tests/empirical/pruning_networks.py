@@ -8,14 +8,17 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from empirical.models import create_model
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.compensation import merge
 from empirical.pruning.removal import remove
 
-SIZES = {"resnet18": 16, "vgg16": 32, "mobilenetv2": 32, "resnet50": 32, "convnext_tiny": 32}
-"""Every architecture of the project, with the image size it is tested at."""
+SIZES = {"resnet18": 16, "vgg16": 32, "mobilenetv2": 32, "bottlenecks": 32, "convnext": 32}
+"""Every architecture of the project, with the image size it is tested at: of ResNet-50 and
+ConvNeXt, which the zoo has whole, torchvision's networks of one block a stage."""
 
 
 def awakened(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -35,7 +38,12 @@ def awakened(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def network(name: str, width: float = 0.25) -> nn.Module:
-    width = 1.0 if name in ("resnet50", "convnext_tiny") else width
+    torch.manual_seed(0)
+    if name == "bottlenecks":
+        return awakened(ResNet(Bottleneck, [1, 1, 1, 1], num_classes=10, width_per_group=32))
+    if name == "convnext":
+        stages = [CNBlockConfig(*c, 1) for c in ((24, 48), (48, 64), (64, 96), (96, None))]
+        return awakened(ConvNeXt(stages, num_classes=10))
     return awakened(create_model(name, classes=10, image_size=SIZES[name], width=width, seed=0))
 
 
