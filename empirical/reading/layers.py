@@ -166,11 +166,12 @@ def find_layers(
     if names is not None:
         chosen = [one_of(argument, name, found) for name in names]
         return [layer for name, layer in found.items() if name in chosen]
-    found = {
-        name: layer
-        for name, layer in found.items()
-        if all(keeps_images(call.output, len(example[:2])) for call in calls[name])
-    }
+    mixing = [
+        name
+        for name in found
+        if not all(keeps_images(call.output, len(example[:2])) for call in calls[name])
+    ]
+    found = {name: layer for name, layer in found.items() if name not in mixing}
     if found and not classifier:
         last = next(reversed(found))
         if found[last].n_channels == outputs:
@@ -179,6 +180,7 @@ def find_layers(
         raise ValueError(
             f"model must have a convolution or a hidden linear layer; {type(model).__name__} runs "
             "none besides its classifier. Measurable are convolutions, also transposed, and Linear."
+            + (f" Images are not kept apart in {', '.join(map(repr, mixing))}." if mixing else "")
         )
     return list(found.values())
 

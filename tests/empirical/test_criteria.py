@@ -324,3 +324,13 @@ def test_a_score_that_is_not_finite_names_criterion_and_layer() -> None:
         model[0].weight[1, 0] = float("nan")
     with pytest.raises(ValueError, match=r"criterion 'l2' is not finite on layer '0': 1 of 3"):
         scores(calibration, "l2")
+
+
+def test_what_torch_pruning_cannot_score_is_named() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 12, 3, groups=2), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4),
+    ).eval()  # fmt: skip
+    known = Calibration(model, batches(3, 8, each=32))
+    with pytest.raises(ValueError, match=r"'group_fpgm' of torch-pruning fails on layer '0'"):
+        known.scores("group_fpgm")

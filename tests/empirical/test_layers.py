@@ -150,3 +150,20 @@ def test_depthwise_layers_are_seen_where_they_take_an_activation_alone():
     takes = {layer.name: layer.depthwise for layer in find_layers(Each(), IMAGE)}
     assert takes.pop("a").name == "b"
     assert set(takes.values()) == {None}
+
+
+class Views(nn.Module):
+    """Two views of each image, folded into the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.read = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, images):
+        maps = self.conv(images.flatten(0, 1)).relu().mean((2, 3))
+        return self.read(maps.unflatten(0, (len(images), -1)).mean(1))
+
+
+def test_layers_that_do_not_keep_images_apart_are_named():
+    with pytest.raises(ValueError, match=r"Images are not kept apart in 'conv'\."):
+        find_layers(Views(), torch.zeros(3, 2, 3, 6, 6))
