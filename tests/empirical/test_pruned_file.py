@@ -20,7 +20,7 @@ from empirical.pruning.pruned_file import load_pruned, save_pruned
 from tests.empirical.pruning_networks import awakened, batches, plain
 from tests.empirical.test_removal import Grouped, NormedEach
 
-SPEC = ModelSpec("mobilenetv2", classes=10, image_size=32, width=0.25)
+SPEC = ModelSpec("mobilenetv2", classes=10, image_size=16, width=0.25)
 EXPORT_TOLERANCE = 1e-4
 """ONNX Runtime fuses and reorders float32 sums."""
 
@@ -28,12 +28,12 @@ EXPORT_TOLERANCE = 1e-4
 @pytest.fixture(scope="module")
 def pruned() -> PrunedModel:
     model = awakened(SPEC.build(0))
-    return prune(model, batches(3, 32, count=4, each=90), macs=0.5, recovery="compensate")
+    return prune(model, batches(3, 16, count=4, each=90), macs=0.5, recovery="compensate")
 
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def test_a_new_process_computes_the_same(
@@ -117,7 +117,7 @@ def test_exports_compute_the_same_at_another_batch_size(
 
     assert export_onnx(tmp_path / "p.onnx", pruned.model, images) < EXPORT_TOLERANCE
     export_program(tmp_path / "p.pt2", pruned.model, images)
-    other = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    other = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = pruned.model(other).numpy()
     session = onnxruntime.InferenceSession(tmp_path / "p.onnx")
