@@ -61,9 +61,8 @@ def test_a_network_that_lost_nothing_stays_what_it_is() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2"])
 def test_refitting_brings_the_outputs_closer_than_compensation(name: str) -> None:
     """On images that were not fitted."""
-    size = {"resnet18": 16, "mobilenetv2": 32}[name]
     model = network(name)
-    loader = batches(3, size, count=4, each=150)
+    loader = batches(3, 16, count=4, each=150)
     known = Calibration(model, loader[:3])
     held_out = loader[3][0]
 
