@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from empirical.lesions.graph import Program
+from empirical.reading.hooks import altered
 
 ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
@@ -87,7 +88,7 @@ whole result (M, ...), or None: the operation has to be run whole."""
 def rule_for(program: Program, node: fx.Node) -> Rule | None:
     """Return the rule of a node, None where it has to be run whole."""
     module = program.module_of(node)
-    if module is not None and (len(node.args) != 1 or node.kwargs):
+    if module is not None and (len(node.args) != 1 or node.kwargs or altered(module)):
         return None
     if isinstance(module, ACTIVATIONS + POOLS):
         return None if getattr(module, "return_indices", False) else _channelwise

@@ -23,6 +23,7 @@ from empirical.lesions.execution import Lesioned
 from empirical.lesions.graph import Program
 from empirical.lesions.interventions import Job
 from empirical.lesions.rules import Changed, Setting, mixed, rule_for, saturates
+from empirical.reading.hooks import altered
 
 LEAST_DROPPED = 0.05
 """Share of pairs below which dropping them is not worth the copies."""
@@ -206,11 +207,11 @@ def fuse_norms(program: Program) -> dict[fx.Node, Fused]:
         module = program.module_of(node)
         if type(module) is not nn.Conv2d or module.padding_mode != "zeros" or module.groups != 1:
             continue
-        if isinstance(module.padding, str) or len(node.users) != 1:
+        if isinstance(module.padding, str) or len(node.users) != 1 or altered(module):
             continue
         reader = next(iter(node.users))
         norm = program.module_of(reader)
-        if type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
+        if type(norm) is not nn.BatchNorm2d or norm.running_mean is None or altered(norm):
             continue
         fused[node] = Fused(reader, *_fold(module, norm))
     return fused

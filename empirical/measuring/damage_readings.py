@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from empirical.measuring.calibration import LayerMoments
 from empirical.reading.gradients import Call
+from empirical.reading.hooks import altered
 from empirical.reading.layers import FROZEN_NORM, Layer
 from empirical.reading.points import Tap
 from empirical.reading.positions import Sampler
@@ -55,6 +56,8 @@ def activation_after(model: nn.Module, tap: Tap) -> Activation | None:
     found = _activation(model, layer, normalized=tap.module == layer.norm)
     while found is not None and layer.depthwise is not None:
         layer = layer.depthwise
+        if altered(layer.module):
+            break
         own = _activation(model, layer)
         if own is None:
             break
@@ -79,7 +82,7 @@ def _activation(model: nn.Module, layer: Layer, *, normalized: bool = False) -> 
     fixed = type(norm).__name__ == FROZEN_NORM or (
         isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
     )
-    if not fixed or layer.channel_dim != layer.norm_channel_dim:
+    if not fixed or altered(norm) or layer.channel_dim != layer.norm_channel_dim:
         return None
     # without the hooks of the norm, which are there for the network's own pass
     return Activation(layer.norm, lambda output: act(norm.forward(output)))

@@ -266,3 +266,13 @@ def run_on(model: nn.Module, name: str, images: Tensor) -> Tensor:
             f"{' '.join(str(error).split())}"
         ) from error
     return found
+
+
+def altered(module: nn.Module) -> bool:
+    """Whether hooks, or a forward of its own, make of a module other than what its type computes.
+
+    Hooks of `torch.nn.utils` compute weights from others, which are read as they are.
+    """
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    foreign = [h for h in hooks if not type(h).__module__.startswith("torch.nn.utils")]
+    return bool(foreign) or "forward" in vars(module)
