@@ -23,7 +23,13 @@ from empirical.lesions.table import DAMAGES
 from empirical.reading.ahead import hashed
 from empirical.reading.batches import Batch, batches, length
 from empirical.reading.hooks import edit, edit_inputs, evaluating
-from empirical.reading.outputs import answered, checked_logits, checked_outputs
+from empirical.reading.outputs import (
+    answered,
+    apart,
+    checked_logits,
+    checked_outputs,
+    moved_by_images,
+)
 
 DENSE = ("loss", "accuracy", "margin")
 """What is kept of the intact network's scores."""
@@ -234,16 +240,19 @@ def _dense_scores(model: nn.Module, batch: Batch, loss: Loss, number: int) -> di
     return image_scores(logits, batch.labels, loss, classes=classes)
 
 
+EXAMPLE = 4
+"""Images that tell how far logits are moved by what is in them."""
+
+
 def _refuse_random(model: nn.Module, images: Tensor, logits: Tensor) -> None:
     """A paired comparison needs the same network twice, up to the rounding of a parallel sum."""
-    again = model(images)
-    largest = float((again - logits).abs().max())
-    scale = float(logits.abs().max())
-    if largest > 1e-4 * max(scale, 1e-30):
+    moved = moved_by_images(model, images[:EXAMPLE], logits[:EXAMPLE])
+    if difference := apart(model(images), logits, moved):
         raise ValueError(
             "model must be deterministic in evaluation mode; two passes over the same images "
-            f"differ by up to {largest:.3g} in logits of up to {scale:.3g}. Switch off what is "
-            "random in its forward (dropout by F.dropout without training=self.training, noise)."
+            f"differ by up to {difference:.3g}, where images move logits by {moved:.3g}. Switch "
+            "off what is random in its forward (dropout by F.dropout without "
+            "training=self.training, noise)."
         )
 
 

@@ -105,13 +105,7 @@ def lesion_heads(
     predictions: list[np.ndarray] = []
     for heads in found:
         name, blocks = heads.name, list(heads.blocks)
-        known = calibration.heads.get(name)
-        if known != heads:
-            raise ValueError(
-                f"calibration must hold the {heads.n_heads} heads of {name!r}; it holds "
-                f"{known.n_heads if known else 'no heads'} of it. Measure this very model."
-            )
-        moments, readout = calibration.moments[name], heads.readout(twin)
+        moments, readout = calibration.of(heads), heads.readout(twin)
         fit = regress_on_other_blocks(moments, blocks, ridge=ridge)
         changes: dict[str, Intervention] = {
             "mean": ToConstant(torch.from_numpy(moments.mean[: heads.blocks.size].copy())),

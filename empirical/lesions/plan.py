@@ -24,6 +24,7 @@ from empirical.lesions.interventions import Job
 from empirical.lesions.rules import is_activation
 from empirical.lesions.suffix import Suffix, batch_free, fuse_norms, pair_bytes, value_bytes
 from empirical.reading.hooks import evaluating
+from empirical.reading.outputs import apart, moved_by_images
 
 METHODS = ("fast", "naive")
 
@@ -93,8 +94,9 @@ def plan_runs(
     with evaluating(model), full_precision():
         try:
             program = Program(model)
-            values = program.run(example[:1])
-            if not _alike(values[program.result], model(example[:1])):
+            values, expected = program.run(example[:1]), model(example[:1])
+            moved = moved_by_images(model, example, model(example))
+            if apart(values[program.result], expected, moved):
                 raise UntraceableError(
                     "an operation in place changes what something else reads, which a graph of its "
                     "operations does not"
@@ -112,7 +114,7 @@ def plan_runs(
         naive = _graph_runner(program) if inside else naive_runner(model)
         if method == "naive":
             return Plan([naive] * len(jobs))
-        suffixes, fallback = _suffixes(program, jobs)
+        suffixes, fallback = _suffixes(program, jobs, values)
         memory = room(example.device, MEMORY) if memory is None else memory
         most = (IMAGES_AT_ONCE, PAIRS_AT_ONCE)
         if queued(example.device):
@@ -124,7 +126,7 @@ def plan_runs(
             reason = (
                 None
                 if suffix is None
-                else _disagreement(intact, fast, naive, example[:images], job)
+                else _disagreement(intact, fast, naive, example[:images], job, moved)
             )
             if reason is not None:
                 fallback[job.layer.name] = reason
@@ -134,7 +136,10 @@ def plan_runs(
     return Plan(runners, fallback, images)
 
 
-def _suffixes(program: Program, jobs: Sequence[Job]) -> tuple[list[Suffix | None], dict[str, str]]:
+def _suffixes(
+    program: Program, jobs: Sequence[Job], values: dict[fx.Node, Any]
+) -> tuple[list[Suffix | None], dict[str, str]]:
+    """The suffix of each job, None where there is none; `values` are those on one image."""
     constant, fused = batch_free(program), fuse_norms(program)
     found: dict[fx.Node, Suffix] = {}
     suffixes: list[Suffix | None] = []
@@ -143,7 +148,11 @@ def _suffixes(program: Program, jobs: Sequence[Job]) -> tuple[list[Suffix | None
         try:
             site = site_of(program, job)
             if site not in found:
-                found[site] = Suffix(program, site, constant, fused)
+                suffix = Suffix(program, site, constant, fused)
+                read = (v for node in suffix.beside if isinstance(v := values[node], Tensor))
+                if any(value.ndim == 0 or len(value) != 1 for value in read):
+                    raise UntraceableError("it reads values beside that are not one of each image")
+                found[site] = suffix
             suffixes.append(found[site])
         except UntraceableError as error:
             suffixes.append(None)
@@ -213,7 +222,7 @@ def _fast_runner(intact: Intact, suffix: Suffix, most_pairs: int) -> Runner:
 
 
 def _disagreement(
-    intact: Intact, fast: Runner, naive: Runner, example: Tensor, job: Job
+    intact: Intact, fast: Runner, naive: Runner, example: Tensor, job: Job, moved: float
 ) -> str | None:
     """Run the job's first and last lesion both ways, the fast one with both of them at once.
 
@@ -227,19 +236,11 @@ def _disagreement(
             obtained[part.lesion, part.image] = part.logits
     except TRACING_ERRORS as error:
         return f"it does not run on several lesions at once ({str(error).splitlines()[0]})"
-    if not _alike(obtained, expected):
-        largest = float((obtained - expected).abs().max())
-        return f"run in parts, its logits differ by {largest:.3g}: it mixes images or keeps state"
+    if difference := apart(obtained, expected, moved):
+        return (
+            f"run in parts, its logits differ by {difference:.3g}: it mixes images or keeps state"
+        )
     return None
-
-
-def _alike(obtained: Tensor, expected: Tensor) -> bool:
-    """Whether logits differ by no more than rounding, where the expected ones are finite."""
-    finite = expected.isfinite()
-    tolerance = min(1e-2, 1e3 * torch.finfo(expected.dtype).eps)
-    largest = expected.abs().masked_fill(~finite, 0.0).max()
-    apart = (obtained - expected).abs().masked_fill(~finite, 0.0).max()
-    return bool(apart <= tolerance * largest)
 
 
 def _warn(fallback: dict[str, str]) -> None:

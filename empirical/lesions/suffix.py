@@ -61,6 +61,7 @@ class Suffix:
         self.rules = {node: rule_for(program, node) for node in self.nodes}
         last = {read: node for node in self.nodes for read in node.all_input_nodes}
         inside = {site, *self.nodes} - {program.result}
+        self.beside = last.keys() - {site, *self.nodes} - constant
         self.done: dict[fx.Node, list[fx.Node]] = {node: [] for node in self.nodes}
         for read in inside & last.keys():  # what no later node reads
             self.done[last[read]].append(read)

@@ -19,7 +19,7 @@ from empirical.reading.batches import batches
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap
 from empirical.reading.repeated import repeated
-from theory.shared.validation import count, one_of, positive
+from theory.shared.validation import count, instance, one_of, positive
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,17 +91,20 @@ def damage_heads(
         "groups": count("groups", groups, least=2),
         "seed": count("seed", seed, least=0),
     }
+    remedy = "Pass what measure_heads returned."
+    instance("calibration", calibration, (HeadTable, type(None)), remedy)
     first = next(batches(loader, place, classes=False))
     known = calibration or measure_heads(
         model, loader, target="logit_pc1", layers=layers,
         positions=positions, groups=groups, seed=seed, device=place,
     )  # fmt: skip
     twin, found, _ = with_readable_heads(model, first.images[:2], layers)
+    moments = {heads.name: known.of(heads) for heads in found}
     table = foretell(
         twin,
         loader,
         [_shown(twin, heads) for heads in found],
-        LayerMoments(known.moments, groups=known.groups),
+        LayerMoments(moments, groups=known.groups),
         settings,
         known.skipped,
         channels={heads.name: heads.blocks.tolist() for heads in found},

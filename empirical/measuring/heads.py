@@ -64,6 +64,16 @@ class HeadTable:
     settings: Mapping[str, Any]
     image_digests: frozenset[bytes]
 
+    def of(self, heads: Heads) -> Moments:
+        """Return the moments of these very heads; raise ValueError where it holds others."""
+        known = self.heads.get(heads.name)
+        if known != heads:
+            raise ValueError(
+                f"calibration must hold the {heads.n_heads} heads of {heads.name!r}; it holds "
+                f"{known.n_heads if known else 'no heads'} of it. Measure this very model."
+            )
+        return self.moments[heads.name]
+
     def to_frame(self) -> pd.DataFrame:
         """One row per head: `layer`, `head`, the quantities of `BlockAxes`, `<quantity>_se`."""
         import pandas as pd  # here, since importing pandas takes a second

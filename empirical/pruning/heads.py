@@ -22,14 +22,12 @@ from empirical.reading.attention import Heads, with_readable_heads
 from empirical.reading.batches import batches
 from empirical.reading.hooks import edit_inputs, evaluating
 from empirical.reading.networks import Adapter, closed, copied, opened
+from empirical.reading.outputs import apart, moved_by_images
 from empirical.reading.repeated import repeated
-from theory.shared.validation import Float, count, one_of, within
+from theory.shared.validation import Float, count, instance, one_of, within
 
 REPLACEABILITY = "replaceability"
 CRITERIA = (REPLACEABILITY, *QUANTITIES)
-
-EQUAL = 1e-4
-"""Share of the largest output by which removed and silenced heads may differ: float32 rounding."""
 
 EXAMPLES = 4
 
@@ -99,6 +97,7 @@ def prune_heads(
     """
     one_of("criterion", criterion, CRITERIA)
     within("share", share, "[0, 1)")
+    instance("heads", heads, (Mapping, type(None)), "Pass attention -> the heads that go.")
     model = opened(model, adapt)
     if isinstance(loader, HeadTable):
         table = loader
@@ -119,6 +118,7 @@ def prune_heads(
     for each in found:
         if not gone[each.name]:
             continue
+        table.of(each)  # refuses a table of other heads
         stay = _choose(table, each, gone[each.name], criterion)
         merged = copied(result)
         if compensate:
@@ -238,15 +238,18 @@ def _removed(
     silence = {heads.projection: lambda inputs: inputs * mask.to(inputs)}
     with evaluating(model), edit_inputs(model, silence):
         expected = model(images)
+        moved = moved_by_images(model, images, expected)
     smaller = copied(model)
     try:
         _remove(smaller, heads, kept)
         with evaluating(smaller):
-            largest = float((smaller(images) - expected).abs().max())
+            difference = apart(smaller(images), expected, moved)
     except (RuntimeError, ValueError, TypeError) as error:
         return model, f"its forward needs all of its heads ({str(error).splitlines()[0]})"
-    if not largest <= EQUAL * float(expected.abs().max()):
-        return model, f"without them outputs differ by {largest:.3g} from those with them silenced"
+    if difference:
+        return model, (
+            f"without them outputs differ by {difference:.3g} from those with them silenced"
+        )
     return smaller, None
 
 

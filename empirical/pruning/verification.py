@@ -21,15 +21,12 @@ from empirical.pruning.removal import DOES_NOT_RUN, Kept, cut, kept_channels, ma
 from empirical.reading.apart import image_by_image
 from empirical.reading.hooks import evaluating, module_at
 from empirical.reading.networks import copied
+from empirical.reading.outputs import apart, moved_by_images
 
 ASLEEP = 1e-3
 """Layer scales start at 1e-6 to 1e-4, gates and the last norms of residual branches at 0."""
 
 FIXED = "a forward arranges its channels by fixed numbers"
-
-
-ROUNDED = 256
-"""Roundings that an output's own size may have gathered."""
 
 
 def misread(
@@ -91,24 +88,16 @@ def not_apart(model: nn.Module, images: Tensor, groups: Sequence[Group]) -> dict
 def check_same(removed: nn.Module, masked: nn.Module, images: Tensor) -> None:
     """Raise ValueError where two networks differ on `images` by more than rounding.
 
-    Rounding is half of the digits of the outputs' type, of the most that any output differs from
-    that on blank images, and `ROUNDED` digits of each output itself: neither a class that is masked
-    by -1e9 nor a large bias hides a difference. What the masked network makes no number is not
-    compared: zero times an infinite weight says nothing of channels.
+    What the masked network makes no number is not compared: zero times an infinite weight says
+    nothing of channels.
     """
-    plain = torch.zeros_like(images) if images.any() else torch.ones_like(images)
     with evaluating(removed), evaluating(masked):
-        one, other, blank = removed(images), masked(images), masked(plain)
-    finite, eps = other.isfinite() & blank.isfinite(), torch.finfo(other.dtype).eps
-    moved = (other - blank).abs().masked_fill(~finite, 0.0).max()
-    own = other.abs().masked_fill(~other.isfinite(), 0.0)
-    moved = moved if moved > 0 else own.max()
-    difference = (one - other).abs().masked_fill((one == other) | other.isnan(), 0.0)
-    beyond = difference > eps**0.5 * moved + min(eps**0.5, ROUNDED * eps) * own
-    if bool((beyond | difference.isnan()).any()):
+        one, other = removed(images), masked(images)
+        moved = moved_by_images(masked, images, other)
+    if difference := apart(one, other, moved):
         raise ValueError(
-            f"removed and masked outputs differ by {float(difference.max()):.1e} where images "
-            f"move them by {float(moved):.1e}"
+            f"removed and masked outputs differ by {difference:.1e} where images move them by "
+            f"{moved:.1e}"
         )
 
 

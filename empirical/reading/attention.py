@@ -19,6 +19,7 @@ from empirical.reading.attention_modules import headed
 from empirical.reading.hooks import evaluating
 from empirical.reading.layers import Layer
 from empirical.reading.networks import copied
+from empirical.reading.outputs import apart, moved_by_images
 from theory.shared.validation import one_of
 
 FUSED = ("qkv", "in_proj", "c_attn")
@@ -198,13 +199,14 @@ def _compare(model: nn.Module, twin: nn.Module, example: Tensor) -> None:
     """Refuse a copy that computes something else."""
     with evaluating(model), evaluating(twin):
         expected, found = model(example), twin(example)
-    if not isinstance(expected, Tensor):
-        return  # whoever reads the outputs says so
-    largest, scale = float((found - expected).abs().max()), float(expected.abs().max())
-    if largest > 1e-4 * max(scale, 1e-30):
+        if not isinstance(expected, Tensor):
+            return  # whoever reads the outputs says so
+        moved = moved_by_images(model, example, expected)
+    if difference := apart(found, expected, moved):
         raise ValueError(
-            f"model's attentions, written with linear layers, give outputs that differ by "
-            f"{largest:.3g} of {scale:.3g}. Its parents must call them, not read their weights."
+            "model's attentions, written with linear layers, give outputs that differ by "
+            f"{difference:.3g}, where images move them by {moved:.3g}. Its parents must call them, "
+            "not read their weights."
         )
 
 

@@ -96,3 +96,36 @@ def checked_logits(
             f"model has {logits.shape[1]} outputs. Check that model and data belong together."
         )
     return logits
+
+
+ROUNDED = 256
+"""Roundings that an output's own size may have gathered."""
+
+
+def moved_by_images(model: nn.Module, images: Tensor, outputs: Tensor) -> float:
+    """The most that any of a network's `outputs` on `images` differs from that on blank images.
+
+    Their median size where none does. Classes masked by -1e9 and large biases do not count.
+    """
+    blank = model(torch.zeros_like(images) if images.any() else torch.ones_like(images))
+    finite = outputs.isfinite() & blank.isfinite()
+    moved = float((outputs - blank).abs().masked_fill(~finite, 0.0).max())
+    return moved or float(outputs.abs().masked_fill(~outputs.isfinite(), 0.0).median())
+
+
+def apart(found: Tensor, expected: Tensor, moved: float) -> float:
+    """The largest difference of outputs that should be the same, 0 where it is rounding.
+
+    Rounding is half of the digits of the outputs' type, of what images move them by, and `ROUNDED`
+    digits of each output itself. What is expected to be no number is not compared.
+
+    >>> expected = torch.tensor([[0.5, -0.2, -torch.inf]])
+    >>> apart(expected + 1e-6, expected, 0.5), round(apart(expected + 1e-2, expected, 0.5), 3)
+    (0.0, 0.01)
+    """
+    eps = torch.finfo(expected.dtype).eps
+    difference = (found - expected).abs().masked_fill((found == expected) | expected.isnan(), 0.0)
+    own = expected.abs().masked_fill(~expected.isfinite(), 0.0)
+    rounding = eps**0.5 * moved + min(eps**0.5, ROUNDED * eps) * own
+    largest = float(difference.max())
+    return largest if bool(((difference > rounding) | difference.isnan()).any()) else 0.0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from empirical import Adapter, lesion_heads, measure_heads, prune_heads
+from empirical import Adapter, damage_heads, lesion_heads, measure_heads, prune_heads
 from empirical.measuring.heads import QUANTITIES
 from empirical.reading.attention_modules import HeadedAttention
 from empirical.reading.hooks import capture_calls
@@ -222,6 +222,13 @@ def test_an_attention_that_needs_its_heads_stays_whole_and_is_named():
         prune_heads(model, batches, heads={"attention.0": [1]})
 
 
+def two_heads():
+    """The same names and shapes, read as two heads of six instead of three of four."""
+    model = transformer(Separate, Fused)
+    model.attention[1].num_heads, model.attention[1].head_dim = 2, WIDTH // 2
+    return model
+
+
 def test_bad_arguments_are_named(model, table):
     images = image_batches(4, 5)[0][0]
     with pytest.raises(ValueError, match=r"heads must be one of 'attention\.0', 'attention\.1'"):
@@ -238,6 +245,16 @@ def test_bad_arguments_are_named(model, table):
         prune_heads(model, table, share=1.0, example=images)
     with pytest.raises(ValueError, match=r"must hold the 3 heads of 'attention\.0\.inner'"):
         lesion_heads(transformer(Torch, Fused), image_batches(8, 2), table)
+    with pytest.raises(ValueError, match=r"must hold the 3 heads of 'attention\.0\.inner'"):
+        damage_heads(transformer(Torch, Fused), image_batches(20, 2), calibration=table)
+    with pytest.raises(ValueError, match=r"must hold the 2 heads of 'attention\.1'"):
+        prune_heads(two_heads(), table, heads={"attention.1": [0]}, example=images)
+    with pytest.raises(
+        TypeError, match="calibration must be a HeadTable or NoneType; got the list"
+    ):
+        damage_heads(model, image_batches(20, 2), calibration=image_batches(20, 2))
+    with pytest.raises(TypeError, match="heads must be a Mapping or NoneType; got the list"):
+        prune_heads(model, image_batches(20, 2), heads=["attention.0"])
     with pytest.raises(TypeError, match="calibration must be what measure_heads returned"):
         lesion_heads(model, image_batches(8, 2), 3)
     with pytest.raises(ValueError, match="images that calibration has not seen"):
