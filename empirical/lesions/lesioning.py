@@ -21,7 +21,7 @@ from empirical.lesions.table import LesionTable
 from empirical.measuring.calibration import LayerMoments, calibrate, is_loader
 from empirical.reading.batches import batches, leading
 from empirical.reading.layers import Layer, find_layers
-from empirical.reading.networks import Adapter, opened
+from empirical.reading.networks import Adapter, fingerprint, opened
 from empirical.reading.repeated import repeated
 from empirical.reading.sets import Sets, channel_sets
 from theory.shared.validation import called, count, instance, one_of, path_of, positive
@@ -169,6 +169,7 @@ def run_jobs(
         fallback=plan.fallback,
         sums=kept.sums(),
         image_digests=frozenset(kept.digests),
+        network=fingerprint(model),
     )
 
 

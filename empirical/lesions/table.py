@@ -40,6 +40,7 @@ class LesionTable:
     sums : where damages are not kept image by image, `DAMAGES` name -> float64 (R, 2), their sum
         over images and that of their squares; `damage` is then empty
     image_digests : 16 bytes per image, so that no image is counted twice
+    network : fingerprint of the network, so that no other one's lesions are merged with its own
 
     Examples
     --------
@@ -61,6 +62,7 @@ class LesionTable:
     fallback: dict[str, str]
     sums: dict[str, Float] = field(default_factory=dict, kw_only=True)
     image_digests: frozenset[bytes] = field(default=frozenset(), kw_only=True)
+    network: str = field(default="", kw_only=True)
 
     @property
     def n_images(self) -> int:
@@ -142,6 +144,7 @@ class LesionTable:
                 )
             ],
             "fallback": self.fallback,
+            "network": self.network,
         }
         digests = b"".join(sorted(self.image_digests))
         arrays["image_digests"] = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
@@ -174,6 +177,7 @@ class LesionTable:
                 dict(header["fallback"]),
                 sums={name: arrays[f"sums/{name}"] for name in DAMAGES if f"sums/{name}" in arrays},
                 image_digests=frozenset(row.tobytes() for row in arrays["image_digests"]),
+                network=str(header.get("network", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{str(path)!r} is damaged: {error!r}. Make it again.") from error
@@ -236,6 +240,11 @@ def merge_lesions(tables: Sequence[LesionTable]) -> LesionTable:
                 "tables to merge must hold the same lesions; layers, kinds or channels differ. "
                 "Run the shares with the same arguments."
             )
+    if len({table.network for table in tables}) > 1:
+        raise ValueError(
+            "tables to merge must be of one network; their weights differ. Run all shares with the "
+            "same weights."
+        )
     if len({(bool(table.damage), bool(table.sums)) for table in tables}) > 1:
         raise ValueError(
             "tables to merge must all hold the damages of images, or all their sums; they differ. "

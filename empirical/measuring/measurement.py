@@ -38,7 +38,7 @@ from empirical.reading.hooks import evaluating
 from empirical.reading.kept import PerImage
 from empirical.reading.layers import Measurable, find_layers, phases, weight_of
 from empirical.reading.layout import suits_channels_last
-from empirical.reading.networks import Adapter, opened
+from empirical.reading.networks import Adapter, fingerprint, opened
 from empirical.reading.points import Tap, taps
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, channel_readings
@@ -178,6 +178,7 @@ def measure(
         "null": count("null", null, least=0, most=1_000_000),
         "damage": damage,
         "exact": exact,
+        "network": fingerprint(model),
     }
     one_of("precision", precision, PRECISIONS)
     loader = loader if adapt is None else adapt.loader(loader)

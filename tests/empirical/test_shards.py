@@ -178,6 +178,34 @@ def batch(seed: int, n: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
     ) % 3
 
 
+def test_shares_of_two_networks_are_not_merged(tmp_path):
+    models = [
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+        for _ in range(2)
+    ]
+    models[1].load_state_dict(models[0].state_dict())
+    for same in (True, False):
+        tables, lesions = [], []
+        for number, model in enumerate(models):
+            images = [batch(number)]
+            measure(model, images, groups=2, first_image=24 * number).save(
+                tmp_path / "axes.npz", moments="groups"
+            )
+            lesion(model, images, kinds=["zero"]).save(tmp_path / "lesions.npz")
+            tables.append(AxisTable.load(tmp_path / "axes.npz"))
+            lesions.append(LesionTable.load(tmp_path / "lesions.npz"))
+        if same:
+            assert merge_tables(tables).settings["n_images"] == 48
+            assert merge_lesions(lesions).n_images == 48
+            with torch.no_grad():
+                models[1][3].weight[2, 5] += 1e-3  # trained on, by one weight
+        else:
+            with pytest.raises(ValueError, match="measured alike; network is"):
+                merge_tables(tables)
+            with pytest.raises(ValueError, match="must be of one network; their weights differ"):
+                merge_lesions(lesions)
+
+
 def test_an_image_is_not_counted_twice(tmp_path):
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
     one, two = batch(0), batch(1)
