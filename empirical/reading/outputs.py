@@ -117,7 +117,8 @@ def apart(found: Tensor, expected: Tensor, moved: float) -> float:
     """The largest difference of outputs that should be the same, 0 where it is rounding.
 
     Rounding is half of the digits of the outputs' type, of what images move them by, and `ROUNDED`
-    digits of each output itself. What is expected to be no number is not compared.
+    roundings of each output itself, or of their median size. What is expected to be no number is
+    not compared.
 
     >>> expected = torch.tensor([[0.5, -0.2, -torch.inf]])
     >>> apart(expected + 1e-6, expected, 0.5), round(apart(expected + 1e-2, expected, 0.5), 3)
@@ -126,6 +127,7 @@ def apart(found: Tensor, expected: Tensor, moved: float) -> float:
     eps = torch.finfo(expected.dtype).eps
     difference = (found - expected).abs().masked_fill((found == expected) | expected.isnan(), 0.0)
     own = expected.abs().masked_fill(~expected.isfinite(), 0.0)
+    own = own.clamp(min=float(own.median()))
     rounding = eps**0.5 * moved + min(eps**0.5, ROUNDED * eps) * own
     largest = float(difference.max())
     return largest if bool(((difference > rounding) | difference.isnan()).any()) else 0.0
