@@ -18,6 +18,11 @@ from theory.shared.validation import Float, instance, one_of
 LEVEL = 0.05
 """Expected share of false ones among the channels that are said to have moved."""
 
+MEASURED_ALIKE = (
+    "target", "point", "sampling", "noise", "ridge", "peers", "top", "bias_correction", "estimate",
+)  # fmt: skip
+"""Settings that both measurements must have in common: other ones change what is measured."""
+
 ROUNDING = 1e-5
 """Share of a value within which single precision may change it."""
 
@@ -43,8 +48,8 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        naming the argument, its value and the remedy; by index, layers of other sizes; by moments,
-        tables that were saved without them
+        naming the argument, its value and the remedy; tables that were measured otherwise; by
+        index, layers of other sizes; by moments, tables that were saved without them
 
     Examples
     --------
@@ -61,6 +66,13 @@ def compare(
         one_of("match", match, MATCHES)
     elif not isinstance(match, Matching):
         instance("match", match, Mapping, "Pass 'index', 'moments', or what match_channels gives.")
+    for key in MEASURED_ALIKE:
+        one, other = a.settings.get(key), b.settings.get(key)
+        if one != other:
+            raise ValueError(
+                f"a and b must be measured alike; {key} is {one!r} in one and {other!r} in the "
+                "other. Measure both with the same."
+            )
     shared = [layer for layer in a.layers if layer in b.axes]
     if not shared:
         raise ValueError(

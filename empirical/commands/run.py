@@ -56,6 +56,7 @@ def run(
     from empirical.runs.campaign import campaign
     from empirical.runs.config import read_config
     from empirical.runs.config_text import to_toml
+    from theory.shared.files import check_writable
 
     named = {"data.source": data, "device": device}
     overrides = [f"{key}={json.dumps(text)}" for key, text in named.items() if text is not None]
@@ -76,6 +77,8 @@ def run(
             f"CONFIG must be files of different names, their runs' folders; got {list(found)}."
         )
     folders = {_folder(out, path, alone=len(found) == 1): one for path, one in found.items()}
+    for folder in folders:
+        check_writable(folder)
     with _resumable(folders), progress_bar() as progress:
         if len(folders) > 1 or workers or scheduler is not None:
             results = campaign(

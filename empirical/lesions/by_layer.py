@@ -31,10 +31,11 @@ def lesion_by_layer(
     loss: Loss,
 ) -> LesionTable:
     """Run the jobs of each layer that `folder` does not have; return the sums of all."""
-    digests = [batch.digests() for batch in batches(loader, classes=False)]
+    seen = [(b.digests(), b.labels) for b in batches(loader, classes=False)]
     common = {
-        "network": _digest(repr(model), model.state_dict(), *_forwards(model)),
-        "images": _digest([b"".join(part).hex() for part in digests]),
+        "network": _digest(repr(model), model.state_dict(), *_forwards(model), *_plain(model)),
+        "images": _digest([b"".join(digests).hex() for digests, _ in seen]),
+        "labels": _digest(*(labels for _, labels in seen)),
         "loss": _digest(*_code(loss)),
     }
     tables = []
@@ -62,12 +63,36 @@ def _forwards(model: nn.Module) -> list[object]:
     return [part for kind in kinds for part in _code(kind.forward)]
 
 
+def _plain(model: nn.Module) -> list[object]:
+    """Attributes of modules that are numbers, texts, functions or tuples of these, and hooks."""
+
+    def told(value: object) -> list[object]:
+        if isinstance(value, list | tuple):
+            return [part for each in value for part in told(each)]
+        if isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | None):
+            return [value]
+        if callable(value) and not isinstance(value, nn.Module):
+            python = getattr(value, "__code__", None) is not None
+            return _code(value) if python else [getattr(value, "__qualname__", type(value))]
+        return []
+
+    found: list[object] = []
+    for module in model.modules():
+        own = {k: v for k, v in vars(module).items() if k[:1] != "_" and k != "training"}
+        hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        found += [part for name, value in own.items() for part in (name, *told(value))]
+        found += [part for hook in hooks for part in told(hook)]
+    return found
+
+
 def _code(function: object) -> list[object]:
     """What a function does; of what is no Python function, an object that equals only itself."""
     code = function if isinstance(function, CodeType) else getattr(function, "__code__", None)
     if code is None:
         return [function]
     found: list[object] = [code.co_code, code.co_names]
+    found += getattr(function, "__defaults__", None) or ()
+    found += sorted((getattr(function, "__kwdefaults__", None) or {}).items())
     found += [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     for constant in code.co_consts:
         if isinstance(constant, frozenset):  # in no order of its own

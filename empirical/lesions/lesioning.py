@@ -57,7 +57,8 @@ def lesion(
     ----------
     model : any module from images to logits. It is left as it was, bit for bit.
     loader : (images, labels) to evaluate on, in any order; its first batch is read twice
-    layers : dotted names; None means every convolution and hidden linear layer
+    layers : dotted names; None means every convolution and hidden linear layer, those of one
+        channel without "mean", since `measure` leaves them out
     channels : layer name -> channels, or sets of channels of equal size to lesion together, such as
         {"conv2": [(0, 3), (1, 4)]}. None means each channel of each layer. By the law of damage,
         with a `calibration` that foretells it (`measure(..., damage=True)`) or a loader: a number,
@@ -108,18 +109,20 @@ def lesion(
     names = names_of(layers if sets_of is channels else None, sets_of)
     found = find_layers(model, example, names, argument=said)
     known = LayerMoments({})
+    alone = {layer.name for layer in found if names is None and layer.n_channels == 1}
     if "mean" in wanted:
         if calibration is None:
             raise ValueError(
                 "calibration must be given for kind 'mean'; got None. Pass the result of "
                 "measure(), or a loader of calibration images."
             )
-        known = calibrate(model, calibration, found)
+        known = calibrate(model, calibration, [one for one in found if one.name not in alone])
     sets = {layer.name: channel_sets(layer, sets_of) for layer in found}
     jobs = [
         Job(layer, kind, point, _change(kind, layer, known, seed), sets[layer.name])
         for layer in found
         for kind in wanted
+        if kind != "mean" or layer.name not in alone
         for point in ["post_norm" if kind == "zero" and layer.norm is not None else "pre_norm"]
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,8 @@ class ReplacementTable(LesionTable):
     predicted: Float
     n_peers: NDArray[np.intp]
     draw: NDArray[np.intp]
+
+    per_row: ClassVar[tuple[str, ...]] = ("predicted", "n_peers", "draw")
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, channel and kind, as `LesionTable.to_frame`, and what was recovered.

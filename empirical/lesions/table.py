@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,9 @@ class LesionTable:
     sums: dict[str, Float] = field(default_factory=dict, kw_only=True)
     image_digests: frozenset[bytes] = field(default=frozenset(), kw_only=True)
     network: str = field(default="", kw_only=True)
+
+    per_row: ClassVar[tuple[str, ...]] = ()
+    """Further arrays (R, ...), of kinds of this table, that a file holds too."""
 
     @property
     def n_images(self) -> int:
@@ -135,6 +138,7 @@ class LesionTable:
         arrays: dict[str, NDArray[Any]] = {f"damage/{n}": v for n, v in self.damage.items()}
         arrays |= {f"sums/{name}": values for name, values in self.sums.items()}
         arrays |= {f"dense/{name}": values for name, values in self.dense.items()}
+        arrays |= {f"rows/{name}": getattr(self, name) for name in self.per_row}
         header = {
             "format": FORMAT,
             "rows": [
@@ -151,7 +155,7 @@ class LesionTable:
         files.write_archive(path, header, arrays)
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> LesionTable:
+    def load(cls, path: str | PathLike[str]) -> Self:
         """Read what `save`, or a folder of `lesion`, holds; of the latter damages are mapped.
 
         Raises
@@ -167,7 +171,7 @@ class LesionTable:
             raise ValueError(f"{said} must be that of a {FORMAT}; got {header.get('format')!r}.")
         try:
             layer, kind, point, channels = zip(*header["rows"], strict=True)
-            table = LesionTable(
+            table = cls(
                 np.array(layer, dtype=np.str_),
                 np.array(kind, dtype=np.str_),
                 np.array(point, dtype=np.str_),
@@ -178,6 +182,7 @@ class LesionTable:
                 sums={name: arrays[f"sums/{name}"] for name in DAMAGES if f"sums/{name}" in arrays},
                 image_digests=frozenset(row.tobytes() for row in arrays["image_digests"]),
                 network=str(header.get("network", "")),
+                **{name: arrays[f"rows/{name}"] for name in cls.per_row},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{str(path)!r} is damaged: {error!r}. Make it again.") from error

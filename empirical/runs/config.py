@@ -189,9 +189,10 @@ class PruningConfig(Section):
 
 
 def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
         raise ValueError(
-            f"seeds must be different whole numbers >= 0, at least one; got {list(seeds)}."
+            f"seeds must be different whole numbers from 0 to 2^63 - 1, at least one; got "
+            f"{list(seeds)}."
         )
     return seeds
 

@@ -1,6 +1,7 @@
 """Two measurements side by side: counterparts, changes with their errors, and who moved."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,17 @@ def test_a_permuted_copy_is_found_and_nothing_has_moved(tables):
         for name, change in found.change[layer].items():
             np.testing.assert_allclose(change, 0, atol=1e-6, err_msg=name)
     assert "8 of them under the same index" not in str(found.findings()[0])
+
+
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [("noise", 0.1), ("point", "post_activation"), ("target", "true_logit"), ("peers", 3),
+     ("estimate", "plug_in"), ("sampling", "pooled")],
+)  # fmt: skip
+def test_tables_that_were_measured_otherwise_are_refused(tables, key, other):
+    changed = dataclasses.replace(tables[0], settings={**tables[0].settings, key: other})
+    with pytest.raises(ValueError, match=rf"measured alike; {key} is .* and {other!r} in the oth"):
+        compare(tables[0], changed)
 
 
 def test_by_index_a_permuted_copy_has_moved(tables):

@@ -58,8 +58,11 @@ def test_overrides_are_read_as_toml():
         ('pruning.allocations=["globe"]', r"pruning\.allocations must be .*Did you mean 'global'"),
         ('pruning.recoveries=["merged"]', r"pruning\.recoveries must be .*Did you mean 'merge'"),
         # ranges
-        ("seeds=[1, 1]", r"seeds must be different whole numbers >= 0.*got \[1, 1\]"),
-        ("seeds=[]", r"seeds must be different whole numbers >= 0, at least one; got \[\]"),
+        ("seeds=[1, 1]", r"seeds must be different whole numbers from 0 to 2.63 - 1.*got \[1, 1\]"),
+        (
+            "seeds=[]",
+            r"seeds must be different whole numbers from 0 to 2.63 - 1, at least one; got \[\]",
+        ),
         ("data.image_size=0", r"data\.image_size must be a whole number >= 1; got 0"),
         ("data.calibration=1", r"data\.calibration must be a whole number >= 2; got 1"),
         ("data.selection=1.0", r"data\.selection must be a finite number >= 0 and < 1; got 1\.0"),

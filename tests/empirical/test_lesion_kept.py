@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
-from empirical import lesion, merge_lesions
+from empirical import lesion, measure, merge_lesions, replace
 from empirical.lesions.foretold import agreement
+from empirical.lesions.replacement_table import ReplacementTable
 from empirical.lesions.scores import cross_entropy
 from empirical.lesions.table import DAMAGES, LesionTable, images_of
 from empirical.measuring.damage_law import damage
@@ -123,3 +128,95 @@ class Free:
 
     def __init__(self, available: int) -> None:
         self.available = available
+
+
+class Plain(nn.Module):
+    """What it computes hangs on a number, a function and a hook that no state dict holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Linear(5, 4)
+        self.factor, self.act = 1.0, functional.relu
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.b(self.act(self.a(images)) * self.factor)
+        return self.out(self.act(maps).mean((2, 3)))
+
+
+def scaled(factor: float):
+    def loss(outputs, labels, factor=factor):
+        return functional.cross_entropy(outputs * factor, labels, reduction="none")
+
+    return loss
+
+
+@pytest.mark.parametrize("what", ["nothing", "number", "function", "hook", "labels", "loss"])
+def test_what_changes_damages_runs_layers_anew(tmp_path, what: str) -> None:
+    torch.manual_seed(0)
+    model, images, labels = Plain(), torch.randn(24, 3, 8, 8), torch.arange(24) % 4
+    calls: list[tuple[int, int]] = []
+
+    def run(folder=None, factor: float = 1.0) -> LesionTable:
+        own = {} if folder is None else {"per_image": folder}
+        return lesion(
+            model, [(images, labels)], kinds=["zero"], loss=scaled(factor),
+            progress=lambda done, total: calls.append((done, total)), **own,
+        )  # fmt: skip
+
+    before, factor = run(tmp_path), 1.0
+    match what:
+        case "number":
+            model.factor = 5.0
+        case "function":
+            model.act = functional.gelu
+        case "hook":
+            model.a.register_forward_hook(lambda _, given, made: 2 * made)
+        case "labels":
+            labels = (labels + 1) % 4
+        case "loss":
+            factor = 5.0
+    calls.clear()
+    again = run(tmp_path, factor)
+    assert bool(calls) == (what != "nothing")
+    found = run(factor=factor)
+    for mine, its in zip(
+        again.mean_and_error("loss_increase"), found.mean_and_error("loss_increase"), strict=True
+    ):
+        np.testing.assert_allclose(mine, its, **SUMMED)
+    if what != "nothing":
+        assert not np.allclose(before.mean_and_error("loss_increase")[0], its)
+
+
+def test_replacements_are_kept_whole_in_a_file(model, tmp_path) -> None:
+    table = replace(model, data(13, 2), data(40, 1), peers=["all", "random"], draws=2)
+    table.save(tmp_path / "replaced.npz")
+    pd.testing.assert_frame_equal(
+        ReplacementTable.load(tmp_path / "replaced.npz").to_frame(), table.to_frame()
+    )
+    lesions = LesionTable.load(tmp_path / "replaced.npz")
+    assert type(lesions) is LesionTable
+    lesions.save(tmp_path / "lesions.npz")
+    with pytest.raises(ValueError, match="is damaged"):
+        ReplacementTable.load(tmp_path / "lesions.npz")
+
+
+class Gated(nn.Module):
+    """A gate of one channel, which has no peers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.gate, self.out = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 1), nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.a(images).relu()
+        return self.out((maps * self.gate(maps).sigmoid()).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kept", ["table", "loader"])
+def test_a_layer_of_one_channel_is_set_to_zero_alone(kept: str) -> None:
+    torch.manual_seed(0)
+    model = Gated()
+    known = measure(model, data(40, 1)) if kept == "table" else data(40, 1)
+    frame = lesion(model, data(13, 2), calibration=known).to_frame()
+    rows = frame.groupby(["layer", "kind"], sort=False).size().to_dict()
+    assert rows == {("a", "mean"): 4, ("a", "zero"): 4, ("gate", "zero"): 1}
