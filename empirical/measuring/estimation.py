@@ -88,7 +88,8 @@ def _check_groups(groups: Mapping[str, Groups], settings: Mapping[str, Any]) -> 
     if fewest < settings["groups"]:
         raise ValueError(
             f"loader must yield at least groups = {settings['groups']} images for standard "
-            f"errors; it gave {settings['n_images']}. Pass fewer groups or standard_errors=False."
+            f"errors; it gave {settings['n_images']}. Give more images, or images to each share; or "
+            "pass fewer groups or standard_errors=False."
         )
 
 
@@ -129,7 +130,9 @@ class _Evaluation:
                 **{**self._options, **changed},
             )
         except ValueError as error:
-            raise ValueError(f"layer {layer!r}: {error}") from error
+            raise ValueError(
+                f"layer {layer!r}: {error} To leave it out, name the others in layers."
+            ) from error
 
     def in_halves(self, layer: str, groups: Groups) -> dict[str, Float]:
         """(2, C) quantities of the even and of the odd groups; empty if a half has no two groups.
