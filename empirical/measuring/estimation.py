@@ -88,7 +88,7 @@ def _check_groups(groups: Mapping[str, Groups], settings: Mapping[str, Any]) -> 
     if fewest < settings["groups"]:
         raise ValueError(
             f"loader must yield at least groups = {settings['groups']} images for standard "
-            f"errors; it gave {settings['n_images']}. Give more images, or images to each share; or "
+            f"errors; it gave {settings['n_images']}. Give more images, to each share as well; or "
             "pass fewer groups or standard_errors=False."
         )
 
