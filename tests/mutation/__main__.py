@@ -4,6 +4,7 @@ Everything is imported once; every mutant runs its tests in a fork, where the mo
 with one change, so nothing on disk changes and a mutant costs little more than its tests. Fast
 tests come first, and the first failure ends a mutant. The modules that ran have their sections of
 docs/mutation.md written anew; the reasons beside survivors are written there by hand, and kept.
+A section is of the code of its run: what has changed in its module since is not in it.
 """
 
 from __future__ import annotations
