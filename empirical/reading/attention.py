@@ -20,7 +20,7 @@ from empirical.reading.hooks import evaluating
 from empirical.reading.layers import Layer
 from empirical.reading.networks import copied
 from empirical.reading.outputs import apart, moved_by_images
-from theory.shared.validation import one_of
+from theory.shared.validation import named, one_of
 
 FUSED = ("qkv", "in_proj", "c_attn")
 SEPARATE = (
@@ -91,7 +91,7 @@ def with_readable_heads(
         no attention whose heads can be read; a name that is none; a copy that computes other
         outputs than the model
     """
-    twin = copied(model)
+    twin, names = copied(model), named("layers", names)
     skipped: dict[str, str] = {}
     for name, module in list(twin.named_modules()):
         reason = _unsupported(module)

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from empirical.reading.hooks import evaluating
 from empirical.reading.networks import opened
 from empirical.reading.outputs import answered
-from theory.shared.validation import instance, one_of
+from theory.shared.validation import instance, named, one_of
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -151,12 +151,7 @@ def find_layers(
     ...     model, torch.zeros(1, 3, 8, 8))]
     [('0', 8, '1')]
     """
-    if isinstance(names, str):
-        raise TypeError(
-            f"{argument} must be a sequence of names; got the text {names!r}. Pass [{names!r}]."
-        )
-    if names is not None and not list(names):
-        raise ValueError(f"{argument} must name at least one layer; got none. Pass None for all.")
+    names = named(argument, names)
     instance("example", example, Tensor, "Pass images (n, ...).")
     calls, outputs = _trace(opened(model), example[:2])
     found: dict[str, Layer] = {}

@@ -253,6 +253,8 @@ def test_bad_arguments_are_named(model, table):
         TypeError, match="calibration must be a HeadTable or NoneType; got the list"
     ):
         damage_heads(model, image_batches(20, 2), calibration=image_batches(20, 2))
+    with pytest.raises(ValueError, match="layers must name at least one layer; got none"):
+        measure_heads(model, image_batches(20, 2), layers=[])
     with pytest.raises(TypeError, match="heads must be a Mapping or NoneType; got the list"):
         prune_heads(model, image_batches(20, 2), heads=["attention.0"])
     with pytest.raises(TypeError, match="calibration must be what measure_heads returned"):

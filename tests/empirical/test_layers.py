@@ -152,6 +152,12 @@ def test_depthwise_layers_are_seen_where_they_take_an_activation_alone():
     assert set(takes.values()) == {None}
 
 
+def test_names_may_come_from_a_generator():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
+    found = find_layers(model, IMAGE, (name for name in ["1"]))
+    assert [layer.name for layer in found] == ["1"]
+
+
 class Views(nn.Module):
     """Two views of each image, folded into the batch."""
 

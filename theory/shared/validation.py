@@ -138,6 +138,20 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     raise ValueError(f"{name} must be one of {told}; got {value!r}.{hint}")
 
 
+def named(argument: str, names: Iterable[str] | None) -> list[str] | None:
+    """Return the names as a list, at least one; None means all."""
+    if isinstance(names, str):
+        raise TypeError(
+            f"{argument} must be a sequence of names; got the text {names!r}. Pass [{names!r}]."
+        )
+    if names is None:
+        return None
+    listed = list(names)
+    if not listed:
+        raise ValueError(f"{argument} must name at least one layer; got none. Pass None for all.")
+    return listed
+
+
 def positive(name: str, value: float, *, zero: bool = False, most: float = np.inf) -> float:
     """Return `value` if it is a finite number above zero (or at zero, where `zero` allows it)."""
     wanted = f"{'>= 0' if zero else '> 0'} and finite"
