@@ -54,7 +54,8 @@ def predictability_interval(
     Raises
     ------
     ValueError
-        fewer than 4 samples per channel, for which V(E) is not known to hold.
+        an estimate above 1 or a standard error below 0; fewer than 4 samples per channel, for
+        which V(E) is not known to hold.
 
     Source: Fisher (1928) for both terms of V; inversion as Wilson's interval for a proportion.
 
@@ -65,6 +66,14 @@ def predictability_interval(
     e, error = real_array("estimate", estimate), real_array("standard_error", standard_error)
     p, g = count("peers", peers), count("groups", groups, least=2)
     within("level", positive("level", level), "(0, 1)")
+    for name, values, wrong in (("estimate", e, e > 1), ("standard_error", error, error < 0)):
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            limit = "at most 1" if name == "estimate" else ">= 0"
+            raise ValueError(
+                f"{name} must be {limit}; got {values.flat[at]:g} at {at}. "
+                "Pass those that `channel_axes` and a jackknife give."
+            )
     if positive("n", n) < 4 * (p + 1):
         raise ValueError(
             f"n must be at least 4 (peers + 1) = {4 * (p + 1)} effective samples; got {n!r}. "

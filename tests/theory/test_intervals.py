@@ -57,3 +57,15 @@ def test_what_peers_determine_is_certain_and_what_is_unknown_stays_so():
 def test_fewer_than_four_samples_per_channel_are_refused():
     with pytest.raises(ValueError, match=r"n must be at least 4 \(peers \+ 1\) = 40 .* got 39"):
         predictability_interval([0.0], [0.1], n=39, peers=PEERS, groups=GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("e", "error", "message"),
+    [
+        ([0.2, 1.5], [0.1, 0.1], r"estimate must be at most 1; got 1\.5 at 1"),
+        ([0.2], [-0.1], r"standard_error must be >= 0; got -0\.1 at 0"),
+    ],
+)
+def test_what_is_no_estimate_is_refused(e, error, message):
+    with pytest.raises(ValueError, match=message):
+        predictability_interval(e, error, n=N, peers=PEERS, groups=GROUPS)
