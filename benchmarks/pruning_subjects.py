@@ -1,8 +1,9 @@
 """Trained networks with images to calibrate and to count on, and processes that work on them.
 
 ResNet-18, VGG-16 and MobileNetV2 of width 1/4 as `scripts/damage_law_networks.py` trains them on
-CIFAR-10, of several seeds, and one ResNet-20, trained by others. Calibration images are training
-images, counted ones test images, of one draw each.
+CIFAR-10, or as a run of `scripts/evidence.py` left them, of several seeds, and one ResNet-20,
+trained by others. Calibration images are training images, counted ones test images, of one draw
+each.
 """
 
 from __future__ import annotations

@@ -74,7 +74,11 @@ def convnext(classes: int = 10) -> nn.Module:
 def network(
     name: str, folder: Path, images: ImageSet, seed: int = 0, device: str = "cpu"
 ) -> nn.Module:
-    """The network of a name and a seed with trained weights, in evaluation mode on `device`."""
+    """The network of a name and a seed with trained weights, in evaluation mode on `device`.
+
+    Those of a run (`folder`/NAME/seed-S/train, as `scripts/evidence.py` leaves them) as it trained
+    them; others are trained for four epochs where `folder` has none.
+    """
     if name == "resnet20":
         model: nn.Module = ResNet20()
         load_weights(model, folder / "resnet20-cifar10.safetensors")
@@ -83,9 +87,10 @@ def network(
     torch.manual_seed(seed)  # of the ConvNeXt; a spec has its own
     model = convnext() if spec is None else spec.build(seed)
     own = folder / (f"{name}-{seed}" if seed else name)
-    last = own / "step-0001560.safetensors"
-    if last.exists():
-        load_weights(model, last)
+    trained = [*sorted((folder / name / f"seed-{seed}" / "train").glob("step-*.safetensors"))]
+    trained += own.glob("step-0001560.safetensors")
+    if trained:
+        load_weights(model, trained[-1])
     else:
         recipe = RECIPES[name]
         train(model, images, recipe=recipe, seed=seed, folder=own, spec=spec, device=device)
