@@ -20,6 +20,7 @@ from empirical.reading.layers import find_layers
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap, taps
 from empirical.reading.positions import Sampler
+from empirical.seeding import checked_seed
 from theory import Moments
 from theory.shared.validation import Float, count, indices
 from theory.standardize import standardize
@@ -107,9 +108,7 @@ def match_channels(
             "them; the first has 1. Raise the batch size."
         )
     tapped, skipped = _tapped(networks, batch.images, layers, point)
-    sampler = Sampler(
-        count("positions", positions), seed=count("seed", seed, least=0), device=place
-    )
+    sampler = Sampler(count("positions", positions), seed=checked_seed("seed", seed), device=place)
     found = cross_correlations(networks, tapped, batch, stream, sampler)
     pairs, correlation, chance = {}, {}, {}
     for name, cross in found.items():

@@ -82,9 +82,9 @@ class NetworkSource:
         from empirical.data.loading import load_data
         from empirical.devices import chosen_device
         from empirical.models.probe import check_logits
-        from theory.shared.validation import count
+        from empirical.seeding import checked_seed
 
-        count("--seed", self.seed, least=0)
+        checked_seed("--seed", self.seed)
         import_from_here()
         device = chosen_device(self.device)
         train, test = load_data(

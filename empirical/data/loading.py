@@ -13,6 +13,7 @@ from torch import Tensor
 from empirical.data.folders import DEFAULT_CACHE, read_folder
 from empirical.data.images import ImageLoader, ImageSet, channel_statistics, image_loader
 from empirical.data.photographs import photograph_tiles
+from empirical.seeding import checked_seed, folded
 from theory.shared.validation import count, path_of, truth
 
 __all__ = ["NAMED", "ImageLoader", "ImageSet", "image_loader", "load_data"]
@@ -82,7 +83,7 @@ def load_data(
             f"images must be two numbers, of training and of test images; got {images!r}. Pass "
             "(None, None) for all."
         )
-    count("seed", seed, least=0)
+    checked_seed("seed", seed)
     if name == "photographs":
         tiles, strips = photograph_tiles()
         return _pair(name, tiles["train"], tiles["test"], strips)
@@ -127,7 +128,7 @@ def _digits(seed: int) -> tuple[ImageSet, ImageSet]:
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = bunch.target.astype(np.int64)
     fit, held_out = train_test_split(
-        np.arange(len(labels)), test_size=1 / 3, stratify=labels, random_state=seed
+        np.arange(len(labels)), test_size=1 / 3, stratify=labels, random_state=folded(seed)
     )
     parts = [
         (torch.from_numpy(pixels[rows]), torch.from_numpy(labels[rows]))

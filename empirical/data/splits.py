@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from empirical.data.images import ImageSet
+from empirical.seeding import checked_seed
 from theory.shared.validation import count, instance, within
 
 
@@ -64,7 +65,7 @@ def split_data(
         instance(name, given, ImageSet, "Pass what load_data returns.")
     wanted = count("calibration", calibration)
     within("selection", selection, "[0, 1)")
-    count("seed", seed, least=0)
+    checked_seed("seed", seed)
     if train.class_names != test.class_names:
         raise ValueError(
             f"train and test must have the same classes; got {train.classes} and {test.classes} "

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from empirical.lesions.table import DAMAGES, LesionTable
 from empirical.measuring.damage_table import ALONE, CLEAR, WITH_PEERS, DamageTable
+from empirical.seeding import checked_seed
 from theory.rank_coupling import spearman, split_half
-from theory.shared.validation import Float, count, one_of
+from theory.shared.validation import Float, one_of
 
 QUANTITY = {"mean": ALONE, "all": WITH_PEERS}
 """Kind of a lesion or replacement -> what the law foretells of it."""
@@ -58,7 +59,7 @@ def agreement(
         no row of `measured` at the point of `foretold`, or of a kind that it foretells
     """
     one_of("name", name, DAMAGES)
-    count("seed", seed, least=0)
+    checked_seed("seed", seed)
     point = foretold.settings["point"]
     rng = np.random.default_rng(seed)
     average, error = measured.mean_and_error(name)

@@ -45,6 +45,7 @@ from empirical.reading.positions import Sampler
 from empirical.reading.repeated import repeated
 from empirical.reading.sets import Sets, channel_sets
 from empirical.reading.sums import Sums
+from empirical.seeding import checked_seed
 from theory.shared.validation import Float, called, count, one_of, positive
 
 FORMS = ("quadratic", "linearized")
@@ -134,7 +135,7 @@ def damage(
         "ridge": positive("ridge", ridge, zero=True),
         "positions": count("positions", positions),
         "groups": count("groups", groups, least=2),
-        "seed": count("seed", seed, least=0),
+        "seed": checked_seed("seed", seed),
     }
     called("loss", loss)
     if loss is not None and form == "linearized":

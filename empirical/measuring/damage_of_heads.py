@@ -19,6 +19,7 @@ from empirical.reading.batches import batches
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.points import Tap
 from empirical.reading.repeated import repeated
+from empirical.seeding import checked_seed
 from theory.shared.validation import count, instance, one_of, positive
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def damage_heads(
         "ridge": positive("ridge", ridge, zero=True),
         "positions": count("positions", positions),
         "groups": count("groups", groups, least=2),
-        "seed": count("seed", seed, least=0),
+        "seed": checked_seed("seed", seed),
     }
     remedy = "Pass what measure_heads returned."
     instance("calibration", calibration, (HeadTable, type(None)), remedy)

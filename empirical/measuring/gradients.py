@@ -29,6 +29,7 @@ from empirical.reading.positions import Sampler
 from empirical.reading.readings import PatchesAndOutputs
 from empirical.reading.recorder import Recorder, Target
 from empirical.reading.sums import Sums, Totals
+from empirical.seeding import checked_seed
 from theory.rank_coupling import jackknife_standard_error
 from theory.shared.validation import count
 
@@ -128,7 +129,7 @@ def gradient_cosines(
     sampler = Sampler(
         count("positions", positions),
         groups=count("groups", groups, least=2),
-        seed=count("seed", seed, least=0),
+        seed=checked_seed("seed", seed),
         device=place,
     )
     stream = batches(loader, place, classes=reads_classes(target))

@@ -28,6 +28,7 @@ from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, HeadOutputs
 from empirical.reading.recorder import Recorder
 from empirical.reading.sums import Sums
+from empirical.seeding import checked_seed
 from theory import BlockAxes, Moments, block_axes_of_groups, jackknife_standard_error
 from theory.shared.validation import Float, count
 
@@ -139,7 +140,7 @@ def measure_heads(
         "positions": count("positions", positions),
         "groups": count("groups", groups, least=2),
         "noise": noise,
-        "seed": count("seed", seed, least=0),
+        "seed": checked_seed("seed", seed),
     }
     loader = loader if adapt is None else adapt.loader(loader)
     stream = batches(loader, place, classes=reads_classes(target))

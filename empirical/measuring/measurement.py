@@ -46,6 +46,7 @@ from empirical.reading.recorder import Recorder
 from empirical.reading.repeated import repeated
 from empirical.reading.sums import Sums
 from empirical.reading.unmeasured import unmeasured
+from empirical.seeding import checked_seed
 from theory.shared.validation import count, one_of, truth
 
 SAMPLES_PER_CHANNEL = 10
@@ -165,7 +166,7 @@ def measure(
         "positions": count("positions", positions),
         "sampling": one_of("sampling", sampling, ("positions", "pooled")),
         "groups": count("groups", groups, least=2 if standard_errors or damage else 1),
-        "seed": count("seed", seed, least=0),
+        "seed": checked_seed("seed", seed),
         "first_image": count("first_image", first_image, least=0),
         "standard_errors": standard_errors,
         "noise": noise,

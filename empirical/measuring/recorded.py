@@ -15,6 +15,7 @@ from empirical.reading.groups import grouped_moments
 from empirical.reading.positions import Sampler
 from empirical.reading.readings import WITH_TARGET, WITHOUT_TARGET
 from empirical.reading.sums import Sums
+from empirical.seeding import checked_seed
 from theory.shared.validation import columns, count, instance, truth
 
 HOLDERS = ("activation", "tensor_contents", "value")
@@ -94,7 +95,7 @@ def from_activations(
         "positions": count("positions", positions),
         "sampling": "positions",
         "groups": count("groups", groups, least=2 if standard_errors else 1),
-        "seed": count("seed", seed, least=0),
+        "seed": checked_seed("seed", seed),
         "first_image": 0,
         "standard_errors": standard_errors,
         "null": 0,

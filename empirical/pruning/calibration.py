@@ -44,6 +44,7 @@ from empirical.pruning.tracing import trace_channels
 from empirical.reading.batches import Batch, batches, joined, leading
 from empirical.reading.networks import Adapter, opened
 from empirical.reading.repeated import repeated
+from empirical.seeding import checked_seed
 from empirical.training.recipes import Recipe
 from theory import ChannelAxes, channel_axes
 from theory.shared.validation import count, instance, truth
@@ -108,7 +109,7 @@ class Calibration:
             self.loader = _FirstBatches(self.loader, count("batch_limit", batch_limit))
         target_function(self.target)
         truth("coupled", self.coupled)
-        count("seed", self.seed, least=0)
+        checked_seed("seed", self.seed)
         instance("recipe", self.recipe, Recipe, "Pass Recipe(epochs=...).")
         instance("skip", self.skip, (list, tuple), "Pass a list of layers' names, as ['fc'].")
         if self.training is not None:

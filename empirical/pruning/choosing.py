@@ -17,6 +17,7 @@ from empirical.pruning.output_fisher import foretells
 from empirical.pruning.recovery import AUTO
 from empirical.pruning.removal import DOES_NOT_RUN, Kept, mask, remove
 from empirical.pruning.verification import check_same, misread
+from empirical.seeding import checked_seed
 from theory.shared.validation import count, one_of, positive, within
 
 ALLOCATIONS = ("uniform", "global", "sensitivity", "damage")
@@ -67,7 +68,7 @@ class Request:
     def __post_init__(self) -> None:
         one_of("resource", self.resource, RESOURCES)
         one_of("allocation", self.allocation, ALLOCATIONS)
-        count("seed", self.seed, least=0)
+        checked_seed("seed", self.seed)
         within("floor", positive("floor", self.floor, zero=True), "[0, 1]")
         if count("round_to", self.round_to) > 1 and self.counts is not None:
             raise ValueError(

@@ -29,6 +29,7 @@ from empirical.pruning.latency import LatencyShares
 from empirical.pruning.recovering import apply
 from empirical.pruning.recovery import RECOVERIES
 from empirical.reading.repeated import repeated
+from empirical.seeding import checked_seed
 from empirical.training.checkpoints import tensor_hash
 from empirical.training.evaluation import evaluate
 from theory.shared.code import fingerprint
@@ -132,7 +133,7 @@ def run_factorial(
     report = repeated(report)
     path_of("out", out)
     instance("network", network, str, "Pass its name in the tables.")
-    count("seed", seed, least=0)
+    checked_seed("seed", seed)
     if factorial is not None:
         instance("factorial", factorial, Factorial, "Pass Factorial(criteria=...).")
     if inputs is not None:

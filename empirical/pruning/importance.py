@@ -15,7 +15,7 @@ from empirical.pruning.choosing import best_practice
 from empirical.pruning.criteria import comparable
 from empirical.pruning.criterion import Score
 from empirical.pruning.recovery import AUTO
-from theory.shared.validation import count
+from empirical.seeding import checked_seed
 
 
 class Importance:
@@ -55,7 +55,7 @@ class Importance:
         *,
         seed: int = 0,
     ) -> None:
-        count("seed", seed, least=0)
+        checked_seed("seed", seed)
         known = calibrated(model, loader)
         self.criterion, _ = best_practice(known, criterion)
         found = comparable(self.criterion, known.scores(self.criterion, seed=seed))

@@ -19,7 +19,7 @@ from empirical.data.images import ImageSet
 from empirical.devices import chosen_device
 from empirical.models import ModelSpec
 from empirical.reading.networks import Adapter, opened
-from empirical.seeding import own_generators
+from empirical.seeding import checked_seed, own_generators
 from empirical.training import distributed
 from empirical.training.checkpoints import checkpoint_path
 from empirical.training.loop import TrainingDivergedError, TrainingLoop, TrainingProgress
@@ -114,7 +114,7 @@ def train(
     if spec is not None:
         instance("spec", spec, ModelSpec, "Pass ModelSpec(name, classes, image_size, channels).")
     instance("recipe", recipe, Recipe, "Pass Recipe(epochs=...).")
-    count("seed", seed, least=0)
+    checked_seed("seed", seed)
     if adapt is not None and getattr(adapt, "batch", None) is not None:
         raise ValueError(
             "adapt must have no batch function here, since images come from an ImageSet; got one. "

@@ -15,6 +15,8 @@ COUNTS: Sequence[Any] = (None, "text", NAN, INF, -1, 0, 1.5, True, [3])
 """Values of an argument that is a whole number from 1."""
 INDICES: Sequence[Any] = (None, "text", NAN, -1, 1.5)
 """Values of one that is a whole number from 0."""
+SEEDS: Sequence[Any] = (*INDICES, 2**63)
+"""Values of a seed, which generators keep in 63 bits."""
 RATES: Sequence[Any] = (None, "text", NAN, INF, -1, 0, True)
 """Values of one that is a finite number above 0."""
 SIZES: Sequence[Any] = (None, "text", NAN, INF, -1)

@@ -3,7 +3,7 @@
 import torch
 
 import empirical
-from tests.calls.refusals import INDICES, Good, checks_of
+from tests.calls.refusals import SEEDS, Good, checks_of
 from tests.calls.test_empirical import (
     CONFIG,
     IMAGES,
@@ -43,7 +43,7 @@ OUTSIDE = {
             "report": (None, 3),
             "out": PATHS,
             "network": (None, 3),
-            "seed": INDICES,
+            "seed": SEEDS,
             "factorial": (3,),
             "inputs": (3,),
             "progress": (3,),

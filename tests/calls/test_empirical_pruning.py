@@ -1,7 +1,7 @@
 """Bad calls of what prunes in `empirical`."""
 
 import empirical
-from tests.calls.refusals import COUNTS, INDICES, INF, NAN, SHARES, Good, checks_of
+from tests.calls.refusals import COUNTS, INF, NAN, SEEDS, SHARES, Good, checks_of
 from tests.calls.test_empirical import LOADER, LOADERS, MODEL, TRUTHS
 
 PRUNING = {
@@ -20,7 +20,7 @@ PRUNING = {
             "path": ("mask", None),
             "floor": SHARES,
             "counts": ({"9": 1}, {"0": 0}, {"0": 9}, {"0": 1.5}, {"0": None}),
-            "seed": INDICES,
+            "seed": SEEDS,
             "skip": (["9"],),
         },
     ),
@@ -36,7 +36,7 @@ PRUNING = {
             "shares": (["text"], [NAN], [0], [1.5], None),
             "measured": (["text"], [NAN], [0], [1.5], None),
             "floor": SHARES,
-            "seed": INDICES,
+            "seed": SEEDS,
             "skip": (["9"],),
         },
     ),
@@ -47,7 +47,7 @@ PRUNING = {
             "model": (None, 3),
             "loader": LOADERS,
             "criterion": ("l22", None, 3),
-            "seed": INDICES,
+            "seed": SEEDS,
         },
     ),
     "Calibration": Good(
@@ -62,7 +62,7 @@ PRUNING = {
             "loader": (None, 3),
             "target": ("logit_margn", 3),
             "coupled": TRUTHS,
-            "seed": INDICES,
+            "seed": SEEDS,
             "skip": ("0", 3),
             "recipe": (None, 3),
             "training": (3, LOADER),

@@ -89,9 +89,15 @@ def test_prune_lists_its_criteria():
         ("measure --target margin", "target must be one of .*Did you mean 'logit_margin'"),
         ("lesion --kind meen", "--kind must be one of .*Did you mean 'mean'"),
         ("lesion --peers hulls", "--peers must be one of .*Did you mean 'hull'"),
+        ("lesion --peers none --peers all", "--peers must be none alone.*got none, all"),
+        ("prune --macs 2", "macs must be in .*got 2"),
+        *(
+            (f"{name} --seed 9223372036854775808", "--seed must be .* 0 to 2.63 - 1; got 922")
+            for name in ("measure", "lesion", "prune")
+        ),
     ],
 )
-def test_unknown_names_are_refused_before_an_image_is_read(arguments, message, monkeypatch):
+def test_what_cannot_be_is_refused_before_an_image_is_read(arguments, message, monkeypatch):
     monkeypatch.setattr("empirical.data.loading.load_data", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
         CliRunner().invoke(twoaxis.app, arguments.split(), catch_exceptions=False)
