@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,7 +73,7 @@ class LesionOptions:
     @property
     def peer_sets(self) -> list[str]:
         """The sets of peers; without any, nothing is replaced."""
-        return [] if self.peers == ["none"] else self.peers or ["all", "hull", "random"]
+        return [] if set(self.peers or ()) == {"none"} else self.peers or ["all", "hull", "random"]
 
     def check(self) -> None:
         """Refuse unknown names, with the nearest, before anything is read."""
@@ -86,6 +87,11 @@ class LesionOptions:
             one_of("--kind", kind, KINDS)
         for name in self.peer_sets:
             one_of("--peers", name, (*PEERS, "none"))
+        if "none" in self.peer_sets:
+            raise ValueError(
+                f"--peers must be none alone, or sets of peers; got {', '.join(self.peer_sets)}. "
+                "Leave out --peers none."
+            )
 
 
 @spread
@@ -107,13 +113,15 @@ def lesion(
         opened = source.open((options.calibration_images, options.images))
         table = _measured(opened, options)
         held_out = opened.drawn(opened.test, options.images)
+        told: dict[str, Any] = {}
         if share is not None:
-            held_out = held_out.subset(share.rows(len(held_out), source.batch_size))
+            held_out, _, told = share.of(held_out, source.batch_size)
         typer.echo(opened.accuracy_line(held_out))
         experiment = LesionExperiment(opened, held_out, table, options, out, progress)
         if share is not None:
             path = out / share.name("lesions")
-            experiment.lesioned().save(path)
+            lesioned = experiment.lesioned()
+            dataclasses.replace(lesioned, settings={**lesioned.settings, **told}).save(path)
             typer.echo(f"Share {options.shard} of the images: {path.resolve()}")
             return
         write_channels(out, table)

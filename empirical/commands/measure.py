@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,8 +92,9 @@ def measure(
     check_writable(out)
     opened = source.open((images, 1))  # a folder has test images, and none of them is read here
     chosen = opened.drawn(opened.train, images)
-    rows = range(len(chosen)) if share is None else share.rows(len(chosen), source.batch_size)
-    chosen = chosen if share is None else chosen.subset(rows)
+    rows, told = range(len(chosen)), dict[str, object]()
+    if share is not None:
+        chosen, rows, told = share.of(chosen, source.batch_size)
     typer.echo(opened.accuracy_line(chosen))
     table = halving_batches(
         lambda size: measure(
@@ -111,7 +113,7 @@ def measure(
     )
     if share is not None:
         path = out / share.name("axes")
-        table.save(path, moments="groups")
+        replace(table, settings={**table.settings, **told}).save(path, moments="groups")
         typer.echo(f"Share {shard} of the images: {path.resolve()}")
         return
     write_channels(out, table)

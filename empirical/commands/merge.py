@@ -17,16 +17,21 @@ def merge(
     from empirical.commands.shards import complete
     from empirical.lesions.table import LesionTable, merge_lesions
     from empirical.measuring.estimation import merge_tables
+    from empirical.measuring.shares import check_complete
     from empirical.measuring.table import AxisTable
     from theory.shared.files import write_table
 
     for what, paths in complete(folder).items():
         if what == "axes":
-            table = merge_tables([AxisTable.load(path) for path in paths])
+            tables = [AxisTable.load(path) for path in paths]
+            check_complete(tables)
+            table = merge_tables(tables)
             table.save(folder / "axes.npz")
             write_channels(folder, table)
         else:
-            lesions = merge_lesions([LesionTable.load(path) for path in paths])
+            shares = [LesionTable.load(path) for path in paths]
+            check_complete(shares)
+            lesions = merge_lesions(shares)
             lesions.save(folder / "lesions.npz")
             write_table(folder / "lesions.csv", lesions.to_frame())
         written = f"{what}.csv, {what}.npz" + (", layers.csv" if what == "axes" else "")

@@ -6,8 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from empirical.data.images import ImageSet
 
 SHARD = typer.Option(
     help="Only this share of the images, such as 3/8; `twoaxis merge OUT` then joins all of them."
@@ -55,6 +59,13 @@ class Shard:
             blocks, batch = images, 1
         start, stop = (k * blocks // self.total * batch for k in (self.number - 1, self.number))
         return range(start, min(stop, images))
+
+    def of(self, images: ImageSet, batch: int) -> tuple[ImageSet, range, dict[str, Any]]:
+        """Return the images of this share, their rows in the whole, and what says so in a table."""
+        from empirical.measuring.shares import share_setting
+
+        rows = self.rows(len(images), batch)
+        return images.subset(rows), rows, share_setting(images.fingerprint, len(images), rows)
 
     def name(self, what: str) -> str:
         """Return the file name of this share of `what`, "axes" or "lesions"."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter, fingerprint, opened
 from empirical.reading.repeated import repeated
 from empirical.reading.sets import Sets, channel_sets
-from theory.shared.validation import called, count, instance, one_of, path_of, positive
+from empirical.seeding import checked_seed
+from theory.shared.validation import called, instance, one_of, path_of, positive
 
 KINDS = ("mean", "zero", "resample")
 EXAMPLES = 4
@@ -101,7 +103,7 @@ def lesion(
     one_of("method", method, METHODS)
     if memory is not None:
         positive("memory", memory)
-    count("seed", seed, least=0)
+    checked_seed("seed", seed)
     model, loader, calibration = adapted(model, loader, calibration, adapt)
     example = example_images(model, loader)
     sets_of = chosen_channels(model, channels, calibration, layers)
@@ -131,8 +133,12 @@ def lesion(
         return run_jobs(model, loader, own, plan, loss, known.images, progress, kept)
 
     if isinstance(per_image, bool):
-        return run(jobs, per_image)
-    return lesion_by_layer(path_of("per_image", per_image), run, model, loader, jobs, loss)
+        table = run(jobs, per_image)
+    else:
+        folder = path_of("per_image", per_image)
+        table = lesion_by_layer(folder, run, model, loader, jobs, loss)
+    drawn = {"seed": seed} if "resample" in wanted else {}
+    return replace(table, settings={"calibration": known.told, **drawn})
 
 
 def run_jobs(

@@ -32,6 +32,7 @@ from empirical.measuring.damage_table import WITH_PEERS
 from empirical.reading.layers import Layer, find_layers
 from empirical.reading.networks import Adapter
 from empirical.reading.sets import channel_sets
+from empirical.seeding import checked_seed
 from theory.peer_regression import PEERS, recovered_outside, regress_on_peers
 from theory.shared.validation import Float, count, one_of, positive
 
@@ -97,9 +98,14 @@ def replace(
     one_of("method", method, METHODS)
     if memory is not None:
         positive("memory", memory)
-    count("seed", seed, least=0)
+    checked_seed("seed", seed)
     named = [peers] if isinstance(peers, str) else list(peers)
     wanted = list(dict.fromkeys(one_of("peers", kind, PEERS) for kind in named))
+    if not wanted:
+        raise ValueError(
+            f"peers must name at least one of {', '.join(map(repr, PEERS))}; got none. To lesion "
+            "without replacing, call lesion."
+        )
     positive("ridge", ridge, zero=True)
     repeats = count("draws", draws)
     if size is not None:
@@ -148,8 +154,9 @@ def replace(
     plan = plan_runs(model, example, jobs, method, memory)
     table = run_jobs(model, loader, jobs, plan, loss, known.images, progress)
     rows = [job.channels[:, 0].numpy() for job in jobs]
+    settings = {"calibration": known.told, "seed": seed, "ridge": ridge, "size": size}
     return ReplacementTable(
-        **vars(table),
+        **(vars(table) | {"settings": settings}),
         predicted=np.concatenate([n[0][r] for n, r in zip(notes, rows, strict=True)]),
         n_peers=np.concatenate([n[1][r] for n, r in zip(notes, rows, strict=True)]),
         draw=np.repeat([n[2] for n in notes], [len(r) for r in rows]),

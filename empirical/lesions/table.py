@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from empirical.reading.batches import check_disjoint
+from empirical.measuring.shares import SHARE, check_alike, check_apart
 from theory.shared import files
 from theory.shared.foreign import parse_json, read_arrays
 from theory.shared.validation import instance, path_of
@@ -41,6 +41,7 @@ class LesionTable:
         over images and that of their squares; `damage` is then empty
     image_digests : 16 bytes per image, so that no image is counted twice
     network : fingerprint of the network, so that no other one's lesions are merged with its own
+    settings : what else the lesions follow from, so that only alike ones are merged
 
     Examples
     --------
@@ -63,6 +64,7 @@ class LesionTable:
     sums: dict[str, Float] = field(default_factory=dict, kw_only=True)
     image_digests: frozenset[bytes] = field(default=frozenset(), kw_only=True)
     network: str = field(default="", kw_only=True)
+    settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     per_row: ClassVar[tuple[str, ...]] = ()
     """Further arrays (R, ...), of kinds of this table, that a file holds too."""
@@ -149,6 +151,7 @@ class LesionTable:
             ],
             "fallback": self.fallback,
             "network": self.network,
+            "settings": dict(self.settings),
         }
         digests = b"".join(sorted(self.image_digests))
         arrays["image_digests"] = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
@@ -182,6 +185,7 @@ class LesionTable:
                 sums={name: arrays[f"sums/{name}"] for name in DAMAGES if f"sums/{name}" in arrays},
                 image_digests=frozenset(row.tobytes() for row in arrays["image_digests"]),
                 network=str(header.get("network", "")),
+                settings=dict(header.get("settings", {})),
                 **{name: arrays[f"rows/{name}"] for name in cls.per_row},
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -227,8 +231,8 @@ def merge_lesions(tables: Sequence[LesionTable]) -> LesionTable:
     Raises
     ------
     TypeError, ValueError
-        no tables; tables of other lesions; damages of some and sums of others; an image that is in
-        two of them
+        no tables; tables of other lesions, or by another calibration; damages of some and sums of
+        others; an image that is in two of them
     """
     instance("tables", tables, Sequence, "Pass a list of LesionTables.")
     for table in tables:
@@ -255,7 +259,8 @@ def merge_lesions(tables: Sequence[LesionTable]) -> LesionTable:
             "tables to merge must all hold the damages of images, or all their sums; they differ. "
             "Run the shares with the same per_image."
         )
-    check_disjoint([table.image_digests for table in tables])
+    check_alike(tables)
+    check_apart(tables)
     return replace(
         first,
         damage={
@@ -265,4 +270,5 @@ def merge_lesions(tables: Sequence[LesionTable]) -> LesionTable:
         dense={name: np.concatenate([t.dense[name] for t in tables]) for name in first.dense},
         fallback={key: value for table in tables for key, value in table.fallback.items()},
         image_digests=frozenset[bytes]().union(*(table.image_digests for table in tables)),
+        settings={key: value for key, value in first.settings.items() if key != SHARE},
     )

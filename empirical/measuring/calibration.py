@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,11 +40,25 @@ class LayerMoments:
         Digests of the images, or None where they are not known.
     groups
         Layer name -> `Moments` of each group of images, where they are kept.
+    settings
+        How they were measured, where that is known.
     """
 
     moments: Mapping[str, Moments]
     images: frozenset[bytes] | None = None
     groups: Mapping[str, Sequence[Moments]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def told(self) -> str:
+        """Hash of the images and the settings; "" where these are not known.
+
+        Not of the moments: their last digits depend on the processor.
+        """
+        if self.images is None:
+            return ""
+        settings = json.dumps(dict(self.settings), sort_keys=True, default=str)
+        return hashlib.sha256(settings.encode() + b"".join(sorted(self.images))).hexdigest()[:16]
 
     def of(self, layer: Layer) -> tuple[Float, Float]:
         """Return (C,) means and (C, C) covariance of a layer's channels.
@@ -101,7 +117,8 @@ def calibrate(
                 f"{measured_at!r}. Call measure(..., point={point!r})."
             )
         digests = getattr(source, "image_digests", None) or None
-        return LayerMoments(source.moments, digests, getattr(source, "groups", {}))
+        settings = getattr(source, "settings", {})
+        return LayerMoments(source.moments, digests, getattr(source, "groups", {}), settings)
     if not is_loader(source):
         raise TypeError(
             "calibration must be the result of measure(), a mapping of layer name to Moments, or a "
@@ -137,4 +154,5 @@ def _from_loader(
     recorder.read(model, batches(loader, device, classes=False), seen)
     parts = {name: total.moments() for name, total in sums.items()}
     moments = {name: merge(own) for name, own in parts.items()}
-    return LayerMoments(moments, frozenset(seen), parts)
+    settings = {"point": point, "positions": positions, "groups": groups, "seed": seed}
+    return LayerMoments(moments, frozenset(seen), parts, settings)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from empirical.measuring.shares import SHARE, check_alike, check_apart
 from empirical.measuring.table import AxisTable
 from empirical.measuring.targets import first_component
-from empirical.reading.batches import check_disjoint
 from empirical.reading.groups import Groups
 from empirical.reading.workers import workers
 from theory import (
@@ -224,9 +224,9 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
     Raises
     ------
     ValueError
-        settings that differ; an image that is in two shares; shares with fewer images than groups;
-        tables loaded without the moments of groups; the target "logit_pc1", which depends on all
-        images
+        settings that differ; an image, or a row by `first_image`, that is in two shares; shares
+        with fewer images than groups; tables loaded without the moments of groups; the target
+        "logit_pc1", which depends on all images
 
     Examples
     --------
@@ -239,16 +239,9 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
     if not tables:
         raise ValueError("tables must hold at least one AxisTable; got none.")
     first = tables[0]
-    own = ("n_images", "first_image")
-    for table in tables[1:]:
-        for key, value in first.settings.items():
-            if key not in own and table.settings.get(key) != value:
-                raise ValueError(
-                    f"tables to merge must be measured alike; {key} is {value!r} in one and "
-                    f"{table.settings.get(key)!r} in another."
-                )
-        if table.layers != first.layers:
-            raise ValueError("tables to merge must have the same layers.")
+    check_alike(tables, apart=("n_images", "first_image"))
+    if any(table.layers != first.layers for table in tables):
+        raise ValueError("tables to merge must have the same layers.")
     if first.settings["target"] == "logit_pc1" and len(tables) > 1:
         raise ValueError(
             "tables to merge must not have target 'logit_pc1': its direction depends on all "
@@ -261,13 +254,13 @@ def merge_tables(tables: Sequence[AxisTable]) -> AxisTable:
                 f"tables to merge must keep the moments of their {expected} groups, and so have at "
                 "least as many images each. Save them with moments='groups'."
             )
-    check_disjoint([table.image_digests for table in tables])
+    check_apart(tables)
     groups = {
         name: Groups(merge(p) for p in zip(*(t.groups[name] for t in tables), strict=True))
         for name in first.layers
     }
     settings = {
-        **first.settings,
+        **{key: value for key, value in first.settings.items() if key != SHARE},
         "n_images": sum(table.settings["n_images"] for table in tables),
         "first_image": min(table.settings["first_image"] for table in tables),
     }

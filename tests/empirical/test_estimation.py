@@ -72,6 +72,9 @@ def test_tables_that_do_not_belong_together_are_refused():
     one = measure(model, [batch], groups=4)
     with pytest.raises(ValueError, match="at least one AxisTable"):
         merge_tables([])
+    first = [measure(model, [(data()[0] + shift, data()[1])], groups=4) for shift in (0, 1)]
+    with pytest.raises(ValueError, match=r"rows 0 to 62 are in two of them\. Pass .*first_image="):
+        merge_tables(first)
     with pytest.raises(ValueError, match="measured alike; seed is 0 in one and 1"):
         merge_tables([one, measure(model, [batch], groups=4, seed=1)])
     few = measure(model, [data(3)], groups=4, standard_errors=False)

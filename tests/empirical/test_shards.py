@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
@@ -104,6 +108,72 @@ def test_seven_processes_are_one(folder, tmp_path):
     command("merge", tmp_path)
     assert_measured_whole(folder, tmp_path)
     assert_lesioned_whole(folder, tmp_path)
+
+
+def refusal(*words: str) -> str:
+    result = CliRunner().invoke(twoaxis.app, [*map(str, words)])
+    assert isinstance(result.exception, ValueError), result.output
+    return str(result.exception)
+
+
+def test_shares_of_other_batches_draws_or_calibrations_are_not_the_whole(tmp_path):
+    """Each of these merged, and said so, into a table of other images than the whole's."""
+    given = [*MEASURE, "--layer", "conv1", "--out", tmp_path]
+    command(*given, "--shard", "1/2", "--batch-size", "50")
+    command(*given, "--shard", "2/2")  # of 20: from image 80, and the first share ends at 50
+    assert re.search(
+        r"all 150 images; 30 of them, from row 50 on.*--batch", refusal("merge", tmp_path)
+    )
+    command(*given, "--shard", "1/2", "--batch-size", "100")
+    assert re.search(r"rows 80 to 99 are in two.*--batch-size", refusal("merge", tmp_path))
+    command(*given, "--shard", "1/2", "--images", "120")
+    assert "of different draws, of 120 and 150 images. Run all" in refusal("merge", tmp_path)
+    command(*given, "--shard", "1/2")
+    assert "2 shares merged" in command("merge", tmp_path)
+    axes, other = (tmp_path / name / "axes.npz" for name in ("of seed 0", "of seed 1"))
+    for seed, path in enumerate((axes, other)):
+        command(*MEASURE, "--out", path.parent, "--layer", "conv1", "--seed", seed)
+    lesions = [*LESION, "--layer", "conv1", "--out", tmp_path / "lesions"]
+    command(*lesions, "--axes", axes, "--shard", "1/2")
+    command(*lesions, "--axes", other, "--shard", "2/2")
+    assert "measured alike; calibration is" in refusal("merge", tmp_path / "lesions")
+    command(*lesions, "--axes", axes, "--shard", "2/2", "--images", "60")
+    assert "different draws, of 50 and 60" in refusal("merge", tmp_path / "lesions")
+    command(*lesions, "--axes", axes, "--shard", "2/2")
+    assert "2 shares merged" in command("merge", tmp_path / "lesions")
+
+
+def test_an_image_that_the_data_holds_twice_may_be_in_two_shares(tmp_path):
+    """People copy files: shares of such data are those of the whole all the same."""
+    rng = np.random.default_rng(0)
+    for part, label in itertools.product(("train", "test"), ("a", "b")):
+        (place := tmp_path / "data" / part / label).mkdir(parents=True)
+        for number in range(24):
+            pixels = rng.integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{number}.png")
+        for number in range(24, 30):
+            shutil.copy(place / "0.png", place / f"{number}.png")
+    given = ["--data", tmp_path / "data", "--model", "small_convnet", "--device", "cpu"]
+    given += ["--cache", tmp_path / "cache", "--images", "60", "--batch-size", "5", "--layer"]
+    given += ["conv1", "--out"]
+    for out, shards in (("whole", ["1/1"]), ("parts", ["1/3", "2/3", "3/3"])):
+        for shard in shards:
+            command("measure", *given, tmp_path / out, "--shard", shard)
+        command("merge", tmp_path / out)
+    axes = tmp_path / "whole" / "axes.npz"
+    for out, shards in (("whole", ["1/1"]), ("parts", ["1/3", "2/3", "3/3"])):
+        for shard in shards:
+            command("lesion", *given, tmp_path / out, "--axes", axes, "--shard", shard)
+        command("merge", tmp_path / out)
+    whole, merged = (AxisTable.load(tmp_path / out / "axes.npz") for out in ("whole", "parts"))
+    assert merged.settings == whole.settings
+    np.testing.assert_allclose(
+        merged.moments["conv1"].cov, whole.moments["conv1"].cov, rtol=1e-12, atol=1e-12
+    )
+    whole, merged = (LesionTable.load(tmp_path / out / "lesions.npz") for out in ("whole", "parts"))
+    assert whole.n_images == merged.n_images == 60
+    for name, values in whole.damage.items():
+        np.testing.assert_allclose(merged.damage[name], values, rtol=0, atol=1e-12)
 
 
 def test_what_is_missing_or_mixed_is_named(tmp_path):
