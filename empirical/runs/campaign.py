@@ -18,6 +18,8 @@ from empirical.devices import chosen_device
 from empirical.runs.config import RunConfig, read_config
 from empirical.runs.pipeline import RunResult, reported
 from empirical.runs.steps import RunStages, read_images
+from theory.shared.code import fingerprint
+from theory.shared.store import key_of
 from theory.shared.tasks import Task, run_tasks
 from theory.shared.validation import called, count
 
@@ -64,6 +66,12 @@ def campaign(
     if not configs:
         raise ValueError("configs must name at least one run; got none. Pass {folder: config}.")
     kept = None if cache is None else os.path.abspath(cache)
+    if len({os.path.abspath(out) for out in configs}) < len(configs):
+        raise ValueError(
+            f"configs must be of different folders; got {[str(out) for out in configs]}, of which "
+            "some are one. Give each run a folder of its own."
+        )
+    _forget()
     opened = {
         os.path.abspath(out): open_run(as_text(config), os.path.abspath(out), kept, download)
         for out, config in configs.items()
@@ -82,13 +90,14 @@ def run_graph(stages: RunStages, out: str, cache: str | None) -> dict[str, Task]
     config, first, last = stages.config, stages.steps[0], stages.steps[-1]
     device = chosen_device(config.device)
     resources = {"GPU": 1.0} if device.type == "cuda" else {}
+    made_from = {"images": _told(stages.split), "code": _code(stages)}
     tasks: dict[str, Task] = {}
 
     def add(stage: str, seed: int, step: int | None = None, after: Sequence[str] = ()) -> str:
         key = f"{out}: seed {seed}: {stage}" + ("" if step is None else f", step {step}")
         arguments = {
             "config": as_text(config), "out": out, "cache": cache,
-            "stage": stage, "seed": seed, "step": step,
+            "stage": stage, "seed": seed, "step": step, "made_from": made_from,
         }  # fmt: skip
         tasks[key] = Task(PERFORM, arguments, tuple(after), resources)
         return key
@@ -109,16 +118,52 @@ def run_graph(stages: RunStages, out: str, cache: str | None) -> dict[str, Task]
 
 
 def perform(
-    config: str, out: str, cache: str | None, stage: str, seed: int, step: int | None
+    config: str,
+    out: str,
+    cache: str | None,
+    stage: str,
+    seed: int,
+    step: int | None,
+    made_from: Mapping[str, str],
 ) -> None:
-    """Do one stage of a run for one seed, unless its store has it."""
+    """Do one stage of a run for one seed, unless its store has it.
+
+    Raises
+    ------
+    ValueError
+        images or code here that are not those of the process that asks
+    """
     stages = open_run(config, out, cache)
+    if _told(stages.split) != made_from["images"]:
+        _forget()
+        stages = open_run(config, out, cache)
+    if _told(stages.split) != made_from["images"]:
+        raise ValueError(
+            f"data {stages.config.data.source!r} must hold the same images for all workers; here "
+            "they are others. Give a folder that all see."
+        )
+    if _code(stages) != made_from["code"]:
+        raise ValueError(
+            "workers must run the code of the process that asks; this one has read another "
+            "version. Start the workers again."
+        )
     if stage == "train":
         stages.train(stages.config.seeds.index(seed), seed)
     elif step is None:
         getattr(stages, stage)(seed)
     else:
         getattr(stages, stage)(seed, step)
+
+
+def _told(split: DataSplit) -> str:
+    """Hash of the images of a run."""
+    parts = (split.fit, split.calibration, split.report)
+    return key_of({"images": [part.fingerprint for part in parts]})
+
+
+def _code(stages: RunStages) -> str:
+    """Fingerprint of the code of a run, the user's network among it."""
+    return fingerprint(RunStages.__module__, *stages.spec.own_code)
 
 
 @functools.lru_cache(maxsize=16)
@@ -134,6 +179,12 @@ def open_run(config: str, out: str, cache: str | None, download: bool = False) -
 def _images(data: str, download: bool, cache: str | None) -> DataSplit:
     """The images of a run; a worker reads those of several runs once."""
     return read_images(read_config({"data": json.loads(data)}).data, download, cache)
+
+
+def _forget() -> None:
+    """Have images read again, which may have changed since an earlier campaign."""
+    open_run.cache_clear()
+    _images.cache_clear()
 
 
 def as_text(config: RunConfig) -> str:

@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import twoaxis
 from empirical import run
-from empirical.runs.campaign import as_text, campaign, open_run, run_graph
+from empirical.runs import campaign as campaigns
+from empirical.runs.campaign import as_text, campaign, open_run, perform, run_graph
 from empirical.runs.config import read_config
 from theory.shared.tasks import TasksFailedError
 
@@ -130,6 +132,64 @@ def test_several_configurations_need_different_names(tmp_path):
     assert str(result.exception).startswith("CONFIG must be files of different names")
     with pytest.raises(ValueError, match="configs must name at least one run"):
         campaign({})
+
+
+def test_one_folder_is_one_run(tmp_path, monkeypatch):
+    """Two names of one folder: the first run was left out, and nothing said so."""
+    monkeypatch.chdir(tmp_path)
+    given = {Path("a"): read_config(SETTINGS), tmp_path / "a": read_config(SETTINGS | HALF)}
+    with pytest.raises(ValueError, match=r"configs must be of different folders; got .*'a'"):
+        campaign(given)
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """A folder of random images of two classes."""
+    for part, label in itertools.product(("train", "test"), ("a", "b")):
+        (tmp_path / "data" / part / label).mkdir(parents=True)
+    draw(tmp_path / "data", seed=0)
+    return tmp_path / "data"
+
+
+def draw(folder: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for place, number in itertools.product(sorted(folder.glob("*/*")), range(20)):
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(place / f"{number}.png")
+
+
+def test_workers_read_changed_images_again_and_refuse_others(pictures, tmp_path, monkeypatch):
+    """A worker outlives a campaign: what it has read of images and of code may be old."""
+    trained: list[str] = []
+    monkeypatch.setattr(
+        "empirical.runs.steps.RunStages.train",
+        lambda stages, *_: trained.append(stages.split.fit.fingerprint),
+    )
+    data = {"data": {"source": str(pictures), "calibration": 20}}
+    text, out = as_text(read_config(SETTINGS | data)), str(tmp_path / "run")
+
+    def asked() -> tuple[str, dict[str, object]]:
+        """The images as they are now, and the arguments of a task that is to read them."""
+        campaigns._forget()
+        stages = open_run(text, out, None)
+        first = next(iter(run_graph(stages, out, None).values()))
+        return stages.split.fit.fingerprint, dict(first.arguments)
+
+    before, old = asked()
+    perform(**old)
+    draw(pictures, seed=1)
+    after, new = asked()
+    draw(pictures, seed=0)
+    asked()  # now this process, as a worker of before, holds the old images
+    draw(pictures, seed=1)
+    perform(**new)
+    assert trained == [before, after]
+    assert before != after
+    with pytest.raises(ValueError, match="must hold the same images for all workers"):
+        perform(**old)
+    monkeypatch.setattr(campaigns, "fingerprint", lambda *_: "edited")
+    with pytest.raises(ValueError, match="must run the code of the process that asks"):
+        perform(**new)
+    assert len(trained) == 2
 
 
 COUNTING = """
