@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
+import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +16,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from empirical.seeding import own_generators, seed_generators
+from empirical.seeding import checked_seed, own_generators, seed_generators
 from theory.shared.validation import count, instance, one_of, positive
 
 MODELS: dict[str, str] = {
@@ -27,6 +30,8 @@ MODELS: dict[str, str] = {
 """Name -> package.module:callable, called with classes, image_size, channels and width."""
 
 CPU = torch.device("cpu")
+
+_LOG = logging.getLogger("twoaxis")
 
 LARGEST_NAMED = 2**31
 """Weights of the largest network that a file may ask for: 8 GiB."""
@@ -126,7 +131,7 @@ def create_model(
     >>> model(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
-    count("seed", seed, least=0)
+    checked_seed("seed", seed)
     options = _checked(name, classes, image_size, channels, width)
     builder = _builder(name)
     accepted = _accepted(name, builder, options)
@@ -141,15 +146,33 @@ def create_model(
     return model
 
 
+def checked_name(argument: str, name: str) -> str:
+    """Return the name of a network if it is one of `MODELS` or names a callable of a module.
+
+    >>> checked_name("model", "net.py")
+    Traceback (most recent call last):
+    ValueError: model must say which callable builds it; got 'net.py'. Give net.py:callable.
+    """
+    instance(argument, name, str, "Pass a name, or package.module:callable.")
+    if name.endswith(".py"):
+        raise ValueError(
+            f"{argument} must say which callable builds it; got {name!r}. Give {name}:callable."
+        )
+    return name if ":" in name else one_of(argument, name, MODELS)
+
+
 def _checked(
     name: str, classes: int, image_size: int, channels: int, width: float
 ) -> dict[str, float]:
     """Return the options of a network, each in its range."""
-    instance("model", name, str, "Pass a name, or package.module:callable.")
-    if ":" not in name:
-        one_of("model", name, MODELS)
+    checked_name("model", name)
+    if count("classes", classes) < 2:
+        raise ValueError(
+            "classes must be a whole number >= 2; got 1. A network tells classes apart: give "
+            "images of at least two, each in a folder train/<class> of its own."
+        )
     return {
-        "classes": count("classes", classes, least=2),
+        "classes": classes,
         "image_size": count("image_size", image_size),
         "channels": count("channels", channels),
         "width": positive("width", width),
@@ -187,12 +210,26 @@ def _module_of_file(name: str, model: str) -> ModuleType | None:
         return None
     if not Path(name).is_file():
         raise ValueError(f"model {model!r}: file {name!r} does not exist. Give file.py:callable.")
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"model file {name!r} cannot be imported as a Python module.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    path = os.path.abspath(name)
+    module, text = _once(path)
+    if Path(path).read_bytes() != text:
+        _LOG.warning(
+            "%r has changed since this process read it: it stays as it was. Start Python again to "
+            "use the change.",
+            name,
+        )
     return module
+
+
+@functools.cache
+def _once(path: str) -> tuple[ModuleType, bytes]:
+    """The module in a file, and the file's content: read once, as what is imported by name is."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"model file {path!r} cannot be imported as a Python module.")
+    text, module = Path(path).read_bytes(), importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, text
 
 
 def _accepted(

@@ -23,9 +23,10 @@ from pydantic import (
 )
 
 from empirical.measuring.targets import target_function
-from empirical.models.factory import MODELS
+from empirical.models.factory import checked_name
 from empirical.pruning.comparison import Factorial
 from empirical.runs.config_text import explained, overridden
+from empirical.seeding import LARGEST_SEED
 from empirical.training.recipes import Recipe
 from theory.axes import reference_noise
 from theory.shared.validation import one_of, path_of
@@ -33,6 +34,7 @@ from theory.shared.validation import one_of, path_of
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 NotNegative = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
 class Section(BaseModel):
@@ -56,12 +58,12 @@ class DataConfig(Section):
     """Training images on which quantities are measured."""
     selection: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the training images that is held out from the gradient."""
-    seed: NotNegative = 0
+    seed: Seed = 0
     """Of the draw of these images."""
 
 
 def _model_name(name: str) -> str:
-    return name if ":" in name else one_of("name", name, MODELS)
+    return checked_name("name", name)
 
 
 class ModelConfig(Section):
@@ -189,7 +191,7 @@ class PruningConfig(Section):
 
 
 def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) > LARGEST_SEED:
         raise ValueError(
             f"seeds must be different whole numbers from 0 to 2^63 - 1, at least one; got "
             f"{list(seeds)}."

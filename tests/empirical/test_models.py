@@ -114,6 +114,24 @@ def test_a_file_of_the_user_is_a_model_source(tmp_path):
     assert model[1].weight.shape == (4, 128)
 
 
+def test_a_file_that_is_edited_stays_what_it_was_and_that_is_said(tmp_path, caplog):
+    """As any module that a process has imported, and as its fingerprint says."""
+    file = tmp_path / "edited.py"
+    text = "from torch import nn\ndef build(classes):\n    return nn.Linear({}, classes)\n"
+    for width in (5, 6):
+        file.write_text(text.format(width))
+        assert create_model(f"{file}:build", classes=4, image_size=8).in_features == 5
+        assert ("edited.py' has changed since" in caplog.text) == (width == 6)
+
+
+def test_images_of_one_class_and_a_file_without_its_callable_say_what_is_missing():
+    with pytest.raises(ValueError, match=r"classes must be .* >= 2; got 1\. .*train/<class>"):
+        create_model("small_convnet", classes=1, image_size=8)
+    for name in ("net.py", "nets/net.py", r"C:\nets\net.py"):
+        with pytest.raises(ValueError, match=r"which callable builds it; got .*net\.py:callable\."):
+            create_model(name, classes=4, image_size=8)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
