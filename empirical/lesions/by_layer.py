@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import IO
+from urllib.parse import quote
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ def lesion_by_layer(
     tables = []
     for name in dict.fromkeys(job.layer.name for job in jobs):
         own = [job for job in jobs if job.layer.name == name]
-        path = folder / f"{name}.npz"
+        path = folder / f"{quote(name, safe='')}.npz"  # a name may hold / or :
         lesions = [
             [job.kind, job.point, _digest(job.channels, repr(type(job.change)), vars(job.change))]
             for job in own

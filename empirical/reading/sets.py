@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ def channel_sets(layer: Layer, channels: Mapping[str, Sets] | None) -> Tensor:
     Raises
     ------
     ValueError
-        A channel that is not there, or twice in a set; sets of unequal size; no sets.
+        A channel that is not there, or twice in a set or among single ones; sets of unequal size;
+        no sets.
     """
     if channels is None:
         return torch.arange(layer.n_channels)[:, None]
@@ -47,4 +49,12 @@ def channel_sets(layer: Layer, channels: Mapping[str, Sets] | None) -> Tensor:
             raise ValueError(
                 f"channels[{layer.name!r}] must hold sets of different channels; got {row}."
             )
+    # sets that are drawn at random may coincide; tables are joined by single channels
+    alone = [row[0] for row in rows if len(row) == 1]
+    again = [channel for channel, times in Counter(alone).items() if times > 1]
+    if again:
+        raise ValueError(
+            f"channels[{layer.name!r}] must hold each channel once; got {again[0]} more than once. "
+            "Leave out its copies."
+        )
     return torch.tensor(rows, dtype=torch.int64)

@@ -110,6 +110,22 @@ def test_layers_that_a_folder_has_are_not_run_again(model, tmp_path) -> None:
         assert all(time != before[path] for path, time in times().items())
 
 
+def test_a_layer_of_any_name_has_its_file_in_the_folder(tmp_path) -> None:
+    """torch takes every character but the dot in a module's name."""
+    conv, rest = nn.Conv2d(1, 3, 3), nn.Sequential(nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    model = nn.Sequential()
+    for name, module in (("/up/conv:1", conv), ("rest", rest)):
+        model.add_module(name, module)
+    images = torch.randn(9, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    model(images)
+    kept = lesion(
+        model, [(images, torch.arange(9) % 3)], kinds=["zero"], per_image=tmp_path / "kept"
+    )
+    assert set(kept.layer) == {"/up/conv:1"}
+    own = LesionTable.load(tmp_path / "kept" / "%2Fup%2Fconv%3A1.npz")
+    np.testing.assert_array_equal(own.layer, kept.layer)
+
+
 def test_memory_that_damages_would_take_is_foretold(model, monkeypatch) -> None:
     monkeypatch.setattr("empirical.data.images.psutil.virtual_memory", lambda: Free(1000))
     loader = data(13, 2)

@@ -106,6 +106,7 @@ def test_progress_counts_every_lesion_of_every_batch() -> None:
     [
         ({"kinds": ["mean"]}, "calibration must be given for kind 'mean'; got None"),
         ({"channels": {"conv": [(0, 0)]}}, "must hold sets of different channels"),
+        ({"channels": {"conv": [1, 0, 1]}}, "must hold each channel once; got 1 more than once"),
         ({"channels": {"conv": [(0, 1), 1]}}, r"sets of one size; got sets of sizes \[1, 2\]"),
         ({"calibration": 3, "kinds": ["mean"]}, "calibration must be the result of measure"),
         ({"calibration": {}, "kinds": ["mean"]}, "calibration must hold moments of layer 'conv'"),
