@@ -149,11 +149,18 @@ def _demo(
     run_demo(out, data=data, seeds=seeds, small=small, simulation=simulation)
 
 
+def _of_the_user() -> tuple[type[Exception], ...]:
+    """Errors that are one line; others are ours, and their traceback is wanted."""
+    from theory.shared.tasks import TasksFailedError
+
+    return (ValueError, TypeError, OSError, ImportError, MemoryError, TasksFailedError)
+
+
 def main() -> None:
     """Run the command line; an error of the user is one line that names the remedy."""
     try:
         _command_line()()
-    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+    except _of_the_user() as error:
         typer.echo(f"twoaxis: {error}", err=True)
         sys.exit(2)
     except SystemExit as end:

@@ -13,6 +13,9 @@ from empirical.commands.source import NetworkSource
 from empirical.data import folders
 from empirical.models import ModelSpec, create_model
 from empirical.training.checkpoints import CheckpointInfo, save_checkpoint
+from theory.shared.tasks import TasksFailedError
+
+NET = ["--model", "small_convnet"]
 
 MEASURE = "measure --model small_convnet --images 60 --out {out}"
 PRUNE = (
@@ -60,6 +63,40 @@ def test_ctrl_c_is_one_line_and_the_shells_exit_code(monkeypatch, capsys):
         twoaxis.main()
     assert ended.value.code == 130
     assert capsys.readouterr().err.strip() == "Interrupted. Every file that was written is whole."
+
+
+def test_tasks_that_failed_are_one_line(monkeypatch, capsys, tmp_path):
+    """Of a campaign whose errors are a user's: no traceback."""
+
+    def fail(*_, **__):
+        raise TasksFailedError({"run: seed 0: train": "ValueError: no such thing"}, 3)
+
+    monkeypatch.setattr("empirical.runs.campaign.campaign", fail)
+    (tmp_path / "a.toml").write_text("seeds = [0]\n")
+    words = ["run", str(tmp_path / "a.toml"), "--workers", "1", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["twoaxis", *words])
+    with pytest.raises(SystemExit) as ended:
+        twoaxis.main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("twoaxis: 1 tasks failed, each of 2 times: run: seed 0: train: Value")
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_an_image_is_read(
+    monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr("empirical.data.loading.load_data", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr("empirical.runs.steps.load_data", lambda *_, **__: pytest.fail("read"))
+    (tmp_path / "a.toml").write_text("seeds = [0]\n")
+    (file := tmp_path / "file").write_text("mine")
+    for words in (["run", str(tmp_path / "a.toml")], *([n, *NET] for n in ("measure", "lesion"))):
+        for out in (file, file / "below"):
+            monkeypatch.setattr(sys, "argv", ["twoaxis", *words, "--out", str(out)])
+            with pytest.raises(SystemExit) as ended:
+                twoaxis.main()
+            assert ended.value.code == 2
+            assert f"out must be a folder; {str(out)!r} is not" in capsys.readouterr().err
+    assert file.read_text() == "mine"
 
 
 @pytest.fixture
