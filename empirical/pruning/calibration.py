@@ -33,6 +33,7 @@ from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.distillation import DISTILLATION, Distillation
 from empirical.pruning.input_moments import InputMoments, input_moments
 from empirical.pruning.layer_times import MeasuredTimes
+from empirical.pruning.measured_damage import measured_curves
 from empirical.pruning.output_fisher import output_fisher
 from empirical.pruning.patch_moments import PatchMoments, patch_moments
 from empirical.pruning.pulled import Key, Products, pulled_products
@@ -123,7 +124,7 @@ class Calibration:
         self._refused: dict[str, str] = {}
         self.sound: set[frozenset[tuple[str, bytes]]] = set()  # choices that were tried
         self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
-        self._curves: dict[tuple[str | Score, int], dict[str, Scores]] = {}
+        self._curves: dict[tuple[str | Score, int, bool], dict[str, Scores]] = {}
 
     def batches(self) -> Iterator[Batch]:
         """Checked calibration batches on the device; their labels may be of any form."""
@@ -282,14 +283,21 @@ class Calibration:
             self._scores[key] = scores(self, criterion, seed=seed)
         return self._scores[key]
 
-    def damage_curves(self, criterion: str | Score, *, seed: int = 0) -> dict[str, Scores]:
-        """Predicted loss increase of every group by units kept, in nats; see `damage_curve`."""
-        key = (criterion, seed if criterion_of(criterion).stochastic else 0)
+    def damage_curves(
+        self, criterion: str | Score, *, seed: int = 0, measured: bool = False
+    ) -> dict[str, Scores]:
+        """Predicted loss increase of every group by units kept, in nats; see `damage_curve`.
+
+        `measured` ones are set right by what each group costs alone; see `measured_curves`.
+        """
+        key = (criterion, seed if criterion_of(criterion).stochastic else 0, measured)
         if key not in self._curves:
             found = self.scores(criterion, seed=seed)
-            self._curves[key] = {
-                g.name: damage_curve(self, g, found[g.name]) for g in self.graph.groups
-            }
+            self._curves[key] = (
+                measured_curves(self, found, self.damage_curves(criterion, seed=seed))
+                if measured
+                else {g.name: damage_curve(self, g, found[g.name]) for g in self.graph.groups}
+            )
         return self._curves[key]
 
     @cached_property

@@ -20,7 +20,7 @@ from empirical.pruning.verification import check_same, misread
 from empirical.seeding import checked_seed
 from theory.shared.validation import count, one_of, positive, within
 
-ALLOCATIONS = ("uniform", "global", "sensitivity", "damage")
+ALLOCATIONS = ("uniform", "global", "sensitivity", "damage", "measured_damage")
 """Rules for how many units each group keeps."""
 
 RESOURCES = ("macs", "parameters", "latency")
@@ -92,13 +92,15 @@ class Request:
         if self.allocation == "global":
             found = comparable(self.criterion, known.scores(self.criterion, seed=self.seed))
             return alloc.competing(budget, found, target, least, step)
-        if self.allocation == "damage":
+        if self.allocation in ("damage", "measured_damage"):
             return by_damage(budget, self.curves(known), target, least, step)
         return alloc.by_sensitivity(budget, known.sensitivity, target, least, step)
 
     def curves(self, known: Calibration) -> list[Scores]:
         """Per group, nats lost by units kept, in the criterion's order."""
-        return list(known.damage_curves(self.criterion, seed=self.seed).values())
+        measured = self.allocation == "measured_damage"
+        found = known.damage_curves(self.criterion, seed=self.seed, measured=measured)
+        return list(found.values())
 
     def kept(self, known: Calibration) -> Kept:
         """Which units stay: group name -> ascending indices."""
