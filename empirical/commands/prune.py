@@ -53,7 +53,7 @@ class PruneOptions:
     allocation: Annotated[
         str,
         typer.Option(
-            help="uniform, global, sensitivity or damage; auto is damage under "
+            help="uniform, global, sensitivity, damage or measured_damage; auto is damage under "
             "task_replaceability, global under replaceability, uniform under others."
         ),
     ] = "auto"

@@ -82,7 +82,8 @@ def prune(
     allocation : "auto" ("damage" under "task_replaceability", "global" under "replaceability",
         "uniform" under others); "uniform"; "global", scores of all layers compete; "sensitivity",
         by the measured loss when a layer alone is thinned out; "damage", the least predicted loss
-        in all, in nats.
+        in all, in nats; "measured_damage", the same once each layer's prediction is set right by
+        what it alone is measured to cost at half of its units.
     recovery : "auto" ("reconstruct" or "compensate", whichever keeps nearer to the dense network on
         every fifth calibration image when fitted on the others; the report says which), "none",
         "recalibrate" (batch norms), "merge" (peer compensation), "compensate" (both),
