@@ -97,7 +97,7 @@ class Request:
         return alloc.by_sensitivity(budget, known.sensitivity, target, least, step)
 
     def curves(self, known: Calibration) -> list[Scores]:
-        """Per group, nats lost by units kept, in the criterion's order."""
+        """Per group, nats lost by units kept, in the criterion's order, for this allocation."""
         measured = self.allocation == "measured_damage"
         found = known.damage_curves(self.criterion, seed=self.seed, measured=measured)
         return list(found.values())
