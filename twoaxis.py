@@ -151,9 +151,9 @@ def _demo(
 
 def _of_the_user() -> tuple[type[Exception], ...]:
     """Errors that are one line; others are ours, and their traceback is wanted."""
-    from theory.shared.tasks import TasksFailedError
-
-    return (ValueError, TypeError, OSError, ImportError, MemoryError, TasksFailedError)
+    tasks = sys.modules.get("theory.shared.tasks")  # where it is not loaded, no task has failed
+    own = (tasks.TasksFailedError,) if tasks else ()
+    return (ValueError, TypeError, OSError, ImportError, MemoryError, *own)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -26,7 +27,7 @@ from empirical.measuring.targets import target_function
 from empirical.models.factory import checked_name
 from empirical.pruning.comparison import Factorial
 from empirical.runs.config_text import explained, overridden
-from empirical.seeding import LARGEST_SEED
+from empirical.seeding import LARGEST_SEED, checked_seed
 from empirical.training.recipes import Recipe
 from theory.axes import reference_noise
 from theory.shared.validation import one_of, path_of
@@ -34,7 +35,7 @@ from theory.shared.validation import one_of, path_of
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 NotNegative = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+Seed = Annotated[NotNegative, AfterValidator(partial(checked_seed, "seed"))]
 
 
 class Section(BaseModel):
