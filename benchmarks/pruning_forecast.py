@@ -6,9 +6,9 @@ r"""What `forecast` foretells against what pruning then costs; last line JSON.
 *Foretold*: divergence, agreement and accuracy at 70, 50 and 30 % of the multiply-accumulates,
 against those of the networks pruned to them and refitted, on test images. *Ranked*: structures of
 half of the multiply-accumulates, drawn at random, by the summed damage of `task_replaceability`
-(nothing pruned), and by EagleEye (arXiv:2007.02491: accuracy after adaptive batch norms), against
-accuracy after refitting; the channels that stay are the same. Networks and images are those of
-`pruning_subjects.py`.
+(nothing pruned, and with one measurement a layer), and by EagleEye (arXiv:2007.02491: accuracy
+after adaptive batch norms), against accuracy after refitting; the channels that stay are the same.
+Networks and images are those of `pruning_subjects.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from empirical.pruning.forecast_law import Answers
 from theory.shared.files import write_table
 
 SHARES = (0.7, 0.5, 0.3)
-HOW = {"criterion": "task_replaceability", "allocation": "damage"}
+CRITERION = "task_replaceability"
+CURVES = ("damage", "measured_damage")
+"""What structures are ranked by: summed curves, as foretold and as measured a layer."""
 RANKED, TOGETHER = 16, 4
 """Structures per network, and how many one process takes at once."""
 
@@ -60,10 +62,11 @@ def computed(subject: Subject, cell: Cell) -> dict[str, Any]:
 def foretold(subject: Subject) -> dict[str, Any]:
     """Rows of foretold values, with the ends of their intervals, and what was found."""
     known = subject.known
-    told = forecast(known.model, known, shares=SHARES, recovery="reconstruct", **HOW)
+    told = forecast(known.model, known, shares=SHARES, recovery="reconstruct")
+    how = {"criterion": told.criterion, "allocation": told.allocation, "recovery": "reconstruct"}
     rows = []
     for share in SHARES:
-        made = prune(known.model, known, macs=share, recovery="reconstruct", **HOW)
+        made = prune(known.model, known, macs=share, **how)
         found = subject.dense.against(Answers.of(made.model, subject.test))
         found["drop"] = subject.dense.accuracy - found["accuracy"]
         row = told.table.iloc[(told.table["share"] - share).abs().argmin()]
@@ -72,7 +75,7 @@ def foretold(subject: Subject) -> dict[str, Any]:
             line |= {name: float(row[name]), f"{name}_found": found[name]}
             line |= {f"{name}_{end}": float(row[f"{name}_{end}"]) for end in ("low", "high")}
         rows.append(line)
-    return {"rows": rows, "dense": subject.dense.accuracy}
+    return {"rows": rows, "dense": subject.dense.accuracy, "allocation": told.allocation}
 
 
 def ranked(subject: Subject, number: int) -> dict[str, Any]:
@@ -80,13 +83,13 @@ def ranked(subject: Subject, number: int) -> dict[str, Any]:
     known = subject.known
     kept = drawn(known, 0.5, number)
     counts = {g.name: int(n) for g, n in zip(known.graph.groups, kept, strict=True)}
-    curves = Request(0.5, **HOW).curves(known)
-    asked = {"criterion": HOW["criterion"], "counts": counts}
+    told = {how: Request(0.5, CRITERION, how).curves(known) for how in CURVES}
+    asked = {"criterion": CRITERION, "counts": counts}
     adapted = prune(known.model, known, recovery="recalibrate", **asked)
     refitted = prune(known.model, known, recovery="reconstruct", **asked)
     found = subject.dense.against(Answers.of(refitted.model, subject.test))
-    return {
-        "damage": total_damage(curves, kept), "macs": refitted.report.macs_share,
+    return {how: total_damage(curves, kept) for how, curves in told.items()} | {
+        "macs": refitted.report.macs_share,
         "eagleeye": Answers.of(adapted.model, known.batches()).accuracy,
         "accuracy": found["accuracy"], "kl": found["kl"],
     }  # fmt: skip
@@ -110,7 +113,7 @@ def forecasts(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """One row per network and share: foretold, found, and whether the interval holds it."""
     table = pd.DataFrame(
         [
-            {k: row[k] for k in ("network", "seed", "dense")} | line
+            {k: row[k] for k in ("network", "seed", "dense", "allocation")} | line
             for row in rows
             if row["what"] == "foretold"
             for line in row["rows"]
@@ -127,10 +130,11 @@ def rankings(rows: list[dict[str, Any]]) -> pd.DataFrame:
     found = pd.DataFrame([row for row in rows if row["what"] == "ranked"])
     table = []
     for (name, seed), own in found.groupby(["network", "seed"]) if len(found) else ():
-        ours = spearmanr(-own["damage"], own["accuracy"]).statistic
-        theirs = spearmanr(own["eagleeye"], own["accuracy"]).statistic
-        line = {"network": name, "seed": seed, "structures": len(own), "damage": ours}
-        table.append(line | {"eagleeye": theirs, "more": ours - theirs})
+        line = {"network": name, "seed": seed, "structures": len(own)}
+        for score, sign in [*((how, -1) for how in CURVES), ("eagleeye", 1)]:
+            line[score] = spearmanr(sign * own[score], own["accuracy"]).statistic
+        more = {f"{how}_more": line[how] - line["eagleeye"] for how in CURVES}
+        table.append(line | more)
     return pd.DataFrame(table)
 
 
@@ -144,7 +148,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     write_table(options.out / "forecasts.csv", told)
     write_table(options.out / "rankings.csv", order)
-    keys = ("network", "seed", "number", "damage", "macs", "eagleeye", "accuracy", "kl")
+    keys = ("network", "seed", "number", *CURVES, "macs", "eagleeye", "accuracy", "kl")
     kept = [{k: row[k] for k in keys} for row in rows if row["what"] == "ranked"]
     write_table(options.out / "structures.csv", pd.DataFrame(kept))
     print(told.round(3).to_string(index=False), order.round(2).to_string(index=False), sep="\n")
@@ -152,7 +156,8 @@ def main() -> None:
     for name in QUANTITIES if len(told) else ():
         summary[f"{name}_error"] = float((told[name] - told[f"{name}_found"]).abs().mean())
         summary[f"{name}_held"] = float(told[f"{name}_held"].mean())
-    for name in ("damage", "eagleeye", "more") if len(order) else ():
+    scores = [*CURVES, "eagleeye", *(f"{how}_more" for how in CURVES)]
+    for name in scores if len(order) else ():
         summary[name] = float(order[name].mean())
         summary[f"{name}_half_interval"] = half_interval(order[name].to_numpy())
     print(json.dumps(summary))

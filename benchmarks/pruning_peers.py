@@ -46,14 +46,16 @@ from theory.shared.files import write_table
 from theory.shared.style import sheet, styled
 
 SHARES = (0.5, 0.3)
-OURS = ("task_replaceability", "global")
-DEFAULT, BEFORE = ("task_replaceability", "damage"), ("replaceability", "uniform")
-"""What `prune` takes where nothing is said, and what it took before."""
+OURS, BEFORE = ("task_replaceability", "auto"), ("replaceability", "uniform")
+"""What `prune` takes where nothing is said, and what it took at first."""
+GLOBAL = ("task_replaceability", "global")
+DAMAGE = ("task_replaceability", "damage")
+MEASURED = ("task_replaceability", "measured_damage")
 OSSCAR, LINDEPS, L2 = ("osscar", "uniform"), ("lindeps", "uniform"), ("l2", "uniform")
 GROUP_L2, FOLDING = ("group_l2", "uniform"), ("folding", "uniform")
 LOCAL = ("replaceability", "global")
 KERNELS = {
-    ("task_replaceability_kernels", "global"): OURS,
+    ("task_replaceability_kernels", "global"): GLOBAL,
     ("replaceability_kernels", "uniform"): BEFORE,
     ("replaceability_kernels", "global"): LOCAL,
 }
@@ -62,17 +64,17 @@ TORCH_PRUNING = (
     GROUP_L2, ("group_l2", "global"), ("group_l1", "global"), ("lamp", "global"),
     ("bn_scale", "global"), ("taylor", "global"), ("hessian", "global"),
 )  # fmt: skip
-FIRST = (OURS, DEFAULT, BEFORE, OSSCAR, L2, LINDEPS, LOCAL, GROUP_L2)
+FIRST = (OURS, OSSCAR, L2, LINDEPS, BEFORE, LOCAL, GROUP_L2, GLOBAL, DAMAGE)
 OTHERS = (
-    *KERNELS, *TORCH_PRUNING[1:], ("lindeps", "global"), ("l2", "global"), FOLDING,
+    MEASURED, *KERNELS, *TORCH_PRUNING[1:], ("lindeps", "global"), ("l2", "global"), FOLDING,
     ("random", "uniform"),
 )  # fmt: skip
 SELECTORS = (*FIRST, *OTHERS)
 TURNS: tuple[tuple[str, Sequence[tuple[str, str]]], ...] = (
     ("reconstruct", FIRST),
-    ("distill", (DEFAULT, OURS, L2, BEFORE, OSSCAR)),
-    ("compensate", (DEFAULT, OURS, BEFORE, OSSCAR, L2, LINDEPS)),
-    ("recalibrate", (DEFAULT, OURS, L2, GROUP_L2)),
+    ("distill", (OURS, OSSCAR, L2, BEFORE)),
+    ("compensate", (OURS, BEFORE, OSSCAR, L2, LINDEPS)),
+    ("recalibrate", (OURS, L2, GROUP_L2)),
     ("fold", (FOLDING,)),
     ("reconstruct", OTHERS),
     ("distill", (LINDEPS, LOCAL, GROUP_L2)),

@@ -53,8 +53,9 @@ class PruneOptions:
     allocation: Annotated[
         str,
         typer.Option(
-            help="uniform, global, sensitivity, damage or measured_damage; auto is damage under "
-            "task_replaceability, global under replaceability, uniform under others."
+            help="uniform, global, sensitivity, damage or measured_damage; auto is one of the last "
+            "two, by held-out images, under task_replaceability, global under replaceability, "
+            "uniform under others."
         ),
     ] = "auto"
     recovery: Annotated[

@@ -8,11 +8,9 @@ calibration images only; accuracies are reported on other images.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import cached_property
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +29,7 @@ from empirical.pruning.criteria_gradients import Gradient, loss_gradients
 from empirical.pruning.criteria_maps import average_rank, channel_independence, map_scores
 from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.distillation import DISTILLATION, Distillation
+from empirical.pruning.holding_out import EVERY, Fold
 from empirical.pruning.input_moments import InputMoments, input_moments
 from empirical.pruning.layer_times import MeasuredTimes
 from empirical.pruning.measured_damage import measured_curves
@@ -39,12 +38,13 @@ from empirical.pruning.patch_moments import PatchMoments, patch_moments
 from empirical.pruning.pulled import Key, Products, pulled_products
 from empirical.pruning.reconstruction import References, references
 from empirical.pruning.recovery import FINE_TUNING
+from empirical.pruning.removal import Choice
 from empirical.pruning.sensitivity import loss_by_share
-from empirical.pruning.sorted_images import warn_if_sorted
+from empirical.pruning.sorted_images import warn_if_one_class, warn_if_sorted
 from empirical.pruning.tracing import trace_channels
 from empirical.reading.batches import Batch, batches, joined, leading
 from empirical.reading.networks import Adapter, opened
-from empirical.reading.repeated import repeated
+from empirical.reading.repeated import FirstBatches, repeated
 from empirical.seeding import checked_seed
 from empirical.training.recipes import Recipe
 from theory import ChannelAxes, channel_axes
@@ -107,7 +107,7 @@ class Calibration:
             self.loader = self.adapt.loader(self.loader)
         self.loader = repeated(self.loader)
         if batch_limit is not None:
-            self.loader = _FirstBatches(self.loader, count("batch_limit", batch_limit))
+            self.loader = FirstBatches(self.loader, count("batch_limit", batch_limit))
         target_function(self.target)
         truth("coupled", self.coupled)
         checked_seed("seed", self.seed)
@@ -122,7 +122,9 @@ class Calibration:
         )
         self._order_judged = False
         self._refused: dict[str, str] = {}
-        self.sound: set[frozenset[tuple[str, bytes]]] = set()  # choices that were tried
+        self.sound: set[Choice] = set()  # that were tried
+        self.judged: dict[tuple[Choice, str, str], float] = {}  # by recovery and path
+        self._splits: dict[int, tuple[Calibration, Fold]] = {}
         self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
         self._curves: dict[tuple[str | Score, int, bool], dict[str, Scores]] = {}
 
@@ -141,17 +143,9 @@ class Calibration:
     def example(self) -> Tensor:
         """One image, (1, ...)."""
         first = next(self.batches())
-        images, labels = first
-        if first.largest_label is None:
-            return images[:1]
-        if len(labels) >= 16 and bool((labels == labels[0]).all()):
-            warnings.warn(
-                f"the first {len(labels)} calibration images are all of class {int(labels[0])}: "
-                "loader seems to be sorted by class. Gradients, feature maps and batch-norm "
-                "statistics are then those of few classes; shuffle it.",
-                stacklevel=2,
-            )
-        return images[:1]
+        if first.largest_label is not None:
+            warn_if_one_class(first.labels)
+        return first.images[:1]
 
     @cached_property
     def batch(self) -> Tensor:
@@ -171,23 +165,41 @@ class Calibration:
         other = copy.copy(self)
         other.skip = (*self.skip, *skip)
         other._refused = self._refused | dict(refused or {})
-        other._scores, other._curves, other.sound = {}, {}, set()
+        other._scores, other._curves, other.sound, other.judged = {}, {}, set(), {}
         other.__dict__.pop("graph", None)
+        splits = self._splits.items()
+        other._splits = {n: (fitted.keeping(skip, refused), held) for n, (fitted, held) in splits}
         return other
 
     def on(self, loader: Iterable[object]) -> Calibration:
         """The same network and its trace, to be measured on other images."""
         other = copy.copy(self)
         other.loader, other._scores, other._curves = loader, {}, {}
+        other._splits, other.judged = {}, {}
         for name in set(other.__dict__) & MEASURED:
             del other.__dict__[name]
         return other
+
+    def held_out(self, every: int = EVERY) -> tuple[Calibration, Fold]:
+        """A calibration without one image of `every`, measured anew, and these, to verify it.
+
+        Raises ValueError where there are fewer.
+        """
+        if every not in self._splits:
+            held, others = (Fold(self.batches, held, every) for held in (True, False))
+            if not held:
+                raise ValueError(
+                    f"loader must hold at least {every} calibration images, since one of {every} "
+                    "is held out to verify. Give more images."
+                )
+            self._splits[every] = self.on(others), held
+        return self._splits[every]
 
     @cached_property
     def table(self) -> AxisTable:
         """Both axes and the moments of every layer that produces channels, without the hulls."""
         return measure(
-            self.model, self.loader, target=self.target, layers=self.producers, groups=1,
+            self.model, self.loader, target=self.target, layers=self.graph.producers, groups=1,
             standard_errors=False, hull=False, seed=self.seed, device=self.device,
         )  # fmt: skip
 
@@ -265,7 +277,9 @@ class Calibration:
         return self._map_scores(channel_independence, max(1, self.map_images // 4))
 
     def _map_scores(self, score: Callable[[Tensor], Tensor], images: int) -> dict[str, Scores]:
-        return map_scores(self.model, self.producers, self.example, self.batches(), images, score)
+        return map_scores(
+            self.model, self.graph.producers, self.example, self.batches(), images, score
+        )
 
     @cached_property
     def sensitivity(self) -> dict[str, list[tuple[float, float]]]:
@@ -311,11 +325,6 @@ class Calibration:
             return LatencyBudget(self.graph, self.layer_times)
         return self.graph if resource == "macs" else ParameterBudget.of(self.graph, self.model)
 
-    @property
-    def producers(self) -> list[str]:
-        """Every layer that produces removable channels."""
-        return [m.module for group in self.graph.groups for m in group.producers]
-
 
 MEASURED = {n for n, v in vars(Calibration).items() if isinstance(v, cached_property)}
 MEASURED -= {"graph", "layer_times"}
@@ -337,14 +346,3 @@ def calibrated(
     if loader.given is not model and loader.model is not model:
         raise ValueError("loader is a Calibration of another model. Calibrate this one.")
     return loader.keeping(skip) if skip else loader
-
-
-@dataclass(frozen=True)
-class _FirstBatches:
-    """The first batches of a re-iterable loader."""
-
-    loader: Iterable[object]
-    limit: int
-
-    def __iter__(self) -> Iterator[object]:
-        return islice(self.loader, self.limit)

@@ -122,6 +122,11 @@ class ChannelGraph:
         """Units of each group, (groups,)."""
         return np.array([group.units for group in self.groups], dtype=np.int64)
 
+    @property
+    def producers(self) -> list[str]:
+        """Every layer that produces removable channels."""
+        return [m.module for group in self.groups for m in group.producers]
+
     def group(self, name: str) -> Group:
         """Return the group of this name."""
         return next(group for group in self.groups if group.name == name)

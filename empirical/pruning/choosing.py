@@ -13,9 +13,7 @@ from empirical.pruning.channel_graph import ChannelGraph
 from empirical.pruning.criteria import comparable
 from empirical.pruning.criterion import Score, Scores
 from empirical.pruning.damage_allocation import by_damage
-from empirical.pruning.output_fisher import foretells
-from empirical.pruning.recovery import AUTO
-from empirical.pruning.removal import DOES_NOT_RUN, Kept, mask, remove
+from empirical.pruning.removal import DOES_NOT_RUN, Kept, choice, mask, remove
 from empirical.pruning.verification import check_same, misread
 from empirical.seeding import checked_seed
 from theory.shared.validation import count, one_of, positive, within
@@ -25,28 +23,6 @@ ALLOCATIONS = ("uniform", "global", "sensitivity", "damage", "measured_damage")
 
 RESOURCES = ("macs", "parameters", "latency")
 """What a share may be kept of."""
-
-
-TOGETHER = {"task_replaceability": "damage", "replaceability": "global"}
-"""Criterion that "auto" takes -> the allocation that goes with it."""
-
-
-def best_practice(
-    known: Calibration, criterion: str | Score = AUTO, allocation: str = AUTO
-) -> tuple[str | Score, str]:
-    """The criterion and the allocation that "auto" stands for; others as they are.
-
-    `task_replaceability` under *damage* where the network returns logits that have gradients at the
-    layers that read what may go, else `replaceability` under *global*; *uniform* under other
-    criteria, whose scores seldom compare between layers. See benchmarks/pruning_peers.py.
-    """
-    if criterion == AUTO:
-        readers = {m.module: None for group in known.graph.groups for m in group.consumers}
-        told = foretells(known.model, list(readers), known.example)
-        criterion = "task_replaceability" if told else "replaceability"
-    if allocation == AUTO:
-        allocation = TOGETHER.get(str(criterion), "uniform")
-    return criterion, allocation
 
 
 @dataclass(frozen=True)
@@ -116,6 +92,11 @@ def counts_of(known: Calibration, kept: Kept) -> alloc.Counts:
     return np.array([len(kept[group.name]) for group in known.graph.groups], dtype=np.int64)
 
 
+def chosen(known: Calibration, request: Request, path: str = "removed") -> tuple[Calibration, Kept]:
+    """What stays on a path; what is to be removed is checked first, see `verified`."""
+    return verified(known, request.kept) if path == "removed" else (known, request.kept(known))
+
+
 def verified(known: Calibration, wanted: Callable[[Calibration], Kept]) -> tuple[Calibration, Kept]:
     """What is `wanted` and can go; groups that cannot are kept whole, and the choice made anew.
 
@@ -123,7 +104,7 @@ def verified(known: Calibration, wanted: Callable[[Calibration], Kept]) -> tuple
     """
     while True:
         kept = wanted(known)
-        key = frozenset((name, units.tobytes()) for name, units in kept.items())
+        key = choice(kept)
         wrong = {} if key in known.sound else refusals(known, kept)
         if not wrong:
             known.sound.add(key)

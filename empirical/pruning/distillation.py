@@ -28,10 +28,12 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from empirical.data.augmentation import EpochPlan
 from empirical.reading.hooks import capture_calls, evaluating
 from empirical.reading.outputs import PREDICTIONS, checked_logits
+from empirical.training.recipes import PRECISIONS
 from empirical.training.schedules import cosine
+from theory.shared.validation import count, one_of, positive, truth, within
 
 HELD_OUT = 10
-"""One image of so many is not trained on."""
+"""One image of so many is neither refitted nor trained on."""
 
 STATISTICS = 500
 """Images at most that norms take their first statistics from."""
@@ -53,6 +55,8 @@ class Distillation:
     mixing : share of the steps whose images are mixed in pairs, λ x + (1 − λ) x', λ uniform
         (Zhang et al., arXiv:1710.09412; the dense network says what is wanted of the mixture)
     averaging : a running mean of the weights over about so many epochs is kept; 0 for the weights
+    precision : float32, or bfloat16 for convolutions and matrix products of the steps; weights, and
+        what is measured on the images held out, stay float32
     """
 
     epochs: int = 30
@@ -66,6 +70,21 @@ class Distillation:
     flip: bool = True
     mixing: float = 0.0
     averaging: float = 0.0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps_at_least"):
+            count(name, getattr(self, name))
+        count("batch_size", self.batch_size, least=2)
+        count("padding", self.padding, least=0)
+        for name in ("learning_rate", "temperature"):
+            positive(name, getattr(self, name))
+        for name in ("weight_decay", "averaging"):
+            positive(name, getattr(self, name), zero=True)
+        within("momentum", self.momentum, "[0, 1)")
+        within("mixing", self.mixing, "[0, 1]")
+        truth("flip", self.flip)
+        one_of("precision", self.precision, PRECISIONS)
 
 
 DISTILLATION = Distillation()
@@ -75,22 +94,20 @@ DISTILLATION = Distillation()
 def distill(
     pruned: nn.Module,
     dense: nn.Module,
-    images: Tensor,
+    seen: Tensor,
+    held: Tensor,
     how: Distillation = DISTILLATION,
     *,
     seed: int = 0,
 ) -> float:
-    """Train `pruned` towards `dense` on `images` (n, ...), in place; return the KL left.
+    """Train `pruned` towards `dense` on images `seen` (n, ...), in place; return the KL left.
 
-    The divergence, at temperature 1, is the mean in nats over the images held out. Nothing but the
+    The divergence, at temperature 1, is the mean in nats over the images `held` (m, ...), which
+    nothing before has been fitted on, or the start would look better than it is. Nothing but the
     parameters that require gradients is changed.
     """
-    held_out = torch.arange(len(images), device=images.device) % HELD_OUT == HELD_OUT - 1
-    seen, kept_back = images[~held_out], images[held_out]
-    if not len(kept_back):
-        seen, kept_back = images, images
     with evaluating(dense):
-        aim = _log_probabilities(dense, kept_back, how.batch_size)
+        aim = _log_probabilities(dense, held, how.batch_size)
     per_epoch = max(1, len(seen) // how.batch_size)
     epochs = max(how.epochs, -(-how.steps_at_least // per_epoch))
     parameters = [p for p in pruned.parameters() if p.requires_grad]
@@ -98,14 +115,14 @@ def distill(
     optimizer = torch.optim.SGD(
         parameters, how.learning_rate, how.momentum, weight_decay=how.weight_decay
     )
-    best, weights = _divergence(pruned, aim, kept_back, how), copy.deepcopy(pruned.state_dict())
-    padding = min(how.padding, *(size // 8 for size in images.shape[2:])) if images.ndim == 4 else 0
+    best, weights = _divergence(pruned, aim, held, how), copy.deepcopy(pruned.state_dict())
+    padding = min(how.padding, *(size // 8 for size in seen.shape[2:])) if seen.ndim == 4 else 0
     kept = _Average(pruned, how.averaging * per_epoch)
     for epoch in range(epochs):
         mixed = _mixtures(how.mixing, len(seen), per_epoch, seed, epoch)
         plan = EpochPlan.draw(
-            len(seen), padding=padding, flip=how.flip and images.ndim == 4, seed=seed,
-            epoch=epoch, device=images.device,
+            len(seen), padding=padding, flip=how.flip and seen.ndim == 4, seed=seed,
+            epoch=epoch, device=seen.device,
         )  # fmt: skip
         for step in range(per_epoch):
             position = (epoch * per_epoch + step) / (epochs * per_epoch)
@@ -117,10 +134,10 @@ def distill(
                 share = mixed.shares[start : start + len(batch)].to(batch)
                 share = share.view(-1, *[1] * (batch.ndim - 1))
                 batch = share * batch + (1 - share) * batch.roll(1, 0)
-            _step(pruned, dense, batch, optimizer, how.temperature)
+            _step(pruned, dense, batch, optimizer, how)
             kept.follow()
         with kept.shown():
-            found = _divergence(pruned, aim, kept_back, how)
+            found = _divergence(pruned, aim, held, how)
             if found < best:
                 best, weights = found, copy.deepcopy(pruned.state_dict())
     pruned.load_state_dict(weights)
@@ -214,21 +231,27 @@ def _step(
     dense: nn.Module,
     batch: Tensor,
     optimizer: torch.optim.Optimizer,
-    temperature: float,
+    how: Distillation,
 ) -> None:
-    with evaluating(dense):
-        wanted = (dense(batch) / temperature).log_softmax(1)
+    lower = torch.autocast(batch.device.type, torch.bfloat16, enabled=how.precision == "bfloat16")
+    with evaluating(dense), lower:
+        wanted = (_at_least_single(dense(batch)) / how.temperature).log_softmax(1)
     with evaluating(pruned), torch.enable_grad():
         for norm in pruned.modules():
             if isinstance(norm, BatchNorm) and len(batch) > 1:
                 norm.train()
-        found = (pruned(batch) / temperature).log_softmax(1)
-        loss = temperature**2 * functional.kl_div(
+        with lower:
+            found = (_at_least_single(pruned(batch)) / how.temperature).log_softmax(1)
+        loss = how.temperature**2 * functional.kl_div(
             found, wanted, reduction="batchmean", log_target=True
         )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def _at_least_single(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _log_probabilities(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:

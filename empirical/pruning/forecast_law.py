@@ -35,14 +35,15 @@ class Answers:
     labels: Tensor | None
 
     @classmethod
-    def of(cls, model: nn.Module, held: Iterable[object]) -> Answers:
-        """Let a network say what it sees."""
-        logits, labels, classes = [], [], True
+    def of(cls, model: nn.Module, held: Iterable[object], *, classes: bool = True) -> Answers:
+        """Let a network say what it sees; with `classes` False labels are not looked at."""
+        logits, labels = [], []
         with evaluating(model):
             for batch in batches(held, classes=False):
                 found = checked_outputs(answered(model, batch.images), len(batch.images))
                 if found.ndim == 2 and found.shape[1] > 1:
-                    found = checked_logits(found, len(batch.images), batch.largest_label)
+                    largest = batch.largest_label if classes else None
+                    found = checked_logits(found, len(batch.images), largest)
                 logits.append(found.double().cpu())
                 labels.append(batch.labels.cpu())
                 classes &= batch.largest_label is not None

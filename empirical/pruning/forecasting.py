@@ -26,12 +26,12 @@ from torch import nn
 
 from empirical.devices import full_precision
 from empirical.pruning.allocation import amount
+from empirical.pruning.best_practice import best_allocation, best_criterion
 from empirical.pruning.calibration import Calibration, calibrated
-from empirical.pruning.choosing import Request, best_practice, counts_of, verified
+from empirical.pruning.choosing import Request, counts_of, verified
 from empirical.pruning.criterion import Score, criterion_of
 from empirical.pruning.damage_allocation import total_damage
 from empirical.pruning.forecast_law import Answers, Law
-from empirical.pruning.holding_out import held_out
 from empirical.pruning.recovering import apply, best_recovery
 from empirical.pruning.recovery import AUTO, RECOVERIES
 from empirical.reading.networks import Adapter
@@ -154,11 +154,13 @@ def forecast(
             if not 0 < positive(name, share, zero=True) <= 1:
                 raise ValueError(f"{name} must lie above 0 and at most at 1; got {share!r}.")
     known = calibrated(model, loader, skip=skip, adapt=adapt)
-    criterion, allocation = best_practice(known, criterion, allocation)
+    criterion = best_criterion(known, criterion)
+    fitted, held = known.held_out()
+    if allocation == AUTO:
+        allocation = best_allocation(fitted, criterion, recovery, seed=seed)
     request = Request(
         1.0, criterion, allocation, resource=resource, floor=floor, round_to=round_to, seed=seed
     )
-    fitted, held = held_out(known)
     return foretold(fitted, held, request, recovery, shares, measured)
 
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from empirical.pruning.best_practice import best_criterion
 from empirical.pruning.calibration import Calibration, calibrated
-from empirical.pruning.choosing import best_practice
 from empirical.pruning.criteria import comparable
 from empirical.pruning.criterion import Score
 from empirical.pruning.recovery import AUTO
@@ -57,7 +57,7 @@ class Importance:
     ) -> None:
         checked_seed("seed", seed)
         known = calibrated(model, loader)
-        self.criterion, _ = best_practice(known, criterion)
+        self.criterion = best_criterion(known, criterion)
         found = comparable(self.criterion, known.scores(self.criterion, seed=seed))
         self._names = {module: name for name, module in known.model.named_modules()}
         self._scores: dict[str, NDArray[np.float64]] = {}

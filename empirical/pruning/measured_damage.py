@@ -49,14 +49,15 @@ def measured_curves(
     """
     images = min(MOST, max(FEWEST, PASSES // max(1, len(known.graph.groups))))
     some = list(leading(known.batches(), images))
-    dense = Answers.of(known.model, some)
+    dense = Answers.of(known.model, some, classes=False)
     factors = {}
     for group in known.graph.groups:
         count = max(1, round(KEPT * group.units))
         said = float(foretold[group.name][count])
         if said > 0:
             cut = _cut(known, group, best_units(scores[group.name], count))
-            factors[group.name] = max(1.0, dense.distance(Answers.of(cut, some)) / said)
+            lost = dense.distance(Answers.of(cut, some, classes=False))
+            factors[group.name] = max(1.0, lost / said)
     usual = float(np.exp(np.mean(np.log([*factors.values()])))) if factors else 1.0
     return {name: curve * factors.get(name, usual) for name, curve in foretold.items()}
 

@@ -11,14 +11,14 @@ from torch import nn
 
 from empirical.devices import full_precision
 from empirical.pruning import allocation as alloc
+from empirical.pruning.best_practice import best_allocation, best_criterion
 from empirical.pruning.calibration import Calibration, calibrated
-from empirical.pruning.choosing import ALLOCATIONS, Request, best_practice, counts_of, verified
+from empirical.pruning.choosing import ALLOCATIONS, Request, chosen, counts_of
 from empirical.pruning.compensation import recovered_outside
 from empirical.pruning.criteria import criterion_of
 from empirical.pruning.criterion import Score
 from empirical.pruning.forecast_law import Answers
 from empirical.pruning.forecasting import foretold
-from empirical.pruning.holding_out import held_out
 from empirical.pruning.pruning_report import PrunedModel, PruningReport, Verified
 from empirical.pruning.recovering import apply, best_recovery
 from empirical.pruning.recovery import AUTO, RECOVERIES
@@ -79,11 +79,12 @@ def prune(
         `known.batches()` and the like; the group has `name`, `units`, and the layers that produce
         and read it (`producers`, `consumers`: each with its `module`'s name and the `index`
         (units, m) of its channels).
-    allocation : "auto" ("damage" under "task_replaceability", "global" under "replaceability",
-        "uniform" under others); "uniform"; "global", scores of all layers compete; "sensitivity",
-        by the measured loss when a layer alone is thinned out; "damage", the least predicted loss
-        in all, in nats; "measured_damage", the same once each layer's prediction is set right by
-        what it alone is measured to cost at half of its units.
+    allocation : "auto" (under "task_replaceability" "damage" or "measured_damage", whichever keeps
+        nearer to the dense network on every fifth calibration image, see `best_allocation`;
+        "global" under "replaceability", "uniform" under others); "uniform"; "global", scores of all
+        layers compete; "sensitivity", by the measured loss when a layer alone is thinned out;
+        "damage", the least predicted loss in all, in nats; "measured_damage", the same once each
+        layer's prediction is set right by what it alone is measured to cost at half of its units.
     recovery : "auto" ("reconstruct" or "compensate", whichever keeps nearer to the dense network on
         every fifth calibration image when fitted on the others; the report says which), "none",
         "recalibrate" (batch norms), "merge" (peer compensation), "compensate" (both),
@@ -133,7 +134,12 @@ def prune(
     within_drop = resource == "accuracy_drop"
     of = "macs" if within_drop else resource
     known = calibrated(model, loader, skip=skip, adapt=adapt)
-    criterion, allocation = best_practice(known, criterion, allocation)
+    criterion = best_criterion(known, criterion)
+    if allocation == AUTO:
+        basis = known.held_out()[0] if within_drop else known
+        allocation = "uniform"
+        if counts is None:
+            allocation = best_allocation(basis, criterion, recovery, path=path, seed=seed)
     request = Request(share, criterion, allocation, of, floor, round_to, counts, seed)
     if within_drop:
         made = _within(known, share, request, recovery, path)
@@ -147,8 +153,7 @@ def prune(
 
 def _made(known: Calibration, request: Request, recovery: str, path: str) -> PrunedModel:
     """Choose, verify that it can go, remove and recover."""
-    fits = path == "removed"
-    known, kept = verified(known, request.kept) if fits else (known, request.kept(known))
+    known, kept = chosen(known, request, path)
     if recovery == AUTO:
         recovery = best_recovery(known, kept, path)
     pruned = apply(known, kept, recovery, path)
@@ -209,7 +214,7 @@ def _within(
     known: Calibration, points: float, request: Request, recovery: str, path: str
 ) -> PrunedModel:
     """The smallest network that is foretold, and then found, to lose at most so many points."""
-    fitted, held = held_out(known)
+    fitted, held = known.held_out()
     dense = Answers.of(fitted.model, held)
     if dense.labels is None:
         raise ValueError(

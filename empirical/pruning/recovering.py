@@ -6,13 +6,14 @@ from torch import nn
 
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.compensation import merge
-from empirical.pruning.distillation import distill
+from empirical.pruning.distillation import HELD_OUT, distill
 from empirical.pruning.folding import fold
 from empirical.pruning.forecast_law import Answers
-from empirical.pruning.holding_out import EVERY, held_out
+from empirical.pruning.holding_out import Fold
 from empirical.pruning.reconstruction import kept_outputs, reconstruct
-from empirical.pruning.recovery import RECOVERIES, recalibrate
-from empirical.pruning.removal import Kept, kept_channels, mask, remove
+from empirical.pruning.recovery import AUTO, RECOVERIES, recalibrate
+from empirical.pruning.removal import Kept, choice, kept_channels, mask, remove
+from empirical.reading.batches import batches, joined
 from empirical.reading.networks import copied
 from empirical.training.trainer import train
 
@@ -23,20 +24,38 @@ CLOSED_FORMS = ("reconstruct", "compensate")
 def best_recovery(known: Calibration, kept: Kept, path: str = "removed") -> str:
     """The label-free closed form whose network keeps nearest to the dense one on held-out images.
 
-    Both are fitted without every fifth calibration image, and compared by the mean divergence of
-    predictions there, KL(dense ‖ pruned); by the mean squared difference of outputs that are no
-    logits of two classes or more. Which wins depends on the images for each weight of a
-    filter: a trained ResNet-20 at half of its multiply-accumulates, 3.9 for the largest filter (70
-    images): 47.1 % refitted against 50.8 compensated; 11 (200 images): 63.5 against 50.8. A VGG-16
-    of width 1/4 (1,500 images, last maps of 2 x 2): .047 nats on test images against .100.
-    "compensate" for masked networks, and where there are no five images.
+    Which wins depends on the images for each weight of a filter: a trained ResNet-20 at half of its
+    multiply-accumulates, 3.9 for the largest filter (70 images): 47.1 % refitted against 50.8
+    compensated; 11 (200 images): 63.5 against 50.8. A VGG-16 of width 1/4 (1,500 images, last maps
+    of 2 x 2): .047 nats on test images against .100. "compensate" for masked networks, and where
+    there are no five images.
     """
-    if path == "masked" or len(known.images) < EVERY:
+    if path == "masked" or not Fold(known.batches, held=True):
         return "compensate"
-    fitted, held = held_out(known)
-    dense = Answers.of(known.model, held)
-    left = {r: dense.distance(Answers.of(apply(fitted, kept, r), held)) for r in CLOSED_FORMS}
+    left = distances(known, kept)
     return min(left, key=lambda recovery: left[recovery])
+
+
+def distances(
+    known: Calibration, kept: Kept, recovery: str = AUTO, path: str = "removed"
+) -> dict[str, float]:
+    """How far the closed forms that a recovery is or starts from leave the network from the dense.
+
+    Fitted without every fifth calibration image, and compared there by the mean divergence of
+    predictions, KL(dense ‖ pruned) in nats; by the mean squared difference of outputs that are no
+    logits of two classes or more.
+    """
+    fitted, held = known.held_out()
+    dense = Answers.of(known.model, held, classes=False)
+    forms: tuple[str, ...] = CLOSED_FORMS
+    if recovery != AUTO or path == "masked":
+        refits = "reconstruct" in RECOVERIES.get(recovery, ())
+        forms = ("reconstruct" if refits else "compensate",)
+    for form in forms:
+        if (choice(kept), form, path) not in known.judged:
+            found = Answers.of(apply(fitted, kept, form, path), held, classes=False)
+            known.judged[choice(kept), form, path] = dense.distance(found)
+    return {form: known.judged[choice(kept), form, path] for form in forms}
 
 
 def apply(
@@ -65,11 +84,13 @@ def apply(
         pruned = mask(model, known.graph.groups, kept)
     else:
         pruned = remove(model, known.graph, kept, known.example)
+    seen, unseen = known.held_out(HELD_OUT) if "distill" in steps else (known, None)
     if "reconstruct" in steps:
         outputs = kept_outputs(known.model, kept_channels(known.model, known.graph.groups, kept))
-        reconstruct(pruned, known.images, known.references, outputs)
-    if "distill" in steps:
-        distill(pruned, known.model, known.all_images, known.distillation, seed=known.seed)
+        reconstruct(pruned, seen.images, seen.references, outputs)
+    if unseen is not None:
+        held = joined(batches(unseen, classes=False))
+        distill(pruned, known.model, seen.all_images, held, known.distillation, seed=known.seed)
     if "recalibrate" in steps:
         recalibrate(pruned, known.batches())
     if "finetune" in steps:

@@ -34,7 +34,7 @@ recalibrates. "finetune" goes on training, with labels; all others read none."""
 
 AUTO = "auto"
 """Stands for the best practice: of recoveries the label-free closed form that does better on
-held-out calibration images; of criteria and allocations see `choosing.best_practice`."""
+held-out calibration images; of criteria and allocations see `best_practice`."""
 
 FINE_TUNING = Recipe(epochs=5, learning_rate=0.01, schedule="cosine")
 """How a pruned network is trained on, unless told otherwise."""

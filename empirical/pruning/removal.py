@@ -39,8 +39,16 @@ DOES_NOT_RUN = (RuntimeError, AttributeError, TypeError, ValueError, AssertionEr
 Kept = Mapping[str, NDArray[np.int64]]
 """Group name -> the units that stay, ascending."""
 
+Choice = frozenset[tuple[str, bytes]]
+"""The same as a key."""
+
 Side = tuple[str, Role, int]
 """Module (or bare parameter), the side that has the channels, and a parameter's dimension."""
+
+
+def choice(kept: Kept) -> Choice:
+    """What stays, as a key."""
+    return frozenset((name, units.tobytes()) for name, units in kept.items())
 
 
 def remove(model: nn.Module, graph: ChannelGraph, kept: Kept, example: Tensor) -> nn.Module:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,17 @@ def repeated(loader: Iterable[object]) -> Iterable[object]:
             "Pass a DataLoader or a list of batches."
         )
     return loader if isinstance(loader, list | tuple | Repeated) else Repeated(loader)
+
+
+@dataclass(frozen=True)
+class FirstBatches:
+    """The first batches of a re-iterable loader."""
+
+    loader: Iterable[object]
+    limit: int
+
+    def __iter__(self) -> Iterator[object]:
+        return islice(self.loader, self.limit)
 
 
 class Repeated:

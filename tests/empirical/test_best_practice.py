@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from empirical import Calibration, forecast, prune
-from empirical.pruning.choosing import best_practice
+from empirical.pruning.best_practice import BY_DAMAGE, best_allocation, best_criterion
+from empirical.pruning.choosing import Request
+from empirical.pruning.forecast_law import Answers
+from empirical.pruning.recovering import apply
+from tests.empirical.pruning_networks import batches, plain
+from tests.empirical.test_measured_damage import pooled
 
 
 class Frozen(nn.Module):
@@ -63,9 +68,9 @@ def test_the_default_weighs_what_the_prediction_minds_where_there_is_one(
 @pytest.mark.parametrize("call", [prune, forecast])
 def test_other_criteria_are_uniform_and_what_is_said_holds(call: Callable[..., object]) -> None:
     known = Calibration(net(3), loader())
-    assert best_practice(known, "l2") == ("l2", "uniform")
-    assert best_practice(known, "task_replaceability", "uniform")[1] == "uniform"
-    assert best_practice(known, allocation="global") == ("task_replaceability", "global")
+    assert (best_criterion(known, "l2"), best_allocation(known, "l2")) == ("l2", "uniform")
+    said = call(net(3), loader(), allocation="global")
+    assert getattr(said, "report", said).allocation == "global"  # type: ignore[attr-defined]
     found = call(net(3), loader(), criterion="l2")
     assert getattr(found, "report", found).allocation == "uniform"  # type: ignore[attr-defined]
 
@@ -73,3 +78,34 @@ def test_other_criteria_are_uniform_and_what_is_said_holds(call: Callable[..., o
 def test_forecast_and_prune_take_the_same() -> None:
     told = forecast(net(3), loader(), shares=(0.6,), measured=())
     assert (told.criterion, told.allocation) == TOLD
+
+
+def test_images_that_were_held_out_decide_between_the_allocations_by_damage() -> None:
+    """Where the first layer's curve is sixteen times too low; by hand: cut to half, compensated."""
+    known, _ = pooled()
+    fitted, held = known.held_out()
+    dense = Answers.of(known.model, held)
+    left = {}
+    for allocation in BY_DAMAGE:
+        kept = Request(0.5, "task_replaceability", allocation).kept(known)
+        left[allocation] = dense.distance(Answers.of(apply(fitted, kept, "compensate"), held))
+    assert left["measured_damage"] < left["damage"]
+    assert best_allocation(known, "task_replaceability", "compensate") == "measured_damage"
+    made = prune(known.model, known, macs=0.5, recovery="compensate")
+    assert made.report.allocation == "measured_damage"
+
+
+def test_where_both_leave_the_same_nothing_need_be_measured() -> None:
+    known = Calibration(plain((3, 12, 16)), batches(3, 6, count=4))
+    one, two = (Request(0.5, "task_replaceability", a).counted(known) for a in BY_DAMAGE)
+    assert (one == two).all()
+    assert best_allocation(known, "task_replaceability", "compensate") == "damage"
+
+
+def test_too_few_images_to_hold_any_out_and_counts_that_are_given_decide_nothing() -> None:
+    few = [(loader()[0][0][:4], torch.arange(4) % 3)]
+    known = Calibration(net(3), few)
+    assert best_allocation(known, "task_replaceability") == "damage"
+    known = Calibration(net(3), loader())
+    prune(known.model, known, counts={"0": 4}, recovery="none")
+    assert not known.judged

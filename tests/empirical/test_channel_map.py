@@ -15,7 +15,6 @@ from empirical.analysis.measured_damage import measured_damage
 from empirical.analysis.standing import clear
 from empirical.data.tables import read_table
 from empirical.measuring.damage_table import ALONE, DAMAGES, RECOVERED
-from empirical.pruning.holding_out import held_out
 from empirical.report.channel_map import doubtful, map_payload, shown_quantities
 from empirical.report.comparison_map import write_comparison
 from empirical.report.map_page import map_findings, map_section, write_map
@@ -232,7 +231,7 @@ def test_what_the_plan_lets_go_is_what_prune_removes(case):
 def test_the_plans_losses_are_the_damages_of_the_forecast(case):
     model, data, _, plan = case
     layers = forecast(model, data, measured=(), shares=(0.7,)).layers.set_index(["layer", "kept"])
-    fitted, _ = held_out(Calibration(model, data))  # a forecast holds some images out
+    fitted, _ = Calibration(model, data).held_out()  # a forecast holds some images out
     own = removal_plan(fitted)
     for name, units in {"0": 8, "2": 12}.items():
         for gone in range(1, units):

@@ -18,6 +18,7 @@ QUICK = Distillation(epochs=6, steps_at_least=1, batch_size=32, learning_rate=0.
 
 
 MIXED = replace(QUICK, mixing=0.5, averaging=1.0)
+LOWER = replace(QUICK, precision="bfloat16")
 
 
 def dense() -> nn.Module:
@@ -38,13 +39,19 @@ def images(n: int, seed: int) -> Tensor:
     return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
+def parts(n: int) -> tuple[Tensor, Tensor]:
+    """Images to see, and every tenth, that is held out."""
+    every, held = images(n, 1), torch.arange(n) % 10 == 9
+    return every[~held], every[held]
+
+
 @torch.no_grad()
 def divergence(model: nn.Module, other: nn.Module, batch: Tensor) -> float:
     one, two = (m.eval()(batch).log_softmax(1) for m in (model, other))
     return float(functional.kl_div(two, one, reduction="batchmean", log_target=True))
 
 
-@pytest.mark.parametrize("how", [QUICK, MIXED], ids=["plain", "mixed, averaged"])
+@pytest.mark.parametrize("how", [QUICK, MIXED, LOWER], ids=["plain", "mixed, averaged", "bfloat16"])
 def test_a_distilled_network_is_closer_on_fresh_images_than_the_refitted_one(
     how: Distillation,
 ) -> None:
@@ -65,10 +72,10 @@ def test_the_weights_that_were_best_on_held_out_images_are_kept() -> None:
     with torch.no_grad():
         before = pruned.eval()(images(64, 1))
     wild = Distillation(epochs=2, steps_at_least=1, batch_size=16, learning_rate=1e4)
-    kept = distill(pruned, model, images(64, 1), wild)
+    kept = distill(pruned, model, *parts(64), wild)
     with torch.no_grad():  # norms have other statistics, and scales that make up for it
         torch.testing.assert_close(pruned.eval()(images(64, 1)), before, rtol=1e-4, atol=1e-4)
-    assert kept == pytest.approx(divergence(model, pruned, images(64, 1)[9::10]), rel=1e-5)
+    assert kept == pytest.approx(divergence(model, pruned, parts(64)[1]), rel=1e-5)
 
 
 def test_distillation_is_reproducible_and_leaves_the_dense_network_alone() -> None:
@@ -77,7 +84,7 @@ def test_distillation_is_reproducible_and_leaves_the_dense_network_alone() -> No
     start = prune(model, [(images(64, 1), torch.zeros(64))], criterion="l2").model
     copies = [copy.deepcopy(start) for _ in range(2)]
     for one in copies:
-        distill(one, model, images(64, 1), QUICK, seed=3)
+        distill(one, model, *parts(64), QUICK, seed=3)
     one, two = (c.state_dict() for c in copies)
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -118,3 +125,27 @@ def test_mixtures_are_of_the_share_asked_for() -> None:
     other = _mixtures(0.25, 4000, 4000, 0, 4)
     assert other is not None
     assert not torch.equal(found.shares, other.shares)
+
+
+def test_lower_precision_is_of_the_steps_and_not_of_the_weights() -> None:
+    model, start = dense(), dense()
+    seen = []
+    start[0].register_forward_hook(lambda _layer, _inputs, output: seen.append(output.dtype))
+    kept = distill(start, model, *parts(64), replace(LOWER, epochs=1))
+    assert {torch.float32, torch.bfloat16} == set(seen)  # the images held out, and the steps
+    assert {value.dtype for value in start.parameters()} == {torch.float32}
+    assert kept == pytest.approx(divergence(model, start, parts(64)[1]), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0), ("steps_at_least", 1.5), ("batch_size", 1), ("padding", -1),
+        ("learning_rate", 0.0), ("temperature", float("nan")), ("weight_decay", -1e-4),
+        ("averaging", -1.0), ("momentum", 1.0), ("mixing", 1.5), ("flip", "yes"),
+        ("precision", "float16"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_train_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=name):
+        replace(QUICK, **{name: value})

@@ -18,7 +18,6 @@ from empirical import (
     replace,
 )
 from empirical import prune as pruned
-from empirical.pruning.holding_out import held_out
 from empirical.reading.batches import batches, length
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -235,7 +234,7 @@ def test_what_reads_predictions_of_one_output_is_refused_and_the_rest_prunes():
     chosen = pruned(network(1), loader)  # by the outputs' squared difference
     other = {"reconstruct": "compensate", "compensate": "reconstruct"}[chosen.report.recovery]
     known = Calibration(network(1), loader)
-    fitted, held = held_out(known)
+    fitted, held = known.held_out()
     error = {}
     for recovery in (chosen.report.recovery, other):
         left = pruned(fitted.model, fitted, recovery=recovery, counts=kept_counts(chosen))

@@ -15,7 +15,7 @@ from empirical.pruning.choosing import Request, counts_of
 from empirical.pruning.damage_allocation import total_damage
 from empirical.pruning.forecast_law import Answers, Law
 from empirical.pruning.forecasting import forecast
-from empirical.pruning.holding_out import EVERY, held_out
+from empirical.pruning.holding_out import EVERY
 from empirical.pruning.margins import DRAWS, Margins
 from empirical.pruning.pruner import prune
 from tests.empirical.pruning_networks import (
@@ -112,7 +112,7 @@ def test_the_forecast_of_a_linear_network_is_exact() -> None:
     """The compensated network's ½ E δzᵀ Γ δz, measured, to 1e-6 nats at every share."""
     model, loader = linear_network()
     found = forecast(model, loader, shares=(0.8, 0.6, 0.4, 0.2), measured=())
-    fitted, _ = held_out(Calibration(model, loader))
+    fitted, _ = Calibration(model, loader).held_out()
     (group,) = fitted.graph.groups
     assert len(found.table) == 5
     for row in found.table.iloc[1:].itertuples():
@@ -127,7 +127,7 @@ def test_every_fifth_image_is_held_out_and_nothing_is_fitted_on_it() -> None:
     loader = batches(3, 6, count=3, each=32)
     known = Calibration(plain(), loader)
     assert known.input_moments
-    fitted, held = held_out(known)
+    fitted, held = known.held_out()
     images = torch.cat([x for x, _ in loader])
     apart = torch.cat([batch[0] for batch in held])
     assert torch.equal(apart, images[EVERY - 1 :: EVERY])
@@ -136,7 +136,7 @@ def test_every_fifth_image_is_held_out_and_nothing_is_fitted_on_it() -> None:
     assert fitted.input_moments is not known.input_moments
     assert fitted.graph is known.graph
     with pytest.raises(ValueError, match="at least 5 calibration images"):
-        held_out(Calibration(plain(), [(images[:4], torch.zeros(4, dtype=torch.long))]))
+        _ = Calibration(plain(), [(images[:4], torch.zeros(4, dtype=torch.long))]).held_out()
 
 
 @pytest.mark.parametrize("recovery", ["merge", "reconstruct"])
@@ -150,7 +150,7 @@ def test_a_forecast_of_a_convolutional_network(recovery: str) -> None:
     assert (table["kl_low"] <= table["kl"]).all()
     assert (table["kl"] <= table["kl_high"] + 1e-12).all()
     assert table["damage"].is_monotonic_increasing
-    fitted, _ = held_out(known)
+    fitted, _ = known.held_out()
     curves = list(fitted.damage_curves("task_replaceability").values())
     kept = Request(0.6, "task_replaceability", "damage").kept(fitted)
     assert table["damage"].iloc[2] == pytest.approx(total_damage(curves, counts_of(fitted, kept)))
@@ -171,7 +171,7 @@ def test_prune_takes_what_is_foretold_and_found_to_lose_no_more() -> None:
     known = Calibration(model, loader)
     pruned = prune(model, known, accuracy_drop=12, criterion="task_replaceability",
                    allocation="damage")  # fmt: skip
-    _, held = held_out(known)
+    _, held = known.held_out()
     apart = torch.cat([x for x, _ in held])
     with torch.no_grad():
         lost = float((model(apart).argmax(1) != pruned.model(apart).argmax(1)).double().mean())
