@@ -78,6 +78,21 @@ def test_the_weights_that_were_best_on_held_out_images_are_kept() -> None:
     assert kept == pytest.approx(divergence(model, pruned, parts(64)[1]), rel=1e-5)
 
 
+def test_images_that_judge_the_training_are_not_refitted_on() -> None:
+    """The start is kept after a wild step, and is the same whatever these images show."""
+    model, every = dense(), images(100, 1)
+    other = torch.where((torch.arange(100) % 10 == 9).view(-1, 1, 1, 1), 9 - every, every)
+    wild = Distillation(epochs=1, steps_at_least=1, batch_size=16, learning_rate=1e4)
+    one, two = (
+        prune(
+            model, Calibration(model, [(x, torch.zeros(100))], distillation=wild),
+            counts={"0": 8, "3": 7}, criterion="l2", recovery="distill",
+        ).model.state_dict()
+        for x in (every, other)
+    )  # fmt: skip
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
 def test_distillation_is_reproducible_and_leaves_the_dense_network_alone() -> None:
     model = dense()
     before = copy.deepcopy(model.state_dict())
