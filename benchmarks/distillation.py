@@ -3,7 +3,7 @@ r"""Ways to distill a pruned network without labels, against each other; last li
     python benchmarks/distillation.py --data FOLDER --networks FOLDER --images 5000 \
         [--device cuda] [--workers N] [--minutes M] [--out FOLDER]
 
-`task_replaceability`, global, refitted, then distilled on `--images` training images; accuracy on
+What `prune` takes by default, refitted, then distilled on `--images` training images; accuracy on
 test images. Networks are those of `pruning_subjects.py`.
 """
 
@@ -44,12 +44,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "averaged": {"averaging": 2.0},
     "mixed": {"mixing": 1.0},
     "90 epochs": {"epochs": 90},
-    "rate .05": {"learning_rate": 0.05},
-    "rate .005": {"learning_rate": 0.005},
-    "batches of 128, rate .04": {"batch_size": 128, "learning_rate": 0.04},
+    "rate .003": {"learning_rate": 0.003},
+    "rate .0003": {"learning_rate": 0.0003},
+    "float32": {"precision": "float32"},
+    "batches of 128, rate .0015": {"batch_size": 128, "learning_rate": 0.0015},
     "temperature 4": {"temperature": 4.0},
     "no decay": {"weight_decay": 0.0},
-    "decay 5e-4": {"weight_decay": 5e-4},
+    "decay .01": {"weight_decay": 0.01},
 }
 
 
@@ -71,9 +72,11 @@ def computed(subject: Subject, cell: Cell) -> dict[str, Any]:
     known = copy.copy(subject.known)
     known.distillation = Distillation(**({} if refitted else SETTINGS[cell["setting"]]))
     made = prune(
-        known.model, known, macs=cell["share"], criterion="task_replaceability",
-        allocation="global", recovery="reconstruct" if refitted else "distill",
-    )  # fmt: skip
+        known.model,
+        known,
+        macs=cell["share"],
+        recovery="reconstruct" if refitted else "distill",
+    )
     found = subject.scored(Answers.of(made.model, subject.test))
     return found | {"seconds": made.report.seconds}
 

@@ -71,6 +71,13 @@ def queued(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device has units for products of bfloat16 matrices."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Switch TF32 off on GPUs: its three digits are too few for sums and for small damages.
