@@ -74,7 +74,7 @@ def queued(device: torch.device) -> bool:
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether a device has units for products of bfloat16 matrices."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 

@@ -7,9 +7,9 @@ batch norm the step that a rate means goes by the inverse square of the size: pl
 undoes in its first epoch what refitting gained, steps by each weight's own gradients do not.
 A trained ResNet-20 at half of its multiply-accumulates, 1,500 images, dense 81.1 % and 74.2 %
 refitted: after 10 epochs 79.0 % and .464 nats from the dense network on test images, by descent at
-rate .02 78.4 % and .521. Batch norms of the pruned network go by batch and keep running statistics, as in
-training. Dropout is off. Every tenth image is held out, also from the refit; the weights that came
-closest to the dense network there are kept, those of the start among them.
+rate .02 78.4 % and .521. Batch norms of the pruned network go by batch and keep running statistics,
+as in training. Dropout is off. Every tenth image is held out, also from the refit; the weights that
+came closest to the dense network there are kept, those of the start among them.
 """
 
 from __future__ import annotations
