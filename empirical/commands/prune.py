@@ -250,6 +250,8 @@ def write(
     from theory.shared.files import write_json, write_table
 
     pruned = outcome.pruned
+    for name in ("prune.json", "removed.csv"):  # of another network, should this end half-way
+        (folder / name).unlink(missing_ok=True)
     files = [save_pruned(folder / "pruned.safetensors", pruned, spec=opened.spec)]
     for kind in exports:
         files.append(folder / EXPORTS[kind])

@@ -117,9 +117,10 @@ def _resumable(folders: Iterable[Path]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(
-            f"\nWhat was finished is in {', '.join(map(str, folders))}; the same command continues "
-            "there.",
-            err=True,
-        )
+        kept = [str(folder) for folder in folders if folder.exists()]
+        if kept:
+            typer.echo(
+                f"\nWhat was finished is in {', '.join(kept)}; the same command continues there.",
+                err=True,
+            )
         raise

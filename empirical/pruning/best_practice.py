@@ -7,7 +7,6 @@ from empirical.pruning.calibration import Calibration
 from empirical.pruning.choosing import Request, chosen
 from empirical.pruning.criterion import Score
 from empirical.pruning.holding_out import Fold
-from empirical.pruning.input_moments import FewImagesError
 from empirical.pruning.output_fisher import foretells
 from empirical.pruning.recovering import distances
 from empirical.pruning.recovery import AUTO
@@ -45,14 +44,14 @@ def best_allocation(
 ) -> str:
     """The allocation that "auto" stands for under a criterion.
 
-    Under `task_replaceability` *damage* or *measured_damage*: once per network, cut to half of its
-    multiply-accumulates (halfway to the fewest possible, where these are many), whichever stays
-    nearer to the dense network on every fifth calibration image, by the closed form that the
-    recovery is or starts from (the better one where it is "auto") fitted on the others. A layer in
-    front of a pooling can cost 89 times what the second order foretells, as in a trained ResNet-20;
-    elsewhere its curves need no correction, and one measurement a layer adds noise. *global* under
-    `replaceability`; *uniform* under others, whose scores seldom compare between layers. Too few
-    images to hold any out decide nothing: *damage*.
+    Under `task_replaceability` *damage* or *measured_damage*: once per network and images, cut to
+    half of its multiply-accumulates (halfway to the fewest possible, where these are many),
+    whichever stays nearer to the dense network on every fifth calibration image, by the closed form
+    that the recovery is or starts from (the better one where it is "auto") fitted on the others. A
+    layer in front of a pooling can cost 89 times what the second order foretells, as in a trained
+    ResNet-20; elsewhere its curves need no correction, and one measurement a layer adds noise.
+    *global* under `replaceability`; *uniform* under others, whose scores seldom compare between
+    layers. Images that decide nothing, as too few, leave *damage*.
     """
     if criterion != "task_replaceability":
         return TOGETHER.get(str(criterion), "uniform")
@@ -62,10 +61,7 @@ def best_allocation(
     lowest /= amount(known.graph)
     share = HALF if lowest < HALF / 2 else (1 + lowest) / 2
     left = {}
-    try:
-        for allocation in BY_DAMAGE:
-            fits, kept = chosen(known, Request(share, criterion, allocation, seed=seed), path)
-            left[allocation] = min(distances(fits, kept, recovery, path).values())
-    except FewImagesError:  # without every fifth
-        return BY_DAMAGE[0]
+    for allocation in BY_DAMAGE:
+        fits, kept = chosen(known, Request(share, criterion, allocation, seed=seed), path)
+        left[allocation] = min(distances(fits, kept, recovery, path).values())
     return min(left, key=lambda allocation: left[allocation])

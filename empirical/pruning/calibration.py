@@ -112,6 +112,7 @@ class Calibration:
         truth("coupled", self.coupled)
         checked_seed("seed", self.seed)
         instance("recipe", self.recipe, Recipe, "Pass Recipe(epochs=...).")
+        instance("distillation", self.distillation, Distillation, "Pass Distillation(epochs=...).")
         instance("skip", self.skip, (list, tuple), "Pass a list of layers' names, as ['fc'].")
         if self.training is not None:
             instance("training", self.training, ImageSet, "Pass what load_data returns.")
@@ -189,8 +190,8 @@ class Calibration:
             held, others = (Fold(self.batches, held, every) for held in (True, False))
             if not held:
                 raise ValueError(
-                    f"loader must hold at least {every} calibration images, since one of {every} "
-                    "is held out to verify. Give more images."
+                    f"loader must leave at least {every} calibration images to fit on, since one "
+                    f"of {every} is held out to verify. Give more images."
                 )
             self._splits[every] = self.on(others), held
         return self._splits[every]

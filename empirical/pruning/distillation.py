@@ -24,14 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from empirical.data.augmentation import EpochPlan
 from empirical.devices import has_bfloat16
 from empirical.pruning.recovery import AUTO
 from empirical.reading.hooks import capture_calls, evaluating
-from empirical.reading.outputs import PREDICTIONS, checked_logits
+from empirical.reading.outputs import PREDICTIONS, answered, checked_logits, divergences
 from empirical.training.recipes import PRECISIONS
 from empirical.training.schedules import cosine
 from theory.shared.validation import count, one_of, positive, truth, within
@@ -145,6 +144,23 @@ def distill(
     return best
 
 
+def check_distillable(model: nn.Module, example: Tensor) -> None:
+    """Refuse a model that cannot be distilled, before anything is measured.
+
+    Raises
+    ------
+    ValueError
+        no logits of two classes or more, or no gradient behind them
+    """
+    with evaluating(model), torch.enable_grad():
+        found = checked_logits(answered(model, example), len(example), None, PREDICTIONS)
+    if not found.requires_grad:
+        raise ValueError(
+            "model lets no gradient through, frozen or by its forward, so that recovery='distill' "
+            "can train nothing. Call model.requires_grad_(True), or pass recovery='reconstruct'."
+        )
+
+
 @dataclass(frozen=True)
 class _Mixtures:
     """Which steps of an epoch mix their images, and the first one's share of each."""
@@ -222,6 +238,7 @@ def _own_statistics(model: nn.Module, images: Tensor) -> None:
         name: partial(adopt, module)
         for name, module in model.named_modules()
         if isinstance(module, BatchNorm) and module.affine and module.track_running_stats
+        if _trains(module)
     }
     with evaluating(model), capture_calls(model, norms):
         model(images)
@@ -240,16 +257,19 @@ def _step(
         wanted = (_at_least_single(dense(batch)) / how.temperature).log_softmax(1)
     with evaluating(pruned), torch.enable_grad():
         for norm in pruned.modules():
-            if isinstance(norm, BatchNorm) and len(batch) > 1:
+            if isinstance(norm, BatchNorm) and len(batch) > 1 and _trains(norm):
                 norm.train()
         with lower:
             found = (_at_least_single(pruned(batch)) / how.temperature).log_softmax(1)
-        loss = how.temperature**2 * functional.kl_div(
-            found, wanted, reduction="batchmean", log_target=True
-        )
+        loss = how.temperature**2 * divergences(wanted, found).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def _trains(norm: BatchNorm) -> bool:
+    """Whether a norm may change: one whose scale or shift is frozen stays as it is."""
+    return all(p.requires_grad for p in norm.parameters(recurse=False))
 
 
 def _at_least_single(logits: Tensor) -> Tensor:
@@ -267,4 +287,4 @@ def _log_probabilities(model: nn.Module, images: Tensor, batch_size: int) -> Ten
 
 def _divergence(model: nn.Module, aim: Tensor, images: Tensor, how: Distillation) -> float:
     found = _log_probabilities(model, images, how.batch_size)
-    return float(functional.kl_div(found, aim, reduction="batchmean", log_target=True))
+    return float(divergences(aim, found).mean())

@@ -14,12 +14,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from empirical.pruning.margins import Margins
 from empirical.reading.batches import batches
 from empirical.reading.hooks import evaluating
-from empirical.reading.outputs import answered, checked_logits, checked_outputs
+from empirical.reading.outputs import answered, checked_logits, checked_outputs, divergences
 
 Float = NDArray[np.float64]
 
@@ -70,7 +69,7 @@ class Answers:
     def against(self, other: Answers) -> dict[str, float]:
         """What `other` says instead: mean divergence with its standard error, agreement."""
         own, its = self.logits.log_softmax(1), other.logits.log_softmax(1)
-        each = functional.kl_div(its, own, reduction="none", log_target=True).sum(1)
+        each = divergences(own, its)
         same = self.logits.argmax(1) == other.logits.argmax(1)
         return {
             "kl": float(each.mean()),

@@ -32,7 +32,7 @@ from empirical.pruning.choosing import Request, counts_of, verified
 from empirical.pruning.criterion import Score, criterion_of
 from empirical.pruning.damage_allocation import total_damage
 from empirical.pruning.forecast_law import Answers, Law
-from empirical.pruning.recovering import apply, best_recovery
+from empirical.pruning.recovering import apply, best_recovery, check_recovery
 from empirical.pruning.recovery import AUTO, RECOVERIES
 from empirical.reading.networks import Adapter
 from theory.shared.validation import instance, one_of, positive
@@ -134,9 +134,10 @@ def forecast(
     Parameters
     ----------
     model, loader, criterion, allocation, recovery, floor, round_to, seed, skip, adapt : as of
-        `prune`. Every fifth calibration image is held out and the forecast is for these; where the
-        network was trained on them, its accuracy there, and what it loses, are those of training
-        images.
+        `prune`. Every fifth calibration image is held out and the forecast is for these; what is
+        "auto" is chosen without them, so that `prune`, which sees all images, may choose otherwise:
+        pass it what the forecast names. Where the network was trained on them, its accuracy there,
+        and what it loses, are those of training images.
     shares : of the resource; those below what the floors allow are left out.
     measured : shares that are pruned, recovered and measured on the held-out images, seconds each.
         Without any, `kl` is `damage` as it is, and there are no intervals.
@@ -156,6 +157,8 @@ def forecast(
     known = calibrated(model, loader, skip=skip, adapt=adapt)
     criterion = best_criterion(known, criterion)
     fitted, held = known.held_out()
+    if recovery != AUTO:
+        check_recovery(fitted, recovery)
     if allocation == AUTO:
         allocation = best_allocation(fitted, criterion, recovery, seed=seed)
     request = Request(

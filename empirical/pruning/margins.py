@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from empirical.reading.outputs import divergences
+
 Float = NDArray[np.float64]
 
 DRAWS = 32
@@ -41,12 +43,17 @@ class Margins:
 
     @classmethod
     def of(cls, logits: Tensor, labels: Tensor | None, *, seed: int = 0) -> Margins:
-        """Read off a network's logits (n, K) on images, and their classes (n,)."""
+        """Read off a network's logits (n, K) on images, and their classes (n,).
+
+        No noise brings back a class of probability 0.
+        """
         z = logits.double().cpu()
-        z = z - z.mean(1, keepdim=True)
+        possible = z.softmax(1) > 0
+        z = z - (z.where(possible, 0).sum(1) / possible.sum(1)).unsqueeze(1)
+        z = z.masked_fill(~possible, -torch.inf)
         right = None if labels is None else labels.cpu()
         generator = torch.Generator().manual_seed(seed)
-        scales = np.r_[0.0, SCALES * max(float(z.square().mean().sqrt()), 1e-12)]
+        scales = np.r_[0.0, SCALES * max(float(z[possible].square().mean().sqrt()), 1e-12)]
         found = np.zeros((3, len(scales)))
         for _ in range(DRAWS):
             noise = torch.randn(z.shape, generator=generator, dtype=z.dtype)
@@ -72,7 +79,7 @@ def _under(z: Tensor, noise: Tensor, right: Tensor | None) -> tuple[float, float
     """Divergence, agreement and accuracy of z + noise."""
     moved = z + noise
     before, after = z.log_softmax(1), moved.log_softmax(1)
-    divergence = float((before.exp() * (before - after)).sum(1).mean())
+    divergence = float(divergences(before, after).mean())
     now = moved.argmax(1)
     agreement = float((now == z.argmax(1)).double().mean())
     accuracy = np.nan if right is None else float((now == right).double().mean())

@@ -20,7 +20,7 @@ from empirical.pruning.criterion import Score
 from empirical.pruning.forecast_law import Answers
 from empirical.pruning.forecasting import foretold
 from empirical.pruning.pruning_report import PrunedModel, PruningReport, Verified
-from empirical.pruning.recovering import apply, best_recovery
+from empirical.pruning.recovering import apply, best_recovery, check_recovery
 from empirical.pruning.recovery import AUTO, RECOVERIES
 from empirical.reading.networks import Adapter, closed
 from theory.shared.validation import instance, one_of, positive, within
@@ -92,7 +92,9 @@ def prune(
         trained without labels to say what the dense network says: minutes), "fold" (model
         folding, recalibrated); or "finetune", "compensate_finetune", "reconstruct_finetune", which
         train on with labels afterwards and need a `Calibration` with `training` images.
-    path : "removed" for a smaller network, "masked" for its counterpart of unchanged shape.
+    path : "removed" for a smaller network, "masked" for its counterpart of unchanged shape, which
+        cannot be refitted: under recovery "auto" it is compensated, and "auto" allocations are
+        chosen for that. Name both, and the same channels go.
     floor : least share of its channels that every layer keeps.
     round_to : keep multiples of so many channels in every layer that is thinned out, as hardware
         likes them (8, 16); layers with fewer channels stay whole. `macs` is met as nearly as
@@ -134,6 +136,8 @@ def prune(
     within_drop = resource == "accuracy_drop"
     of = "macs" if within_drop else resource
     known = calibrated(model, loader, skip=skip, adapt=adapt)
+    if recovery != AUTO:
+        check_recovery(known.held_out()[0] if within_drop else known, recovery, path)
     criterion = best_criterion(known, criterion)
     if allocation == AUTO:
         basis = known.held_out()[0] if within_drop else known

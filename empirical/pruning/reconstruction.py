@@ -220,7 +220,8 @@ def fit_few(x: Float, y: Float, start: Float, ridge: float) -> tuple[Float, Floa
 def _write(module: Patched, weight: Float, bias: Float, part: slice = ALL) -> None:
     """Write fitted weights and biases of some outputs of each block into the layer."""
     if module.bias is None:
-        module.bias = nn.Parameter(module.weight.new_empty(len(module.weight)))
+        bias_of = module.weight.new_empty(len(module.weight))
+        module.bias = nn.Parameter(bias_of, requires_grad=module.weight.requires_grad)
     rows = torch.from_numpy(weight.swapaxes(1, 2))
     for held, fitted in ((module.weight, rows), (module.bias, torch.from_numpy(bias))):
         into = _blocks(module, held)[:, part]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.compensation import merge
-from empirical.pruning.distillation import HELD_OUT, distill
+from empirical.pruning.distillation import HELD_OUT, check_distillable, distill
 from empirical.pruning.folding import fold
 from empirical.pruning.forecast_law import Answers
 from empirical.pruning.holding_out import Fold
@@ -43,7 +45,7 @@ def distances(
 
     Fitted without every fifth calibration image, and compared there by the mean divergence of
     predictions, KL(dense ‖ pruned) in nats; by the mean squared difference of outputs that are no
-    logits of two classes or more.
+    logits of two classes or more. Infinite where these images do not serve a form.
     """
     fitted, held = known.held_out()
     dense = Answers.of(known.model, held, classes=False)
@@ -53,15 +55,17 @@ def distances(
         forms = ("reconstruct" if refits else "compensate",)
     for form in forms:
         if (choice(kept), form, path) not in known.judged:
-            found = Answers.of(apply(fitted, kept, form, path), held, classes=False)
-            known.judged[choice(kept), form, path] = dense.distance(found)
+            try:
+                found = Answers.of(apply(fitted, kept, form, path), held, classes=False)
+                left = dense.distance(found)
+            except ValueError:  # the images do not serve this form: too few, of several sizes
+                left = math.inf
+            known.judged[choice(kept), form, path] = left
     return {form: known.judged[choice(kept), form, path] for form in forms}
 
 
-def apply(
-    known: Calibration, kept: Kept, recovery: str = "none", path: str = "removed"
-) -> nn.Module:
-    """Remove (or mask) everything but `kept`, then recover."""
+def check_recovery(known: Calibration, recovery: str, path: str = "removed") -> None:
+    """Refuse a recovery that path, images or model do not allow, before anything is measured."""
     steps = RECOVERIES[recovery]
     if "finetune" in steps and known.training is None:
         raise ValueError(
@@ -73,6 +77,17 @@ def apply(
             f"recovery={recovery!r} refits the layers of a network whose channels are gone, so it "
             "does not go with path='masked'. Take path='removed', or recovery='compensate'."
         )
+    if "distill" in steps:
+        check_distillable(known.model, known.example)
+        known.held_out(HELD_OUT)
+
+
+def apply(
+    known: Calibration, kept: Kept, recovery: str = "none", path: str = "removed"
+) -> nn.Module:
+    """Remove (or mask) everything but `kept`, then recover."""
+    check_recovery(known, recovery, path)
+    steps = RECOVERIES[recovery]
     model = known.model
     if "merge" in steps:
         model = copied(model)

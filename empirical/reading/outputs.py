@@ -131,3 +131,16 @@ def apart(found: Tensor, expected: Tensor, moved: float) -> float:
     rounding = eps**0.5 * moved + min(eps**0.5, ROUNDED * eps) * own
     largest = float(difference.max())
     return largest if bool(((difference > rounding) | difference.isnan()).any()) else 0.0
+
+
+def divergences(dense: Tensor, other: Tensor) -> Tensor:
+    """KL(dense ‖ other) of each image in nats, (n,), of log probabilities (n, classes).
+
+    A class that the dense network rules out, of log probability -inf, adds nothing.
+
+    >>> ruled_out = torch.tensor([[0.0, -torch.inf]])
+    >>> divergences(ruled_out, torch.tensor([[0.5, 0.5]]).log())
+    tensor([0.6931])
+    """
+    gaps = (dense - other).masked_fill(dense == -torch.inf, 0.0)
+    return (dense.exp() * gaps).sum(1)

@@ -109,3 +109,17 @@ def test_too_few_images_to_hold_any_out_and_counts_that_are_given_decide_nothing
     known = Calibration(net(3), loader())
     prune(known.model, known, counts={"0": 4}, recovery="none")
     assert not known.judged
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_images_that_do_not_serve_a_form_leave_the_choice_to_the_others(each: int) -> None:
+    """Small batches: without every fifth image norms get one value a channel in some of them."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 10), nn.BatchNorm1d(10),
+        nn.ReLU(), nn.Linear(10, 3),
+    ).eval()  # fmt: skip
+    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
+    some = [(x[i : i + each], torch.arange(i, i + each) % 3) for i in range(0, 60, each)]
+    assert prune(model, some, recovery="none").report.allocation == "damage"
+    assert prune(model, some).report.recovery == "reconstruct"

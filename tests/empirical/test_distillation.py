@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from empirical import Calibration, prune
+from empirical import Calibration, forecast, prune
 from empirical.pruning.distillation import Distillation, _Average, _mixtures, distill
 from tests.empirical.pruning_networks import awakened
 
@@ -166,3 +166,77 @@ def test_lower_precision_is_of_the_steps_and_not_of_the_weights() -> None:
 def test_settings_that_cannot_train_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises((TypeError, ValueError), match=name):
         replace(QUICK, **{name: value})
+
+
+def test_what_cannot_be_distilled_is_refused_before_anything_is_measured() -> None:
+    frozen = dense().requires_grad_(False)
+
+    def known(model: nn.Module, n: int = 40) -> Calibration:
+        return Calibration(model, [(images(n, 1), torch.zeros(n))], distillation=QUICK)
+
+    for model, n, path, match in (
+        (frozen, 40, "removed", r"no gradient .* pass recovery='reconstruct'"),
+        (nn.Sequential(*list(dense())[:-2]), 40, "removed", "logits"),
+        (dense(), 9, "removed", "at least 10 calibration images"),
+        (dense(), 40, "masked", "recovery='distill' refits"),
+    ):
+        of = known(model, n)
+        with pytest.raises(ValueError, match=match):
+            prune(model, of, recovery="distill", path=path)
+        assert "input_moments" not in of.__dict__
+    with pytest.raises(TypeError, match=r"distillation must be .* Distillation"):
+        Calibration(frozen, [], distillation={"epochs": 3})  # type: ignore[arg-type]
+
+
+def test_what_is_frozen_stays_as_it_is() -> None:
+    model = dense()
+    model[1].requires_grad_(False)
+    model[0].weight.requires_grad_(False)
+    start = copy.deepcopy(model)
+    with torch.no_grad():
+        start[3].weight *= 0.5
+    before = copy.deepcopy(start.state_dict())
+    distill(start, model, *parts(64), QUICK)
+    after = start.state_dict()
+    same = {key for key, value in after.items() if torch.equal(value, before[key])}
+    assert same >= {key for key in after if key.startswith("1.")} | {"0.weight"}
+    assert not same & {"3.weight", "7.weight"}
+    refitted = prune(
+        dense().requires_grad_(False), [(images(64, 1), torch.zeros(64))], recovery="reconstruct"
+    )
+    assert not any(p.requires_grad for p in refitted.model.parameters())
+
+
+class RuledOut(nn.Module):
+    """A network that rules its last class out."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.inner, self.value = dense(), value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x).masked_fill(torch.tensor([False] * 4 + [True]), self.value)
+
+
+def test_a_class_that_is_ruled_out_changes_no_decision() -> None:
+    """Its logit is -inf, or so low that its probability is 0 all the same."""
+    found = []
+    for value in (-torch.inf, -1e9):
+        model = RuledOut(value).eval()
+        known = Calibration(model, [(images(160, 1), torch.zeros(160))], distillation=QUICK)
+        made = prune(model, known, macs=0.6, recovery="distill")
+        told = forecast(model, known, shares=(0.6,)).table
+        found.append((made, divergence_of(made.model, model), known.judged, told))
+    (one, left, judged, told), (two, other, others, as_told) = found
+    assert one.report.channels == two.report.channels
+    assert left == pytest.approx(other, rel=1e-3)
+    assert list(judged.values()) == pytest.approx(list(others.values()), rel=1e-3)
+    assert told["kl"].to_numpy() == pytest.approx(as_told["kl"].to_numpy(), rel=1e-3)
+    assert told["agreement"].to_numpy() == pytest.approx(as_told["agreement"].to_numpy(), abs=0.01)
+
+
+@torch.no_grad()
+def divergence_of(model: nn.Module, other: nn.Module) -> float:
+    """Of the classes that are not ruled out."""
+    one, two = (m(images(200, 2))[:, :4].log_softmax(1) for m in (model, other))
+    return float(functional.kl_div(one, two, reduction="batchmean", log_target=True))

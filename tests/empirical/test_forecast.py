@@ -135,7 +135,7 @@ def test_every_fifth_image_is_held_out_and_nothing_is_fitted_on_it() -> None:
     assert len(rest) + len(apart) == len(images)
     assert fitted.input_moments is not known.input_moments
     assert fitted.graph is known.graph
-    with pytest.raises(ValueError, match="at least 5 calibration images"):
+    with pytest.raises(ValueError, match="at least 5 calibration images to fit on"):
         _ = Calibration(plain(), [(images[:4], torch.zeros(4, dtype=torch.long))]).held_out()
 
 
