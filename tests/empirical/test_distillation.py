@@ -240,3 +240,14 @@ def divergence_of(model: nn.Module, other: nn.Module) -> float:
     """Of the classes that are not ruled out."""
     one, two = (m(images(200, 2))[:, :4].log_softmax(1) for m in (model, other))
     return float(functional.kl_div(one, two, reduction="batchmean", log_target=True))
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_precision_is_lower_where_the_device_has_units_for_it(
+    units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("empirical.pruning.distillation.has_bfloat16", lambda _: units)
+    start, seen = dense(), set()
+    start[0].register_forward_hook(lambda _layer, _inputs, output: seen.add(output.dtype))
+    distill(start, dense(), *parts(64), replace(QUICK, epochs=1, precision="auto"))
+    assert (torch.bfloat16 in seen) == units

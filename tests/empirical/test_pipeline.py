@@ -321,9 +321,13 @@ def test_measure_refuses_a_checkpoint_of_other_classes(finished, tmp_path):
         )
 
 
-def test_an_interrupted_run_says_how_to_continue(tmp_path, monkeypatch):
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupted_run_says_where_to_continue_if_there_is_anything(
+    begun, tmp_path, monkeypatch
+):
     def interrupted(*_, **__):
-        (tmp_path / "run").mkdir(exist_ok=True)
+        if begun:
+            (tmp_path / "run").mkdir(exist_ok=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("empirical.training.trainer.train", interrupted)
@@ -331,17 +335,5 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path, monkeypatch):
     config.write_text(TOML)
     result = CliRunner().invoke(twoaxis.app, ["run", str(config), "--out", str(tmp_path / "run")])
     assert result.exit_code != 0
-    assert "the same command continues there" in result.output
-
-
-def test_a_run_that_is_interrupted_before_it_wrote_anything_names_no_folder(tmp_path, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("empirical.training.trainer.train", interrupted)
-    config = tmp_path / "small.toml"
-    config.write_text(TOML)
-    result = CliRunner().invoke(twoaxis.app, ["run", str(config), "--out", str(tmp_path / "run")])
-    assert result.exit_code != 0
-    assert not (tmp_path / "run").exists()
-    assert "is in" not in result.output
+    assert (tmp_path / "run").exists() == begun
+    assert ("the same command continues there" in result.output) == begun
