@@ -250,9 +250,9 @@ def write(
     from theory.shared.files import write_json, write_table
 
     pruned = outcome.pruned
-    for name in ("prune.json", "removed.csv"):  # of another network, should this end half-way
-        (folder / name).unlink(missing_ok=True)
     files = [save_pruned(folder / "pruned.safetensors", pruned, spec=opened.spec)]
+    for name in ("prune.json", "channels.csv", "removed.csv", *EXPORTS.values()):
+        (folder / name).unlink(missing_ok=True)  # what was there is of another network
     for kind in exports:
         files.append(folder / EXPORTS[kind])
         save = export_onnx if kind == "onnx" else export_program

@@ -49,6 +49,21 @@ def test_prune_writes_a_network_its_record_and_its_export(tmp_path):
 PRUNED = ("prune", "--model", "small_convnet", "--images", "60", "--recovery", "merge")
 
 
+def test_what_lies_beside_a_new_network_is_its_own(tmp_path, monkeypatch):
+    """Also where the second command is interrupted before it has written its tables."""
+    invoke(*PRUNED, "--export", "torch", "--out", str(tmp_path))
+    first = (tmp_path / "pruned.safetensors").read_bytes()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("empirical.pruning.pruning_report.PrunedModel.layers", interrupted)
+    again = (*PRUNED, "--macs", "0.7", "--out", str(tmp_path))
+    assert CliRunner().invoke(twoaxis.app, list(again)).exit_code == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["pruned.safetensors"]
+    assert (tmp_path / "pruned.safetensors").read_bytes() != first
+
+
 def test_prune_foretells_without_pruning(tmp_path):
     output = invoke(*PRUNED, "--forecast", "--criterion", "l2", "--out", str(tmp_path))
     names = ["forecast.csv", "forecast.png", "forecast_layers.csv"]
