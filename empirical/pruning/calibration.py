@@ -318,7 +318,7 @@ class Calibration:
     @cached_property
     def layer_times(self) -> LayerTimes:
         """Seconds of every layer at any width, on the first images; given, or measured once."""
-        return self.times or MeasuredTimes.of(self.model, self.graph.layers, self.batch)
+        return self.times or MeasuredTimes.of(self.model, self.graph, self.batch)
 
     def budget(self, resource: str) -> Budget:
         """What counts of units cost of "macs", "parameters" or "latency"."""

@@ -66,11 +66,16 @@ def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor)
 
 
 def onnx_session(path: str | os.PathLike[str], threads: int = 0) -> Any:
-    """A session of ONNX Runtime on the CPU with so many threads; 0 leaves the number to it."""
+    """A session of ONNX Runtime on the CPU with so many threads; 0 leaves the number to it.
+
+    Its threads rest between runs. By default they wait in a loop, for a second or more, and slow
+    down whatever else runs then: two sessions timed in turns took twice their time.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 

@@ -2,25 +2,27 @@
 
 Every convolution and linear layer is timed by itself at a grid of widths, on inputs as the dense
 network feeds it (batch, resolution, memory layout, device, thread count), and interpolated between
-them. What a forward pass takes beyond its layers (norms, activations, sums) is spread over the
-layers by the elements that they compute, and shrinks with these.
+them. What a forward pass takes beyond its layers (norms, activations, sums, the calls themselves)
+is measured on the dense network and on one of a single unit in every group: a fixed part, and one
+that goes by the elements that the layers compute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from statistics import median
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.pruning.channel_graph import is_depthwise
+from empirical.pruning.budgets import LatencyBudget
+from empirical.pruning.channel_graph import ChannelGraph, is_depthwise
 from empirical.pruning.latency import latencies, time_once
 from empirical.pruning.macs import Counted, blocks_of, counted
+from empirical.pruning.removal import remove
 from empirical.reading.hooks import capture_calls, evaluating
 from empirical.reading.layers import TRANSPOSED, turned, weight_of
 from empirical.reading.networks import copied
@@ -59,7 +61,7 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredTimes:
-    """Layer -> its times; the batch that they were measured on."""
+    """Layer -> its times; the batch that they were measured on; seconds that no width changes."""
 
     grids: dict[str, Grid]
     images: Tensor
@@ -69,14 +71,14 @@ class MeasuredTimes:
     def of(
         cls,
         model: nn.Module,
-        layers: Sequence[str],
+        graph: ChannelGraph,
         images: Tensor,
         *,
         repeats: int = 5,
         clock: Clock = time_once,
     ) -> MeasuredTimes:
         """Time every layer of `model` on `images`; layers of one shape and input share a grid."""
-        fed = _inputs(model, layers, images)
+        fed = _inputs(model, graph.layers, images)
         known: dict[object, Grid] = {}
         grids = {}
         for name, calls in fed.items():
@@ -85,17 +87,17 @@ class MeasuredTimes:
             if key not in known:
                 known[key] = _grid(module, calls, repeats, clock)
             grids[name] = known[key]
-        with evaluating(model):
-            whole = median(clock(model, images) for _ in range(repeats))
-        beyond = max(0.0, whole - sum(float(grid.seconds[-1, -1]) for grid in grids.values()))
-        elements = {
-            name: sum(prod(x.shape) // x.shape[1] for x in calls) for name, calls in fed.items()
-        }
-        total = sum(elements[name] * len(weight_of(counted(model, name))) for name in fed)
-        for name, grid in grids.items():
-            more = beyond * elements[name] / total
-            grids[name] = Grid(grid.inputs, grid.outputs, grid.seconds, more)
-        return cls(grids, images)
+        counts = np.stack([graph.sizes, np.ones_like(graph.sizes)])
+        single = remove(model, graph, {g.name: np.arange(1) for g in graph.groups}, images[:1])
+        with evaluating(model), evaluating(single):
+            whole = [[clock(m, images) for m in (model, single)] for _ in range(repeats)]
+        positions = {n: sum(prod(x.shape) // x.shape[1] for x in x_) for n, x_ in fed.items()}
+        outputs = dict(zip(graph.layers, graph.widths(counts)[1].T, strict=True))
+        elements = sum(n * outputs[name] for name, n in positions.items())
+        apart = LatencyBudget(graph, cls(grids, images)).amounts(counts)
+        rest, each = _fixed_and_per_element(np.median(whole, axis=0) - apart, elements)
+        found = {name: replace(grid, more=each * positions[name]) for name, grid in grids.items()}
+        return cls(found, images, rest)
 
     def seconds(self, layer: str, inputs: Float, outputs: Float) -> Float:
         """Of one layer at several widths, (n,); 0 of a layer that the forward does not call."""
@@ -107,6 +109,21 @@ class MeasuredTimes:
         """Measured time of the pruned network over the dense one's, in turns."""
         slow, fast = latencies([dense, pruned], self.images)
         return fast.median / slow.median
+
+
+def _fixed_and_per_element(seconds: Float, elements: Float) -> tuple[float, float]:
+    """The line through what two networks (large, small) take beyond their layers; neither below 0.
+
+    >>> _fixed_and_per_element(np.array([5.0, 2.0]), np.array([4.0, 1.0]))
+    (1.0, 1.0)
+    >>> _fixed_and_per_element(np.array([3.0, 0.0]), np.array([4.0, 2.0]))
+    (0.0, 0.75)
+    """
+    if elements[0] == elements[1]:
+        return max(0.0, float(seconds.mean())), 0.0
+    each = max(0.0, float((seconds[0] - seconds[1]) / (elements[0] - elements[1])))
+    rest = float((seconds - each * elements).mean())
+    return (rest, each) if rest >= 0 else (0.0, max(0.0, float(seconds[0] / elements[0])))
 
 
 def _inputs(model: nn.Module, layers: Sequence[str], images: Tensor) -> dict[str, list[Tensor]]:

@@ -67,7 +67,8 @@ def prune(
     latency : share of the time to keep, instead, of a forward pass of 16 calibration images with
         this device and thread count: layers are timed by width, counts chosen by the sum of their
         times, and the pruned network timed in turns with the dense one; where that differs by
-        more than 5 %, other counts are tried. `report.measured_time` says what was measured.
+        more than 5 %, other counts are tried. `report.measured_time` says what the network that
+        is returned takes.
     accuracy_drop : points of accuracy that may be lost, instead: the least share of
         multiply-accumulates whose `forecast` keeps within them is taken, and the network verified
         on every fifth calibration image, held out from all else; where it loses more there, a
@@ -210,8 +211,10 @@ def _timed(known: Calibration, request: Request, recovery: str, path: str) -> Pr
         aim = float(np.clip(aim * request.share / tried[aim], lowest, 1.0))
     best = min(tried, key=lambda aim: abs(tried[aim] - request.share))
     made = _made(known, replace(request, share=best), recovery, path)
-    report = replace(made.report, requested=request.share, measured_time=tried[best])
-    return replace(made, report=report)
+    took = known.layer_times.share(known.model, made.model)
+    return replace(
+        made, report=replace(made.report, requested=request.share, measured_time=took)
+    )
 
 
 def _within(

@@ -108,8 +108,9 @@ class PruningReport:
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}",
         ]
         if self.measured_time is not None:
+            asked = "" if self.requested is None else f" ({self.requested:.1%} requested)"
             lines.append(
-                f"time, measured in turns with the dense network: {self.measured_time:.1%}"
+                f"time, measured in turns with the dense network: {self.measured_time:.1%}{asked}"
             )
         if self.verified is not None:
             found = self.verified

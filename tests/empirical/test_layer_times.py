@@ -46,7 +46,7 @@ def test_a_table_of_multiply_accumulates_is_exact_at_every_width(name: str) -> N
     """A product of two widths is bilinear, so that interpolating it is exact."""
     model, images = network(name), torch.randn(2, 3, SIZES[name], SIZES[name])
     graph = trace_channels(model, images[:1])
-    times = MeasuredTimes.of(model, graph.layers, images, repeats=1, clock=of_macs)
+    times = MeasuredTimes.of(model, graph, images, repeats=1, clock=of_macs)
     budget = LatencyBudget(graph, times)
     assert amount(budget) == pytest.approx(of_macs(model, images))
     counts = np.random.default_rng(0).integers(1, graph.sizes + 1)
@@ -54,8 +54,34 @@ def test_a_table_of_multiply_accumulates_is_exact_at_every_width(name: str) -> N
     smaller = remove(model, graph, kept, images[:1])
     layers = 1e-6 * 2 * graph.macs(counts)
     assert sum(of_macs_of_children(smaller, images)) == pytest.approx(layers)
-    found = amount(budget, counts)
-    assert layers < found < layers + 2e-3  # what is beyond the layers shrinks with them
+    assert amount(budget, counts) == pytest.approx(layers + 2e-3)
+
+
+def test_what_is_beyond_the_layers_is_fixed_or_goes_by_their_elements() -> None:
+    """A second for the call, and a millisecond for every element that a layer computes."""
+    model, images = plain((3, 16, 24)), torch.randn(2, 3, 6, 6)
+    positions = {nn.Conv2d: 2 * 36, nn.Linear: 2}
+
+    def clock(module: nn.Module, images: Tensor) -> float:
+        layers = [m for m in module.modules() if type(m) in positions]
+        if type(module) in positions:
+            return 0.0
+        return 1.0 + 1e-3 * sum(positions[type(m)] * len(m.weight) for m in layers)
+
+    graph = trace_channels(model, images[:1])
+    times = MeasuredTimes.of(model, graph, images, repeats=1, clock=clock)
+    assert times.rest == pytest.approx(1.0)
+    assert amount(LatencyBudget(graph, times), np.array([5, 7])) == pytest.approx(
+        1.0 + 1e-3 * (72 * (5 + 7) + 2 * 10)
+    )
+
+
+def test_a_time_below_what_every_width_takes_is_refused_with_the_least() -> None:
+    """Of ten seconds nine are no layer's."""
+    model, known, times = planted()
+    times.rest = 9 * sum(times.seconds(n, *np.full((2, 1), 24.0))[0] for n in times.per_pair)
+    with pytest.raises(ValueError, match=r"latency=0\.5 is below what the floors allow.*9"):
+        prune(model, known, latency=0.5, recovery="none")
 
 
 @dataclass
@@ -117,6 +143,20 @@ def test_counts_are_moved_until_the_clock_agrees() -> None:
     assert times.asked >= 2
 
 
+class Slower(Planted):
+    """Fewer channels take more time."""
+
+    def seconds(self, layer: str, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        return 1 / (inputs * outputs)
+
+
+def test_a_network_that_no_removal_makes_faster_says_so() -> None:
+    model, known, _ = planted()
+    known.times = Slower({})
+    with pytest.raises(ValueError, match=r"latency=0\.9 cannot be met.*ask for a share of macs"):
+        prune(model, known, latency=0.9, recovery="none")
+
+
 def test_a_masked_network_has_no_smaller_time() -> None:
     model, known, _ = planted()
     with pytest.raises(ValueError, match=r"latency=0\.5 does not go with path='masked'"):
@@ -124,7 +164,8 @@ def test_a_masked_network_has_no_smaller_time() -> None:
 
 
 def test_prune_measures_by_itself() -> None:
-    report = prune(plain((3, 16, 24)), batches(3, 6), latency=0.9, recovery="none").report
+    model = plain((3, 64, 64), size=16)  # of which most of the time is convolutions
+    report = prune(model, batches(3, 16), latency=0.9, recovery="none").report
     assert report.measured_time is not None
     assert report.measured_time > 0
     assert report.resource == "latency"

@@ -132,8 +132,8 @@ def test_every_recovery_makes_of_it_what_it_makes_of_that_convolution(recovery: 
 @pytest.mark.parametrize("resource", ["parameters", "latency"])
 def test_other_budgets_know_its_shape(resource: str) -> None:
     model, loader = enlarging(), batches(3, 6, each=16)
-    layers = trace_channels(model, loader[0][0]).layers
-    counting = MeasuredTimes.of(model, layers, loader[0][0], repeats=1, clock=count_macs)
+    graph = trace_channels(model, loader[0][0])
+    counting = MeasuredTimes.of(model, graph, loader[0][0], repeats=1, clock=count_macs)
     known = Calibration(model, loader, times=counting)
     budget = known.budget(resource)
     half = np.maximum(known.graph.sizes // 2, 1)
