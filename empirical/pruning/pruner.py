@@ -212,9 +212,7 @@ def _timed(known: Calibration, request: Request, recovery: str, path: str) -> Pr
     best = min(tried, key=lambda aim: abs(tried[aim] - request.share))
     made = _made(known, replace(request, share=best), recovery, path)
     took = known.layer_times.share(known.model, made.model)
-    return replace(
-        made, report=replace(made.report, requested=request.share, measured_time=took)
-    )
+    return replace(made, report=replace(made.report, requested=request.share, measured_time=took))
 
 
 def _within(
