@@ -1,13 +1,14 @@
 r"""Half of the time asked for, against half of the time found by other counts; last line JSON.
 
-    python benchmarks/pruning_latency.py --data FOLDER --networks FOLDER \
+    python benchmarks/pruning_latency.py --data FOLDER --networks FOLDER [--clock onnx] \
         [--share .5] [--images 16] [--threads 2] [--only NAME ...] [--seeds N] [--out FOLDER]
 
 `prune(latency=SHARE)`, and torch-pruning's `group_l2` at shares of the multiply-accumulates, all
-refitted: time of batches of `--images` over the dense network's, measured in turns, of PyTorch and
-of ONNX Runtime, and accuracy on test images. Where these enclose the time of ours, a last row is
-`group_l2` between them at that time. A share of time that no width reaches is said, and left out.
-Wants a quiet machine. Networks and images are those of `pruning_subjects.py`.
+refitted: time of batches of `--images` over the dense network's, measured in turns, in PyTorch or
+(`--clock onnx`) in ONNX Runtime, and accuracy on test images. In ONNX Runtime ours keeps multiples
+of 8 or of 16 channels, `group_l2` any or multiples of 8. Rows "at that time" are `group_l2` between
+those of the same multiples that enclose the time of ours. A share of time that no width reaches is
+said, and left out. Wants a quiet machine. Networks and images are those of `pruning_subjects.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import numpy as np
 import pandas as pd
 import torch
 from pruning_subjects import Place, Subject, all_networks, arguments
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -29,85 +29,106 @@ from empirical import prune
 from empirical.pruning.forecast_law import Answers
 from empirical.pruning.latency import latencies, onnx_latencies
 from empirical.pruning.layer_times import MeasuredTimes
+from empirical.pruning.onnx_times import OnnxTimes
 from theory.shared.files import write_table
 
+CLOCKS = {"torch": latencies, "onnx": onnx_latencies}
+MULTIPLES = {"torch": (1,), "onnx": (8, 16)}
+"""Of channels, that ours keeps under a clock."""
+OTHERS = {"torch": (1,), "onnx": (1, 8)}
+"""Those that `group_l2` keeps."""
 OTHER = {"criterion": "group_l2", "allocation": "uniform"}
 SHARES = (0.6, 0.45, 0.3, 0.2, 0.1)
 REPEATS = 40
 
 
-def timed(subject: Subject, share: float, images: torch.Tensor) -> list[dict[str, Any]]:
-    """Rows of one network: ours at a share of the time, then the other at shares of its MACs."""
+def timed(subject: Subject, share: float, clock: str, images: torch.Tensor) -> pd.DataFrame:
+    """Rows of one network: ours at a share of the time, the other at shares of its MACs."""
     known = subject.known
-    known.times = MeasuredTimes.of(known.model, known.graph, images)
-    asked: list[dict[str, Any]] = [{"latency": share}]
-    asked += [{"macs": macs} | OTHER for macs in SHARES]
-    made = [prune(known.model, known, recovery="reconstruct", **how) for how in asked]
+    graph = known.graph
+    known.times = (
+        OnnxTimes(graph, images)
+        if clock == "onnx"
+        else MeasuredTimes.of(known.model, graph, images)
+    )
+    ours: list[dict[str, Any]] = [{"latency": share, "round_to": m} for m in MULTIPLES[clock]]
+    theirs = [{"macs": macs, "round_to": m} | OTHER for m in OTHERS[clock] for macs in SHARES]
     rows = []
-    for how, pruned in zip(asked, made, strict=True):
+    for how in ours + theirs:
+        try:
+            pruned = prune(known.model, known, recovery="reconstruct", **how)
+        except ValueError as error:  # no width reaches that
+            print(*subject.which, how, error, flush=True)
+            continue
+        before, after = CLOCKS[clock]([known.model, pruned.model], images, repeats=REPEATS)
         answers = Answers.of(pruned.model, subject.test)
         rows.append(
             {
                 "selection": how.get("criterion", "latency"),
+                "multiple": how["round_to"],
                 "macs": pruned.report.macs_share,
-                "time": over_dense(latencies, known.model, pruned.model, images),
-                "onnx_time": over_dense(onnx_latencies, known.model, pruned.model, images),
-                "foretold_time": pruned.report.measured_time,
+                "time": after.median / before.median,
+                "time_of_report": pruned.report.measured_time,
                 "drop": 100 * (subject.dense.accuracy - answers.accuracy),
             }
         )
-    ours, others = rows[0], pd.DataFrame(rows[1:]).sort_values("time")
-    at = {
-        name: float(np.interp(ours["time"], others["time"], others[name]))
-        for name in ("macs", "onnx_time", "drop")
-    }
-    enclosed = others["time"].min() <= ours["time"] <= others["time"].max()
-    rows.append({"selection": "group_l2 at that time", "time": ours["time"], **at})
-    return rows if enclosed else rows[:-1]
+    table = pd.DataFrame(rows)
+    return pd.concat([table, *at_times_of_ours(table)], ignore_index=True)
 
 
-def over_dense(clock: Any, dense: nn.Module, pruned: nn.Module, images: torch.Tensor) -> float:
-    """Median time of the pruned network over the dense one's, in turns."""
-    before, after = clock([dense, pruned], images, repeats=REPEATS)
-    return float(after.median / before.median)
+def at_times_of_ours(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The other's MACs and points lost at the time of ours, where its rows enclose it."""
+    found = []
+    for ours in table[table["selection"] == "latency"].itertuples():
+        for multiple, others in table[table["selection"] != "latency"].groupby("multiple"):
+            known = others.sort_values("time")
+            if not known["time"].min() <= ours.time <= known["time"].max():
+                continue
+            row = {"selection": f"{OTHER['criterion']} at that time", "multiple": multiple}
+            row |= {"time": ours.time, "of": ours.multiple}
+            row |= {
+                name: np.interp(ours.time, known["time"], known[name]) for name in ("macs", "drop")
+            }
+            found.append(pd.DataFrame([row]))
+    return found
 
 
 def main() -> None:
     """Measure, write a table, and print one JSON object last."""
     parser = arguments(__doc__ or "", "runs/pruning_latency")
+    parser.add_argument("--clock", choices=CLOCKS, default="torch")
     parser.add_argument("--share", type=float, default=0.5)
     parser.add_argument("--images", type=int, default=16, help="of a batch that is timed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     place = Place(options.data, options.networks, options.device)
-    rows = []
+    parts = []
     for which in all_networks(options.only, options.seeds):
         subject = Subject(which, place)
-        try:
-            found = timed(subject, options.share, subject.test[0][0][: options.images])
-        except ValueError as error:
-            print(*which, error, flush=True)
-            continue
-        key = {"network": which[0], "seed": which[1], "images": options.images}
-        rows += [key | row for row in found]
-        print(pd.DataFrame(rows[-len(found) :]).round(3).to_string(index=False), flush=True)
-    if not rows:
-        raise SystemExit("no network reaches that share of its time; ask for more")
-    table = pd.DataFrame(rows)
+        images = subject.test[0][0][: options.images]
+        found = timed(subject, options.share, options.clock, images)
+        for number, (name, value) in enumerate(
+            {"network": which[0], "seed": which[1], "images": options.images}.items()
+        ):
+            found.insert(number, name, value)
+        parts.append(found)
+        print(found.round(3).to_string(index=False), flush=True)
+    table = pd.concat(parts, ignore_index=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_table(options.out / "latency.csv", table)
+    write_table(options.out / f"{options.clock}_{options.images}.csv", table)
     ours = table[table["selection"] == "latency"]
-    both = table.pivot_table(index=["network", "seed"], columns="selection", values="drop")
-    more = both["latency"] - both.get("group_l2 at that time", np.nan)
+    said = ("network", "seed", "multiple", "time", "drop")
     print(
         json.dumps(
             {
+                "clock": options.clock,
                 "threads": options.threads,
-                "time": ours["time"].round(4).tolist(),
-                "onnx_time": ours["onnx_time"].round(4).tolist(),
-                "drop": float(ours["drop"].mean()),
-                "more_than_group_l2": None if more.isna().all() else float(more.mean()),
+                "images": options.images,
+                "ours": ours[[*said]].round(4).to_dict("records"),
+                "other": table.dropna(subset=["of"])[[*said]].round(4).to_dict("records")
+                if "of" in table
+                else [],
             }
         )
     )

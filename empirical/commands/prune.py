@@ -37,7 +37,11 @@ class PruneOptions:
         float | None, typer.Option(help="Share of the parameters to keep, instead.")
     ] = None
     latency: Annotated[
-        float | None, typer.Option(help="Share of the measured time to keep, instead.")
+        float | None,
+        typer.Option(
+            help="Share of the measured time to keep, instead; with --export onnx of that in ONNX "
+            "Runtime, where --round-to 16 goes with it."
+        ),
     ] = None
     accuracy_drop: Annotated[
         float | None,
@@ -127,6 +131,7 @@ def prune(
     from empirical.measuring.targets import target_function
     from empirical.pruning.calibration import Calibration
     from empirical.pruning.criteria import criterion_rows
+    from empirical.pruning.onnx_times import OnnxTimes
     from empirical.pruning.pruner import prune
     from empirical.pruning.recovery import RECOVERIES
     from theory.shared.files import check_writable
@@ -155,6 +160,8 @@ def prune(
         seed=source.seed,
         device=opened.device,
     )
+    if options.latency is not None and "onnx" in exports:
+        known.times = OnnxTimes(known.graph, known.batch)
     if forecast:
         foretell(out, opened, known, source.seed, options)
         return
@@ -311,6 +318,13 @@ def show(outcome: PruneOutcome, files: Sequence[Path]) -> None:
             )
     console = Console()
     console.print(table)
+    for slow, fast in [outcome.onnx_latency] if outcome.onnx_latency else []:
+        if fast.median > slow.median:
+            console.print(
+                "The smaller network is slower in ONNX Runtime, whose convolutions take channels "
+                "in blocks of 8 or 16: --round-to 16 keeps multiples of them.",
+                soft_wrap=True,
+            )
     asked = "" if report.requested is None else f", {report.requested:.2%} requested"
     if report.resource != "macs":
         asked = f" and {report.reached:.2%} of the {report.resource}{asked}"

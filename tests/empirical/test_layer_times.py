@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from empirical.pruning.allocation import amount
 from empirical.pruning.budgets import LatencyBudget
 from empirical.pruning.calibration import Calibration
+from empirical.pruning.latency import Latency
 from empirical.pruning.layer_times import MeasuredTimes
+from empirical.pruning.macs import count_macs
+from empirical.pruning.onnx_times import OnnxTimes
 from empirical.pruning.pruner import prune
 from empirical.pruning.removal import remove
 from empirical.pruning.tracing import trace_channels
@@ -155,6 +158,28 @@ def test_a_network_that_no_removal_makes_faster_says_so() -> None:
     known.times = Slower({})
     with pytest.raises(ValueError, match=r"latency=0\.9 cannot be met.*ask for a share of macs"):
         prune(model, known, latency=0.9, recovery="none")
+
+
+def test_time_in_onnx_runtime_is_that_of_whole_networks_in_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A clock that finds .2 beyond the multiply-accumulates, whatever these are."""
+    model, known, _ = planted()
+    known.times = OnnxTimes(known.graph, known.batch)
+    whole = known.graph.macs()
+
+    def clock(models: list[nn.Module], images: Tensor) -> list[Latency]:
+        assert images is known.batch
+        found = [0.2 + 0.8 * count_macs(m, images[:1]) / whole for m in models]
+        return [Latency(t, t, t, 1, len(images)) for t in found]
+
+    monkeypatch.setattr("empirical.pruning.onnx_times.onnx_latencies", clock)
+    budget = known.budget("latency")
+    assert amount(budget) == pytest.approx(whole)
+    report = prune(model, known, latency=0.5, round_to=4, criterion="l2", recovery="none").report
+    assert report.measured_time == pytest.approx(0.5, rel=0.05)
+    assert report.macs_share == pytest.approx(3 / 8, abs=0.03)
+    assert all(kept % 4 == 0 for _, kept in report.channels.values())
 
 
 def test_a_masked_network_has_no_smaller_time() -> None:
