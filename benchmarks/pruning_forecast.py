@@ -6,8 +6,9 @@ r"""What `forecast` foretells against what pruning then costs; last line JSON.
 *Foretold*: divergence, agreement and accuracy at 70, 50 and 30 % of the multiply-accumulates,
 against those of the networks pruned to them and refitted, on test images. *Ranked*: structures of
 half of the multiply-accumulates, drawn at random, by the summed damage of `task_replaceability`
-(nothing pruned, and with one measurement a layer), and by EagleEye (arXiv:2007.02491: accuracy
-after adaptive batch norms), against accuracy after refitting; the channels that stay are the same.
+(nothing pruned, and with one measurement a layer), by `compare_structures` (divergence on every
+other image after refitting on the others), and by EagleEye (arXiv:2007.02491: accuracy after
+adaptive batch norms), against accuracy after refitting; the channels that stay are the same.
 Networks and images are those of `pruning_subjects.py`.
 """
 
@@ -27,7 +28,7 @@ from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from empirical import forecast, prune
+from empirical import compare_structures, forecast, prune
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.choosing import Request
 from empirical.pruning.damage_allocation import total_damage
@@ -38,6 +39,8 @@ SHARES = (0.7, 0.5, 0.3)
 CRITERION = "task_replaceability"
 CURVES = ("damage", "measured_damage")
 """What structures are ranked by: summed curves, as foretold and as measured a layer."""
+OURS = (*CURVES, "divergence")
+"""And by what is measured of each; lower is better."""
 RANKED, TOGETHER = 16, 4
 """Structures per network, and how many one process takes at once."""
 
@@ -79,7 +82,7 @@ def foretold(subject: Subject) -> dict[str, Any]:
 
 
 def ranked(subject: Subject, number: int) -> dict[str, Any]:
-    """Damage, EagleEye's accuracy, and accuracy after refitting, of one structure."""
+    """What each ranking says of one structure, and its accuracy after refitting."""
     known = subject.known
     kept = drawn(known, 0.5, number)
     counts = {g.name: int(n) for g, n in zip(known.graph.groups, kept, strict=True)}
@@ -88,7 +91,9 @@ def ranked(subject: Subject, number: int) -> dict[str, Any]:
     adapted = prune(known.model, known, recovery="recalibrate", **asked)
     refitted = prune(known.model, known, recovery="reconstruct", **asked)
     found = subject.dense.against(Answers.of(refitted.model, subject.test))
+    compared = compare_structures(known.model, known, [counts], criterion=CRITERION)
     return {how: total_damage(curves, kept) for how, curves in told.items()} | {
+        "divergence": float(compared["kl"][0]),
         "macs": refitted.report.macs_share,
         "eagleeye": Answers.of(adapted.model, known.batches()).accuracy,
         "accuracy": found["accuracy"], "kl": found["kl"],
@@ -131,9 +136,9 @@ def rankings(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = []
     for (name, seed), own in found.groupby(["network", "seed"]) if len(found) else ():
         line = {"network": name, "seed": seed, "structures": len(own)}
-        for score, sign in [*((how, -1) for how in CURVES), ("eagleeye", 1)]:
+        for score, sign in [*((how, -1) for how in OURS), ("eagleeye", 1)]:
             line[score] = spearmanr(sign * own[score], own["accuracy"]).statistic
-        more = {f"{how}_more": line[how] - line["eagleeye"] for how in CURVES}
+        more = {f"{how}_more": line[how] - line["eagleeye"] for how in OURS}
         table.append(line | more)
     return pd.DataFrame(table)
 
@@ -148,7 +153,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     write_table(options.out / "forecasts.csv", told)
     write_table(options.out / "rankings.csv", order)
-    keys = ("network", "seed", "number", *CURVES, "macs", "eagleeye", "accuracy", "kl")
+    keys = ("network", "seed", "number", *OURS, "macs", "eagleeye", "accuracy", "kl")
     kept = [{k: row[k] for k in keys} for row in rows if row["what"] == "ranked"]
     write_table(options.out / "structures.csv", pd.DataFrame(kept))
     print(told.round(3).to_string(index=False), order.round(2).to_string(index=False), sep="\n")
@@ -156,7 +161,7 @@ def main() -> None:
     for name in QUANTITIES if len(told) else ():
         summary[f"{name}_error"] = float((told[name] - told[f"{name}_found"]).abs().mean())
         summary[f"{name}_held"] = float(told[f"{name}_held"].mean())
-    scores = [*CURVES, "eagleeye", *(f"{how}_more" for how in CURVES)]
+    scores = [*OURS, "eagleeye", *(f"{how}_more" for how in OURS)]
     for name in scores if len(order) else ():
         summary[name] = float(order[name].mean())
         summary[f"{name}_half_interval"] = half_interval(order[name].to_numpy())

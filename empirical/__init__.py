@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from empirical.pruning.pruned_file import load_pruned, save_pruned
     from empirical.pruning.pruner import prune
     from empirical.pruning.pruning_report import PrunedModel, PruningReport
+    from empirical.pruning.structures import compare_structures
     from empirical.pruning.what_if import RemovalPlan, removal_plan
     from empirical.reading.hooks import capture, edit
     from empirical.reading.layers import Layer, find_layers
@@ -79,6 +80,7 @@ __all__ = [
     "ReplacementTable",
     "capture",
     "compare",
+    "compare_structures",
     "create_model",
     "criterion_names",
     "damage",

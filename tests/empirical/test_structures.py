@@ -1,0 +1,73 @@
+"""Structures compared by what is left of each on images that nothing is fitted on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from empirical import compare_structures, prune
+from empirical.pruning.calibration import Calibration
+from empirical.pruning.forecast_law import Answers
+from tests.empirical.pruning_networks import batches, plain
+
+Loader = list[tuple[Tensor, ...]]
+
+
+def with_copies() -> tuple[nn.Module, Loader]:
+    """Eight channels of the first layer are two, four times each; those of the second differ."""
+    model = plain((3, 8, 8))
+    with torch.no_grad():
+        for values in (*model[0].parameters(), *model[1].parameters()):
+            values.copy_(values[:2].repeat(4, *[1] * (values.ndim - 1)))
+        for values in (model[1].running_mean, model[1].running_var):
+            values.copy_(values[:2].repeat(4))
+    return model, batches(3, 6, each=64, count=4)
+
+
+def test_copies_cost_nothing_and_others_do() -> None:
+    model, loader = with_copies()
+    structures = [{"3": 2}, {"0": 2}, {"0": 8, "3": 5}]
+    table = compare_structures(model, loader, structures)
+    assert table["place"].tolist() == [3, 1, 2]
+    assert table["kl"][1] < 0.02 * table["kl"][0]
+    macs = [prune(model, loader, counts=c, recovery="none").report.macs_share for c in structures]
+    assert table["macs"].tolist() == pytest.approx(macs)
+
+
+def test_it_is_what_pruning_on_one_half_leaves_on_the_other() -> None:
+    model, loader = plain(), batches(3, 6, each=64, count=4)
+    known = Calibration(model, loader)
+    (row,) = compare_structures(model, known, [{"0": 5}], criterion="l2").to_dict("records")
+    images = torch.cat([images for images, _ in loader])
+    labels = torch.cat([labels for _, labels in loader])
+    made = prune(
+        model, [(images[::2], labels[::2])], counts={"0": 5}, criterion="l2", recovery="reconstruct"
+    )
+    held = [(images[1::2], labels[1::2])]
+    found = Answers.of(model, held).against(Answers.of(made.model, held))
+    assert {name: row[name] for name in ("kl", "kl_se", "agreement")} == pytest.approx(
+        {name: found[name] for name in ("kl", "kl_se", "agreement")}, rel=1e-4
+    )
+
+
+def test_no_label_is_read() -> None:
+    model, loader = with_copies()
+    structures = [{"3": 4}, {"0": 4}]
+    others = [(images, labels.flip(0)) for images, labels in loader]
+    one, other = (compare_structures(model, own, structures) for own in (loader, others))
+    assert one.equals(other)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    model, loader = plain(), batches(3, 6)
+    with pytest.raises(ValueError, match=r"structures is empty\. Pass at least one"):
+        compare_structures(model, loader, [])
+    with pytest.raises(TypeError, match="structures must be"):
+        compare_structures(model, loader, {"0": 4})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="recovery"):
+        compare_structures(model, loader, [{"0": 4}], recovery="distill")
+    with pytest.raises(ValueError, match=r"counts\['0'\] must be from 1 to 8"):
+        compare_structures(model, loader, [{"0": 9}])
+    with pytest.raises(ValueError, match=r"model must return logits.*it returned shape \(.*1\)"):
+        compare_structures(plain(classes=1), loader, [{"0": 4}])
