@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 import twoaxis
 from empirical.commands.source import NetworkSource
+from empirical.pruning.latency import Latency
+from empirical.pruning.macs import count_macs
 
 
 def invoke(*arguments):
@@ -62,6 +64,30 @@ def test_what_lies_beside_a_new_network_is_its_own(tmp_path, monkeypatch):
     assert CliRunner().invoke(twoaxis.app, list(again)).exit_code == 130
     assert [path.name for path in tmp_path.iterdir()] == ["pruned.safetensors"]
     assert (tmp_path / "pruned.safetensors").read_bytes() != first
+
+
+@pytest.mark.parametrize("slower", [False, True])
+def test_half_the_time_means_that_of_the_export(slower, tmp_path, monkeypatch):
+    """A clock of ONNX Runtime that goes by multiply-accumulates, or runs backwards at the end."""
+    clocks = []
+
+    def clock(models, images, *, repeats=20, **_):
+        clocks.append(len(images))
+        found = [count_macs(model, images[:1]) for model in models]
+        return [Latency(t, t, t, repeats, len(images)) for t in found]
+
+    def last(models, images):
+        return clock(models, images)[:: -1 if slower else 1]
+
+    monkeypatch.setattr("empirical.pruning.onnx_times.onnx_latencies", clock)
+    monkeypatch.setattr("empirical.pruning.latency.onnx_latencies", last)
+    timed = (*PRUNED, "--criterion", "l2", "--latency", "0.6", "--export", "onnx")
+    output = invoke(*timed, "--out", str(tmp_path))
+    report = json.loads((tmp_path / "prune.json").read_text())["report"]
+    assert report["measured_time"] == pytest.approx(0.6, rel=0.05)
+    assert report["macs_after"] / report["macs_before"] == pytest.approx(report["measured_time"])
+    assert clocks[0] == 16
+    assert ("slower in ONNX Runtime" in output and "--round-to 16" in output) == slower
 
 
 def test_prune_foretells_without_pruning(tmp_path):
