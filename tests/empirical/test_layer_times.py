@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from empirical.pruning.latency import Latency
 from empirical.pruning.layer_times import MeasuredTimes
 from empirical.pruning.macs import count_macs
 from empirical.pruning.onnx_times import OnnxTimes
-from empirical.pruning.pruner import prune
+from empirical.pruning.pruner import NEAR_TIME, TIMED, prune
 from empirical.pruning.removal import remove
 from empirical.pruning.tracing import trace_channels
 from tests.empirical.pruning_networks import SIZES, batches, network, plain
@@ -141,9 +142,26 @@ def test_counts_are_moved_until_the_clock_agrees() -> None:
     """A clock that finds 1.3 × the table's share: fewer channels stay, until it finds the half."""
     model, known, times = planted(factor=1.3)
     report = prune(model, known, latency=0.5, criterion="l2", recovery="none").report
-    assert report.measured_time == pytest.approx(0.5, rel=0.05)
-    assert report.reached == pytest.approx(0.5 / 1.3, rel=0.06)
-    assert times.asked >= 2
+    assert report.measured_time == pytest.approx(0.5, rel=NEAR_TIME)
+    assert report.reached == pytest.approx(0.5 / 1.3, rel=NEAR_TIME)
+    assert times.asked >= 3  # the network that is returned is timed last
+
+
+class Steps(Planted):
+    """Time goes in steps of .2, so that a request moved in proportion goes back and forth."""
+
+    def share(self, dense: nn.Module, pruned: nn.Module) -> float:
+        found = super().share(dense, pruned)
+        return found + 0.12 if found > 0.45 else found - 0.12
+
+
+def test_a_request_between_two_steps_of_the_clock_is_met_by_halving() -> None:
+    """.5 lies between .33 and .57: the search closes in on the step and takes its nearer end."""
+    model, known, _ = planted()
+    known.times = Steps(known.times.per_pair)
+    report = prune(model, known, latency=0.5, criterion="l2", recovery="none").report
+    assert report.measured_time == pytest.approx(0.57, abs=0.012)
+    assert known.times.asked == TIMED + 1
 
 
 class Slower(Planted):
@@ -188,9 +206,12 @@ def test_a_masked_network_has_no_smaller_time() -> None:
         prune(model, known, latency=0.5, path="masked")
 
 
-def test_prune_measures_by_itself() -> None:
-    model = plain((3, 64, 64), size=16)  # of which most of the time is convolutions
-    report = prune(model, batches(3, 16), latency=0.9, recovery="none").report
+def test_prune_measures_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers by a clock that counts, and the networks by the wall's, whatever it finds."""
+    counting = partial(MeasuredTimes.of, clock=of_macs)
+    monkeypatch.setattr("empirical.pruning.calibration.MeasuredTimes.of", counting)
+    model = plain((3, 16, 16), size=8)
+    report = prune(model, batches(3, 8), latency=0.9, recovery="none").report
     assert report.measured_time is not None
     assert report.measured_time > 0
     assert report.resource == "latency"
