@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import TypeVar
 
@@ -80,17 +80,26 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Switch TF32 off on GPUs: its three digits are too few for sums and for small damages.
+    """Compute as if nothing outside asked for less: no TF32, no autocast, no inference mode.
 
-    >>> with full_precision():
-    ...     torch.backends.cuda.matmul.allow_tf32
-    False
+    TF32's three digits are too few for sums and for small damages; what autocast lowers or
+    inference mode makes can neither be traced nor trained.
+
+    >>> with torch.autocast("cpu"), torch.inference_mode(), full_precision():
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype, torch.is_inference_mode_enabled()
+    (torch.float32, False)
     """
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = convolutions.allow_tf32, products.allow_tf32
     convolutions.allow_tf32 = products.allow_tf32 = False
     try:
-        yield
+        with ExitStack() as stack:
+            if torch.is_inference_mode_enabled():
+                stack.enter_context(torch.inference_mode(False))
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            yield
     finally:
         convolutions.allow_tf32, products.allow_tf32 = before
 

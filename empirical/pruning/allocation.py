@@ -100,7 +100,7 @@ def target_amount(budget: Budget, share: float, least: Counts, name: str = "macs
             f"got {share!r}."
         )
     lowest = amount(budget, least) / amount(budget)
-    if share < lowest >= 1:  # a matter of times
+    if share < lowest >= 1 and (least < budget.sizes).any():  # a matter of times
         raise ValueError(
             f"{name}={share:g} cannot be met: the least number of channels in every layer takes "
             f"{lowest:.2f} of the {budget.resource}. It is spent on the calls of its layers; give "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,7 @@ def _beside_weights(model: nn.Module, group: Group) -> float:
     return found
 
 
+@runtime_checkable
 class LayerTimes(Protocol):
     """Seconds of every layer at any width, and a clock for whole networks."""
 

@@ -103,9 +103,8 @@ class Calibration:
     def __post_init__(self, batch_limit: int | None) -> None:
         self.given = self.model
         self.model = opened(self.model, self.adapt)
-        if self.adapt is not None:
-            self.loader = self.adapt.loader(self.loader)
-        self.loader = repeated(self.loader)
+        own = self.loader if self.adapt is None else self.adapt.loader(self.loader)
+        self.loader = repeated(own)
         if batch_limit is not None:
             self.loader = FirstBatches(self.loader, count("batch_limit", batch_limit))
         target_function(self.target)
@@ -175,8 +174,8 @@ class Calibration:
     def on(self, loader: Iterable[object]) -> Calibration:
         """The same network and its trace, to be measured on other images."""
         other = copy.copy(self)
-        other.loader, other._scores, other._curves = loader, {}, {}
-        other._splits, other.judged = {}, {}
+        other.loader = loader
+        other._scores, other._curves, other._splits, other.judged = {}, {}, {}, {}
         for name in set(other.__dict__) & MEASURED:
             del other.__dict__[name]
         return other
@@ -194,6 +193,7 @@ class Calibration:
                     f"of {every} is held out to verify. Give more images."
                 )
             self._splits[every] = self.on(others), held
+        self._splits[every][0].times = self.times or self._splits[every][0].times
         return self._splits[every]
 
     @cached_property
@@ -278,9 +278,8 @@ class Calibration:
         return self._map_scores(channel_independence, max(1, self.map_images // 4))
 
     def _map_scores(self, score: Callable[[Tensor], Tensor], images: int) -> dict[str, Scores]:
-        return map_scores(
-            self.model, self.graph.producers, self.example, self.batches(), images, score
-        )
+        names, example = self.graph.producers, self.example
+        return map_scores(self.model, names, example, self.batches(), images, score)
 
     @cached_property
     def sensitivity(self) -> dict[str, list[tuple[float, float]]]:
@@ -315,10 +314,13 @@ class Calibration:
             )
         return self._curves[key]
 
-    @cached_property
+    @property
     def layer_times(self) -> LayerTimes:
-        """Seconds of every layer at any width, on the first images; given, or measured once."""
-        return self.times or MeasuredTimes.of(self.model, self.graph, self.batch)
+        """`times`, measured on the first images where none are given."""
+        if self.times is None:
+            self.times = MeasuredTimes.of(self.model, self.graph, self.batch)
+        instance("times", self.times, LayerTimes, "Pass MeasuredTimes.of(...).")
+        return self.times
 
     def budget(self, resource: str) -> Budget:
         """What counts of units cost of "macs", "parameters" or "latency"."""
@@ -328,7 +330,7 @@ class Calibration:
 
 
 MEASURED = {n for n, v in vars(Calibration).items() if isinstance(v, cached_property)}
-MEASURED -= {"graph", "layer_times"}
+MEASURED -= {"graph"}
 """What depends on the images."""
 
 

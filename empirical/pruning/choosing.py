@@ -16,7 +16,7 @@ from empirical.pruning.damage_allocation import by_damage
 from empirical.pruning.removal import DOES_NOT_RUN, Kept, choice, mask, remove
 from empirical.pruning.verification import check_same, misread
 from empirical.seeding import checked_seed
-from theory.shared.validation import count, one_of, positive, within
+from theory.shared.validation import count, instance, one_of, positive, within
 
 ALLOCATIONS = ("uniform", "global", "sensitivity", "damage", "measured_damage")
 """Rules for how many units each group keeps."""
@@ -46,6 +46,8 @@ class Request:
         one_of("allocation", self.allocation, ALLOCATIONS)
         checked_seed("seed", self.seed)
         within("floor", positive("floor", self.floor, zero=True), "[0, 1]")
+        if self.counts is not None:
+            instance("counts", self.counts, Mapping, 'Pass a dict, as {"conv1": 8}.')
         if count("round_to", self.round_to) > 1 and self.counts is not None:
             raise ValueError(
                 f"round_to={self.round_to} chooses counts, and counts gives them. Pass one of the "

@@ -60,7 +60,7 @@ class Distillation:
     averaging : a running mean of the weights over about so many epochs is kept; 0 for the weights
     precision : float32, or bfloat16 for convolutions and matrix products of the steps; weights, and
         what is measured on the images held out, stay float32. "auto" is bfloat16 where the device
-        has units for its products, which makes steps up to twice as fast
+        has units for its products, which makes steps up to twice as fast, and weights are float32
     """
 
     epochs: int = 30
@@ -144,14 +144,20 @@ def distill(
     return best
 
 
-def check_distillable(model: nn.Module, example: Tensor) -> None:
+def check_distillable(model: nn.Module, example: Tensor, how: Distillation) -> None:
     """Refuse a model that cannot be distilled, before anything is measured.
 
     Raises
     ------
     ValueError
-        no logits of two classes or more, or no gradient behind them
+        no logits of two classes or more, or no gradient behind them; a precision that its weights
+        do not have
     """
+    if how.precision == "bfloat16" and not _single(model):
+        raise ValueError(
+            "precision='bfloat16' lowers weights of float32, which this model's are not. Call "
+            "model.float(), or pass Distillation(precision='auto')."
+        )
     with evaluating(model), torch.enable_grad():
         found = checked_logits(answered(model, example), len(example), None, PREDICTIONS)
     if not found.requires_grad:
@@ -251,7 +257,9 @@ def _step(
     optimizer: torch.optim.Optimizer,
     how: Distillation,
 ) -> None:
-    lowers = how.precision == "bfloat16" or (how.precision == AUTO and has_bfloat16(batch.device))
+    lowers = how.precision == "bfloat16" or (
+        how.precision == AUTO and has_bfloat16(batch.device) and _single(pruned)
+    )
     lower = torch.autocast(batch.device.type, torch.bfloat16, enabled=lowers)
     with evaluating(dense), lower:
         wanted = (_at_least_single(dense(batch)) / how.temperature).log_softmax(1)
@@ -265,6 +273,10 @@ def _step(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def _single(model: nn.Module) -> bool:
+    return all(p.dtype == torch.float32 for p in model.parameters() if p.is_floating_point())
 
 
 def _trains(norm: BatchNorm) -> bool:

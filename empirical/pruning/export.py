@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from empirical.reading.hooks import evaluating, run_on
+from empirical.reading.outputs import one_tensor
 from theory.shared.files import write_bytes
+from theory.shared.validation import instance
 
-TOLERANCE = 1e-4
-"""Largest difference between ONNX Runtime and torch, as a share of the largest logit."""
+TOLERANCE, ROUNDINGS = 1e-4, 10
+"""Largest difference between two runtimes, as a share of the largest logit, or in roundings."""
 
 
 def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor) -> float:
@@ -37,8 +40,11 @@ def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor)
     ModuleNotFoundError
         onnx, onnxscript or onnxruntime is not installed.
     RuntimeError
-        ONNX Runtime computes something else. The file is then not written.
+        ONNX Runtime cannot run it, or computes something else. The file is then not written.
+    TypeError, ValueError
+        no images, or a model that cannot read them or returns no single tensor.
     """
+    example, batch = checked_images("example", example), as_numpy("example", example)
     missing = [m for m in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(m)]
     if missing:
         raise ModuleNotFoundError(
@@ -47,16 +53,15 @@ def export_onnx(path: str | os.PathLike[str], model: nn.Module, example: Tensor)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "model.onnx"
         with evaluating(model), _quiet():
-            expected = run_on(model, "example", example)
+            expected = one_tensor(run_on(model, "example", example))
             torch.onnx.export(
                 model, (example,), draft, dynamo=True, external_data=False,
                 input_names=["images"], output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim.AUTO},),
             )  # fmt: skip
-        session = onnx_session(draft)
-        found = session.run(None, {"images": example.cpu().numpy()})[0]
-        difference = float(np.abs(found - expected.cpu().numpy()).max())
-        if difference > TOLERANCE * max(1.0, float(expected.abs().max())):
+        found = _run(draft, batch)
+        difference = _difference(found, expected.cpu())
+        if not difference <= _tolerance(expected):
             raise RuntimeError(
                 f"ONNX Runtime differs from torch by {difference:.3g} on the example; {path} was "
                 "not written. Report the model to torch.onnx, or use export_program."
@@ -87,8 +92,9 @@ def export_program(path: str | os.PathLike[str], model: nn.Module, example: Tens
     RuntimeError
         the reloaded program computes something else. The file is then not written.
     """
+    example = checked_images("example", example)
     with evaluating(model):
-        expected = run_on(model, "example", example)
+        expected = one_tensor(run_on(model, "example", example))
         program = torch.export.export(
             model, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},)
         )
@@ -96,12 +102,64 @@ def export_program(path: str | os.PathLike[str], model: nn.Module, example: Tens
         torch.export.save(program, buffer)
         buffer.seek(0)
         found = torch.export.load(buffer).module()(example)
-    difference = float((found - expected).abs().max())
-    if difference > TOLERANCE * max(1.0, float(expected.abs().max())):
+    difference = _difference(found, expected)
+    if not difference <= _tolerance(expected):
         raise RuntimeError(
             f"the exported program differs by {difference:.3g}; nothing was written."
         )
     write_bytes(path, buffer.getvalue())
+
+
+def checked_images(name: str, images: Tensor) -> Tensor:
+    """Images (n, ...), n at least 1, without a gradient."""
+    instance(name, images, Tensor, "Pass images (n, ...).")
+    if images.ndim < 2 or not len(images):
+        raise ValueError(
+            f"{name} must be images (n, ...), at least one; got shape {tuple(images.shape)}."
+        )
+    return images.detach()
+
+
+def as_numpy(name: str, images: Tensor) -> NDArray[Any]:
+    """Images as ONNX Runtime reads them; those of bfloat16, which NumPy lacks, are refused."""
+    images = checked_images(name, images)
+    if images.dtype == torch.bfloat16:
+        raise TypeError(
+            f"{name} must be of a type that ONNX Runtime reads; got torch.bfloat16. Pass "
+            "images.float(), and model.float()."
+        )
+    return np.asarray(images.cpu().numpy())
+
+
+def _run(draft: Path, batch: NDArray[Any]) -> Tensor:
+    try:
+        return torch.from_numpy(onnx_session(draft).run(None, {"images": batch})[0])
+    except Exception as error:  # its errors have no common class
+        raise RuntimeError(
+            f"ONNX Runtime cannot run the model on images of {batch.dtype}: "
+            f"{' '.join(str(error).split())}. Call model.float() and pass such images, or use "
+            "export_program."
+        ) from error
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """The largest; 0 where both are the same infinity, infinite where one is no number.
+
+    >>> inf = torch.inf
+    >>> _difference(torch.tensor([-inf, 1.0]), torch.tensor([-inf, 3.0]))
+    2.0
+    >>> _difference(torch.tensor([torch.nan, 1.0]), torch.tensor([0.0, 1.0]))
+    inf
+    """
+    apart = (found - expected).abs().masked_fill(found == expected, 0.0)
+    apart = apart.masked_fill(found.isnan() & expected.isnan(), 0.0)
+    return float(apart.masked_fill(apart.isnan(), torch.inf).max())
+
+
+def _tolerance(expected: Tensor) -> float:
+    largest = float(expected.abs().masked_fill(~expected.isfinite(), 0.0).max())
+    relative = max(TOLERANCE, ROUNDINGS * torch.finfo(expected.dtype).eps)
+    return relative * max(1.0, largest)
 
 
 @contextlib.contextmanager

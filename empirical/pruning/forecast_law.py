@@ -25,6 +25,9 @@ Float = NDArray[np.float64]
 NORMAL = 1.96
 """Standard errors of a 95 % interval."""
 
+ROUNDING = 1e-12
+"""Nats below which a measured divergence is rounding, and says nothing of the factor."""
+
 
 @dataclass(frozen=True, eq=False)
 class Answers:
@@ -40,6 +43,12 @@ class Answers:
         with evaluating(model):
             for batch in batches(held, classes=False):
                 found = checked_outputs(answered(model, batch.images), len(batch.images))
+                if wrong := int(found.isnan().flatten(1).any(1).sum()):
+                    raise ValueError(
+                        f"model must return numbers; of {len(found)} calibration images it "
+                        f"returns NaN for {wrong}. Look for it in weights, statistics of batch "
+                        "norms, and images."
+                    )
                 if found.ndim == 2 and found.shape[1] > 1:
                     largest = batch.largest_label if classes else None
                     found = checked_logits(found, len(batch.images), largest)
@@ -83,8 +92,9 @@ class Answers:
 class Law:
     """From damage to divergence, agreement and accuracy: what was measured, and the margins.
 
-    `measured` is sorted by damage; `factor` log(kl / damage) and `widening` log of the noise that
-    its agreement asks for over that which its divergence does, at each measured share.
+    `measured` is sorted by damage, without shares that cost nothing; `factor` log(kl / damage) and
+    `widening` log of the noise that its agreement asks for over that which its divergence does, at
+    each measured share.
     """
 
     measured: pd.DataFrame
@@ -97,18 +107,17 @@ class Law:
     def of(cls, measured: pd.DataFrame, dense: Answers) -> Law:
         """Take it from the rows that were measured, of which there may be none."""
         margins = Margins.of(dense.logits, dense.labels)
-        columns = ["share", "damage", "kl", "kl_se", "agreement", "accuracy"]
-        if not len(measured):
-            none = np.zeros(0)
-            return cls(pd.DataFrame(columns=columns), none, none, margins, dense)
-        rows = measured.sort_values("damage").reset_index(drop=True)
+        telling = measured[(measured[["kl", "damage"]] > ROUNDING).all(axis=1)]
+        rows = telling.sort_values("damage").reset_index(drop=True)
+        if not len(rows):
+            return cls(rows, np.zeros(0), np.zeros(0), margins, dense)
         tiny = np.finfo(float).tiny
-        kl, damage = (np.maximum(rows[c].to_numpy(float), tiny) for c in ("kl", "damage"))
+        kl, damage = (rows[c].to_numpy(float) for c in ("kl", "damage"))
         most = 1 - 0.5 / len(dense.logits)  # that no image changed its answer is not never
         asked = margins.scale_of_agreement(np.minimum(rows["agreement"].to_numpy(float), most))
         given = margins.scale(kl)
         widening = np.log(np.maximum(asked, tiny) / np.maximum(given, tiny))
-        return cls(rows[columns], np.log(kl / damage), widening, margins, dense)
+        return cls(rows, np.log(kl / damage), widening, margins, dense)
 
     def table(self, shares: Sequence[float], damages: Sequence[float]) -> pd.DataFrame:
         """One row per share, falling: see `Forecast.table`."""
@@ -168,15 +177,16 @@ class Law:
     def _between(self, values: Float, damage: Float) -> tuple[Float, Float]:
         """A quantity at each damage, linear in log damage, and its change from the nearest known.
 
-        Outside of what was measured it goes on with the same slope; known at one damage only, it
-        is the same everywhere.
+        Outside of what was measured it goes on with the same slope, at most 1 either way: of the
+        factor, a divergence that stays as it is or goes by the square. Known at one damage only,
+        it is the same everywhere.
         """
         if not len(values):
             return np.zeros_like(damage), np.zeros_like(damage)
         x, known = _log(damage), _log(self.measured["damage"])
         if len(values) == 1 or known[-1] == known[0]:
             return np.full_like(damage, values.mean()), np.zeros_like(damage)
-        slopes = np.diff(values) / np.maximum(np.diff(known), 1e-12)
+        slopes = np.clip(np.diff(values) / np.maximum(np.diff(known), 1e-12), -1.0, 1.0)
         found = np.interp(x, known, values)
         found += slopes[0] * np.minimum(x - known[0], 0) + slopes[-1] * np.maximum(x - known[-1], 0)
         nearest = np.abs(x[:, None] - known).argmin(1)

@@ -32,6 +32,7 @@ from empirical.pruning.choosing import Request, counts_of, verified
 from empirical.pruning.criterion import Score, criterion_of
 from empirical.pruning.damage_allocation import total_damage
 from empirical.pruning.forecast_law import Answers, Law
+from empirical.pruning.onnx_times import OnnxTimes
 from empirical.pruning.recovering import apply, best_recovery, check_recovery
 from empirical.pruning.recovery import AUTO, RECOVERIES
 from empirical.reading.networks import Adapter
@@ -139,8 +140,9 @@ def forecast(
         pass it what the forecast names. Where the network was trained on them, its accuracy there,
         and what it loses, are those of training images.
     shares : of the resource; those below what the floors allow are left out.
-    measured : shares that are pruned, recovered and measured on the held-out images, seconds each.
-        Without any, `kl` is `damage` as it is, and there are no intervals.
+    measured : shares that are pruned, recovered and measured on the held-out images, seconds each;
+        the least possible share in place of those below it. Without any, or where all cost nothing,
+        `kl` is `damage` as it is, and there are no intervals.
     resource : "macs", "parameters" or "latency".
 
     Raises
@@ -155,6 +157,11 @@ def forecast(
             if not 0 < positive(name, share, zero=True) <= 1:
                 raise ValueError(f"{name} must lie above 0 and at most at 1; got {share!r}.")
     known = calibrated(model, loader, skip=skip, adapt=adapt)
+    if resource == "latency" and isinstance(known.times, OnnxTimes):
+        raise ValueError(
+            "resource='latency' cannot be foretold by OnnxTimes, which only times whole networks. "
+            "Foretell 'macs', or set known.times to MeasuredTimes."
+        )
     criterion = best_criterion(known, criterion)
     fitted, held = known.held_out()
     if recovery != AUTO:
@@ -191,14 +198,17 @@ def foretold(
         damage = total_damage(asked.curves(fitted), counts_of(fitted, kept))
         return {"share": share, "damage": damage} | dense.against(found), taken
 
-    found = [pruned_to(share) for share in measured]
     budget, curves = known.budget(request.resource), request.curves(known)
     lowest = amount(budget, request.least(known)) / amount(budget)
+    asked = {max(s, lowest) if lowest < 1 else s for s in measured if s < 1}
+    found = [pruned_to(share) for share in sorted(asked, reverse=True)]
     possible = sorted((s for s in shares if lowest <= s < 1), reverse=True)
     damage = [
         total_damage(curves, replace(request, share=share).counted(known)) for share in possible
     ]
-    law = Law.of(pd.DataFrame([row for row, _ in found]), dense)
+    columns = ["share", "damage", "kl", "kl_se", "agreement", "accuracy"]
+    rows = pd.DataFrame([row for row, _ in found], columns=columns)
+    law = Law.of(rows, dense)
     return Forecast(
         criterion_of(request.criterion).name,
         request.allocation,
@@ -208,7 +218,7 @@ def foretold(
         dense.accuracy,
         law.table([1.0, *possible], [0.0, *damage]),
         _by_layer([group.name for group in known.graph.groups], curves),
-        law.measured,
+        rows,
     )
 
 

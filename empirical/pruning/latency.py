@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.pruning.export import export_onnx, onnx_session
+from empirical.pruning.export import as_numpy, export_onnx, onnx_session
 from empirical.reading.hooks import evaluating, run_on
 from theory.shared.validation import count, instance
 
@@ -63,7 +63,7 @@ def onnx_latencies(
     count("repeats", repeats)
     count("warmup", warmup, least=0)
     instance("models", models, (list, tuple), "Pass [model] for one.")
-    batch = images.cpu().numpy()
+    batch = as_numpy("images", images)
 
     def once(session: Any) -> float:
         started = time.perf_counter()
@@ -74,6 +74,8 @@ def onnx_latencies(
         calls = []
         for number, model in enumerate(models):
             file = Path(folder) / f"{number}.onnx"
+            with evaluating(model):
+                run_on(model, "images", images[:2])
             export_onnx(file, model, images[:2])
             calls.append(partial(once, onnx_session(file, torch.get_num_threads())))
         return _in_turns(calls, len(images), repeats, warmup)

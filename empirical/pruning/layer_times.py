@@ -9,9 +9,10 @@ that goes by the elements that the layers compute.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ from torch import Tensor, nn
 
 from empirical.pruning.budgets import LatencyBudget
 from empirical.pruning.channel_graph import ChannelGraph, is_depthwise
+from empirical.pruning.export import checked_images
 from empirical.pruning.latency import latencies, time_once
 from empirical.pruning.macs import Counted, blocks_of, counted
 from empirical.pruning.removal import remove
-from empirical.reading.hooks import capture_calls, evaluating
+from empirical.reading.hooks import capture_calls, evaluating, run_on
 from empirical.reading.layers import TRANSPOSED, turned, weight_of
-from empirical.reading.networks import copied
+from empirical.reading.networks import copied, opened
+from theory.shared.validation import count
 
 Float = NDArray[np.float64]
 
@@ -78,25 +81,30 @@ class MeasuredTimes:
         clock: Clock = time_once,
     ) -> MeasuredTimes:
         """Time every layer of `model` on `images`; layers of one shape and input share a grid."""
-        fed = _inputs(model, graph.layers, images)
+        count("repeats", repeats)
+        model, images = opened(model), checked_images("images", images)
+        fed, elements = _calls(model, graph.layers, images)
+        counts = np.stack([graph.sizes, np.ones_like(graph.sizes)])
+        inputs, outputs = (
+            dict(zip(graph.layers, widths.T, strict=True)) for widths in graph.widths(counts)
+        )
         known: dict[object, Grid] = {}
         grids = {}
         for name, calls in fed.items():
             module = counted(model, name)
-            key = (repr(module), tuple((x.shape, x.stride()) for x in calls))
+            varies = tuple(bool(w[name][0] != w[name][1]) for w in (inputs, outputs))
+            key = (repr(module), varies, tuple((x.shape, x.stride()) for x in calls))
             if key not in known:
-                known[key] = _grid(module, calls, repeats, clock)
+                known[key] = _grid(module, calls, varies, repeats, clock)
             grids[name] = known[key]
-        counts = np.stack([graph.sizes, np.ones_like(graph.sizes)])
         single = remove(model, graph, {g.name: np.arange(1) for g in graph.groups}, images[:1])
         with evaluating(model), evaluating(single):
             whole = [[clock(m, images) for m in (model, single)] for _ in range(repeats)]
-        positions = {n: sum(prod(x.shape) // x.shape[1] for x in x_) for n, x_ in fed.items()}
-        outputs = dict(zip(graph.layers, graph.widths(counts)[1].T, strict=True))
-        elements = sum(n * outputs[name] for name, n in positions.items())
+        per_output = {name: number / outputs[name][0] for name, number in elements.items()}
+        computed = sum(each * outputs[name] for name, each in per_output.items())
         apart = LatencyBudget(graph, cls(grids, images)).amounts(counts)
-        rest, each = _fixed_and_per_element(np.median(whole, axis=0) - apart, elements)
-        found = {name: replace(grid, more=each * positions[name]) for name, grid in grids.items()}
+        rest, each = _fixed_and_per_element(np.median(whole, axis=0) - apart, computed)
+        found = {name: replace(grid, more=each * per_output[name]) for name, grid in grids.items()}
         return cls(found, images, rest)
 
     def seconds(self, layer: str, inputs: Float, outputs: Float) -> Float:
@@ -126,29 +134,39 @@ def _fixed_and_per_element(seconds: Float, elements: Float) -> tuple[float, floa
     return (rest, each) if rest >= 0 else (0.0, max(0.0, float(seconds[0] / elements[0])))
 
 
-def _inputs(model: nn.Module, layers: Sequence[str], images: Tensor) -> dict[str, list[Tensor]]:
+def _calls(
+    model: nn.Module, layers: Sequence[str], images: Tensor
+) -> tuple[dict[str, list[Tensor]], Counter[str]]:
+    """Inputs of every layer that the forward calls, and the number of elements that it computes."""
     fed: dict[str, list[Tensor]] = {}
+    elements: Counter[str] = Counter()
 
-    def keep(name: str) -> Callable[[Tensor, Tensor], object]:
-        return lambda x, _: fed.setdefault(name, []).append(x.detach())
+    def keep(name: str, x: Tensor, output: Tensor) -> None:
+        fed.setdefault(name, []).append(x.detach())
+        elements[name] += output.numel()
 
-    with evaluating(model), capture_calls(model, {name: keep(name) for name in layers}):
-        model(images)
-    return fed
+    with evaluating(model), capture_calls(model, {name: partial(keep, name) for name in layers}):
+        run_on(model, "images", images)
+    return fed, elements
 
 
-def _grid(module: Counted, calls: Sequence[Tensor], repeats: int, clock: Clock) -> Grid:
-    """Time a layer of every pair of widths, `repeats` times in turns, and take medians."""
+def _grid(
+    module: Counted, calls: Sequence[Tensor], varies: Sequence[bool], repeats: int, clock: Clock
+) -> Grid:
+    """Time a layer of every pair of widths, `repeats` times in turns, and take medians.
+
+    Only inputs and outputs that some removal `varies`: what is kept whole may not run otherwise.
+    """
     deep, blocks = is_depthwise(module), blocks_of(module)
     made, read = weight_of(module).shape[:2]
-    inputs = [1] if deep else _widths(read * blocks, blocks)
     several = made // blocks if deep else 1  # that a depthwise layer makes of each channel
-    outputs = _widths(made, several if deep else blocks)
+    inputs = [1] if deep else _widths(read * blocks, blocks) if varies[0] else [read * blocks]
+    outputs = _widths(made, several if deep else blocks) if varies[1] else [made]
     seconds = np.zeros((len(inputs), len(outputs), repeats))
     for i, given in enumerate(inputs):
         for j, made in enumerate(outputs):
             width = made // several if deep else given
-            smaller = _of_width(module, width, made)
+            smaller = _of_width(module, width, made) if any(varies) else module
             fed = [_first_channels(module, x, width) for x in calls]
             with evaluating(smaller):
                 for x in fed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -29,8 +30,8 @@ PATHS = ("removed", "masked")
 TRIES = 5
 """Networks that are verified before one is taken."""
 
-TIMED, NEAR_TIME = 8, 0.02
-"""Networks that are timed before the nearest is taken, and how near ends the search."""
+TIMED, NEAR_TIME, FAR_TIME = 8, 0.02, 0.05
+"""Networks that are timed before the nearest is taken; how near ends the search; is warned of."""
 
 
 @full_precision()
@@ -100,8 +101,8 @@ def prune(
     round_to : keep multiples of so many channels in every layer that is thinned out, as hardware
         likes them (8, 16); layers with fewer channels stay whole. `macs` is met as nearly as
         the multiples allow.
-    counts : layer -> channels (units of its group) to keep, instead of a share; layers left out
-        stay whole.
+    counts : layer -> channels (units of its group) to keep, in place of any share; layers left
+        out stay whole.
     seed : of criteria that draw at random.
     skip : layers to keep whole: names, stages ("layer1" is all of "layer1.…") or patterns
         ("layer?.*.conv2").
@@ -112,8 +113,8 @@ def prune(
     ValueError
         unknown criterion, allocation, recovery or layer; a share below what the floors allow, or
         more than one;
-        `round_to` together with `counts`; a model that does not trace; scores that are not
-        finite; a layer of `counts` that cannot be cut.
+        `round_to` or a share together with `counts`; a model that does not trace; scores that are
+        not finite; a layer of `counts` that cannot be cut; a time that the clock does not find.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
@@ -131,9 +132,8 @@ def prune(
     one_of("allocation", allocation, (AUTO, *ALLOCATIONS))
     one_of("recovery", recovery, (AUTO, *RECOVERIES))
     one_of("path", path, PATHS)
-    resource, share = requested(
-        macs=macs, parameters=parameters, latency=latency, accuracy_drop=accuracy_drop
-    )
+    shares = {"macs": macs, "parameters": parameters, "latency": latency}
+    resource, share = requested(**shares, accuracy_drop=accuracy_drop, counts=counts)
     within_drop = resource == "accuracy_drop"
     of = "macs" if within_drop else resource
     known = calibrated(model, loader, skip=skip, adapt=adapt)
@@ -148,7 +148,7 @@ def prune(
     request = Request(share, criterion, allocation, of, floor, round_to, counts, seed)
     if within_drop:
         made = _within(known, share, request, recovery, path)
-    elif of == "latency" and counts is None:
+    elif of == "latency":
         made = _timed(known, request, recovery, path)
     else:
         made = _made(known, request, recovery, path)
@@ -209,10 +209,24 @@ def _timed(known: Calibration, request: Request, recovery: str, path: str) -> Pr
         low, high = (low, aim) if tried[aim] > request.share else (aim, high)
         aim = float(np.clip(aim * request.share / tried[aim], low, high))
         aim = (low + high) / 2 if aim in tried else aim
-    best = min(tried, key=lambda aim: abs(tried[aim] - request.share))
+    faster = [aim for aim, time in tried.items() if time < 1 or request.share == 1]
+    if not faster:
+        raise ValueError(
+            f"latency={request.share:g} is not met: the fastest of {len(tried)} networks takes "
+            f"{min(tried.values()):.2f} of the dense one's time. Give larger batches or images, "
+            "keep multiples of channels (round_to=8), or ask for a share of macs."
+        )
+    best = min(faster, key=lambda aim: abs(tried[aim] - request.share))
     made = _made(known, replace(request, share=best), recovery, path)
     took = known.layer_times.share(known.model, made.model)
-    return replace(made, report=replace(made.report, requested=request.share, measured_time=took))
+    report = replace(made.report, requested=request.share, reached=took, measured_time=took)
+    if abs(report.deviation) > FAR_TIME:
+        warnings.warn(
+            f"latency={request.share:g} is not met: the nearest of {len(tried)} networks, as "
+            f"recovered, takes {took:.3f} of the dense one's time.",
+            stacklevel=4,
+        )
+    return replace(made, report=report)
 
 
 def _within(
@@ -241,9 +255,16 @@ def _within(
     )
 
 
-def requested(**shares: float | None) -> tuple[str, float]:
+def requested(
+    *, counts: Mapping[str, int] | None = None, **shares: float | None
+) -> tuple[str, float]:
     """The one share that is given, by its name; half of the multiply-accumulates where none is."""
     given = {name: share for name, share in shares.items() if share is not None}
+    if given and counts is not None:
+        raise ValueError(
+            f"counts says how many channels stay, and {' and '.join(given)} what share. Pass one "
+            "of them."
+        )
     for name, share in given.items():
         instance(name, share, (int, float), "Pass a number, as 0.5.")
         if name == "accuracy_drop":

@@ -52,9 +52,9 @@ class PruningReport:
     `recovered_outside`: group -> share of the removed units' variance, over all of them, that the
     kept ones will supply on images other than the calibration's; empty unless the recovery merges.
     `requested` is a share of `resource` ("macs", "parameters" or "latency"), `reached` the share
-    of it that the chosen counts keep (of time: by the table of layers' times). `verified` says
-    what is lost on held-out images, where `accuracy_drop` was asked for; `measured_time` is the
-    share of the dense network's time, measured in turns, where `latency` was.
+    of it that is kept: by the chosen counts, of time as measured in turns with the dense network,
+    which is `measured_time` then. `verified` says what is lost on held-out images, where
+    `accuracy_drop` was asked for.
     """
 
     criterion: str

@@ -78,7 +78,7 @@ def check_recovery(known: Calibration, recovery: str, path: str = "removed") -> 
             "does not go with path='masked'. Take path='removed', or recovery='compensate'."
         )
     if "distill" in steps:
-        check_distillable(known.model, known.example)
+        check_distillable(known.model, known.example, known.distillation)
         known.held_out(HELD_OUT)
 
 

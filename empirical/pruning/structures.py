@@ -63,6 +63,8 @@ def compare_structures(
     instance("structures", structures, (list, tuple), 'Pass a list, as [{"conv1": 8}].')
     if not structures:
         raise ValueError('structures is empty. Pass at least one, as [{"conv1": 8}].')
+    for number, counts in enumerate(structures):
+        instance(f"structures[{number}]", counts, Mapping, 'Pass a dict, as {"conv1": 8}.')
     one_of("recovery", recovery, CLOSED_FORMS)
     known = calibrated(model, loader, skip=skip, adapt=adapt)
     fitted, held = known.held_out(HALVES)

@@ -87,6 +87,7 @@ def test_half_the_time_means_that_of_the_export(slower, tmp_path, monkeypatch):
     assert report["measured_time"] == pytest.approx(0.6, rel=0.05)
     assert report["macs_after"] / report["macs_before"] == pytest.approx(report["measured_time"])
     assert clocks[0] == 16
+    assert f"{report['measured_time']:.2%} of the latency, 60.00% requested" in output
     assert ("slower in ONNX Runtime" in output and "--round-to 16" in output) == slower
 
 

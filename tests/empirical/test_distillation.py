@@ -251,3 +251,17 @@ def test_precision_is_lower_where_the_device_has_units_for_it(
     start[0].register_forward_hook(lambda _layer, _inputs, output: seen.add(output.dtype))
     distill(start, dense(), *parts(64), replace(QUICK, epochs=1, precision="auto"))
     assert (torch.bfloat16 in seen) == units
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_only_weights_of_single_precision_are_lowered(kind: torch.dtype) -> None:
+    """On a processor with units for bfloat16 half-precise norms do not go with it."""
+    model, labels = dense().to(kind), torch.arange(20) % 5
+    loader = [(images(20, seed).to(kind), labels) for seed in (1, 2)]
+    known = Calibration(model, loader, distillation=Distillation(epochs=1, steps_at_least=2))
+    options = {"criterion": "l2", "allocation": "uniform", "recovery": "distill"}
+    made = prune(model, known, macs=0.7, **options).model
+    assert all(p.dtype == kind and p.isfinite().all() for p in made.parameters())
+    known.distillation = Distillation(precision="bfloat16")
+    with pytest.raises(ValueError, match="precision='bfloat16' lowers weights of float32"):
+        prune(model, known, macs=0.7, **options)

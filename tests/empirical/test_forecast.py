@@ -189,3 +189,50 @@ def test_a_drop_of_accuracy_needs_classes() -> None:
     loader = [(x, torch.zeros(len(x), 2)) for x, _ in batches(3, 6)]
     with pytest.raises(ValueError, match="accuracy_drop=1 needs calibration labels"):
         prune(plain(), loader, accuracy_drop=1)
+
+
+def test_a_share_that_costs_nothing_says_nothing_of_the_factor() -> None:
+    """Its divergence of 0 made others 1e38 nats."""
+    rows = [(0.9, 0.0, 0.0, 1.0), (0.8, 1e-4, 0.0, 1.0), (0.4, 0.16, 0.32, 0.7)]
+    table = law(rows).table([0.9, 0.8, 0.3], [0.0, 1e-4, 0.3])
+    assert table["kl"].tolist() == pytest.approx([0.0, 2e-4, 0.6])
+    assert table.drop(columns="share").notna().all(axis=None)
+
+
+def test_beyond_what_was_measured_divergence_goes_at_most_by_the_square() -> None:
+    """Two damages next to each other whose factors differ tenfold."""
+    table = law([(0.5, 0.01, 0.01, 0.9), (0.4, 0.0101, 0.1, 0.8)]).table([0.1], [0.101])
+    assert table["kl"].tolist() == pytest.approx([0.1 * 10**2])
+
+
+def test_shares_that_cannot_be_reached_are_measured_at_the_least() -> None:
+    """In multiples of 8 of 16 and 24 channels."""
+    found = forecast(plain(), batches(3, 6, count=3), criterion="l2", round_to=8)
+    assert found.measured["share"].min() > 0.4
+    assert len(found.measured) == 2
+    assert found.table["share"].min() >= found.measured["share"].min()
+    with pytest.raises(ValueError, match="lower floor or round_to"):
+        forecast(plain(), batches(3, 6, count=3), criterion="l2", floor=1.0)
+
+
+def test_a_network_of_no_numbers_is_refused() -> None:
+    model = plain()
+    with torch.no_grad():
+        model.get_parameter(list(dict(model.named_parameters()))[-1])[0] = math.nan
+    with pytest.raises(ValueError, match=r"must return numbers; of \d+ calibration images"):
+        forecast(model, batches(3, 6, count=3), criterion="l2")
+
+
+def test_what_is_asked_of_torch_outside_changes_nothing() -> None:
+    """Autocast was taken for computed weights; inference mode changed criterion and recovery."""
+    model, loader = plain().eval(), batches(3, 6, count=3)
+    expected = prune(model, loader)
+    for outside in (torch.autocast("cpu", torch.bfloat16), torch.inference_mode(), torch.no_grad()):
+        with outside:
+            found = prune(model, loader)
+            table = forecast(model, loader, measured=()).table
+        assert str(found.report) == str(expected.report)
+        for own, other in zip(found.model.parameters(), expected.model.parameters(), strict=True):
+            assert torch.equal(own, other)
+        assert table.equals(forecast(model, loader, measured=()).table)
+        found.model(loader[0][0]).sum().backward()  # and it can be trained

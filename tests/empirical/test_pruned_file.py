@@ -135,3 +135,61 @@ def test_latency_is_measured_in_turns(timed: Callable[..., list[Latency]]) -> No
     assert 0 < small.low <= small.median <= small.high
     assert small.median < large.median  # thousands of times the work
     assert small.images == 4
+
+
+class Reaching:
+    """A runtime that computes something else but for the first logit."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def run(self, *_: object) -> list[np.ndarray]:
+        return [np.array([[-np.inf, 100.0, 0.0]] * 2, np.float32)]
+
+
+@pytest.mark.parametrize("first", [-np.inf, np.nan])
+def test_a_logit_that_is_no_number_hides_no_other(
+    first: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+    with torch.no_grad():
+        model[1].bias[0] = first
+    images = torch.randn(2, 1, 2, 2)
+    assert export_onnx(tmp_path / "a.onnx", model, images) < 1e-5
+    export_program(tmp_path / "a.pt2", model, images)
+    monkeypatch.setattr("empirical.pruning.export.onnx_session", Reaching)
+    with pytest.raises(RuntimeError, match="ONNX Runtime differs from torch by"):
+        export_onnx(tmp_path / "b.onnx", model, images)
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_exports_judge_by_the_digits_of_the_type(tmp_path: Path) -> None:
+    """One of half precision is right to its own digits; what ONNX Runtime lacks is named."""
+    model, images = plain(), torch.randn(4, 3, 6, 6)
+    assert export_onnx(tmp_path / "a.onnx", model.half(), images.half()) < 0.02
+    with pytest.raises(TypeError, match=r"images\.float\(\), and model\.float\(\)"):
+        onnx_latencies([model.bfloat16()], images.bfloat16())
+    with pytest.raises(RuntimeError, match=r"on images of float64: .*Call model\.float\(\)"):
+        export_onnx(tmp_path / "b.onnx", model.double(), images.double())
+    assert [f.name for f in tmp_path.iterdir()] == ["a.onnx"]
+
+
+class Both(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x
+
+
+@pytest.mark.parametrize("export", [export_onnx, export_program])
+def test_what_cannot_be_exported_is_refused_by_name(
+    export: Callable[..., object], tmp_path: Path
+) -> None:
+    model, images, file = plain(), torch.randn(4, 3, 6, 6), tmp_path / "file"
+    export(file, model, images.requires_grad_())
+    with pytest.raises(TypeError, match="example must be a Tensor; got the list"):
+        export(file, model, [images])
+    with pytest.raises(ValueError, match=r"at least one; got shape \(0, 3, 6, 6\)"):
+        export(file, model, images[:0])
+    with pytest.raises(TypeError, match="it returned a tuple"):
+        export(file, Both(), images)
+    for timed in (latencies, onnx_latencies):
+        with pytest.raises((TypeError, ValueError), match="images must be"):
+            timed([nn.Sequential(nn.BatchNorm2d(3)).eval()], images[0])

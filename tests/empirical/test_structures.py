@@ -76,3 +76,19 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_structures(model, loader, [{"0": 9}])
     with pytest.raises(ValueError, match=r"model must return logits.*it returned shape \(.*1\)"):
         compare_structures(plain(classes=1), loader, [{"0": 4}])
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "0", [("0", 4)]])
+def test_structures_and_counts_are_mappings(wrong: object) -> None:
+    model, loader = plain(), batches(3, 6, count=3)
+    with pytest.raises(TypeError, match=r"structures\[0\] must be a Mapping; got"):
+        compare_structures(model, loader, [wrong])  # type: ignore[list-item]
+    if wrong is not None:
+        with pytest.raises(TypeError, match="counts must be a Mapping; got"):
+            prune(model, loader, counts=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", ["macs", "parameters", "latency", "accuracy_drop"])
+def test_counts_and_a_share_do_not_go_together(share: str) -> None:
+    with pytest.raises(ValueError, match=f"counts says how many channels stay, and {share} what"):
+        prune(plain(), batches(3, 6), counts={"0": 4}, **{share: 0.5})
