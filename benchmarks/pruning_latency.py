@@ -39,7 +39,7 @@ SELECTIONS: dict[str, dict[str, str]] = {
     "ours": {},
     "group_l2": {"criterion": "group_l2", "allocation": "uniform"},
 }
-REPEATS = 60
+SECONDS = 4.0
 
 
 def timed(subject: Subject, share: float, clock: str, images: int) -> Iterator[dict[str, Any]]:
@@ -61,7 +61,7 @@ def timed(subject: Subject, share: float, clock: str, images: int) -> Iterator[d
             except ValueError as error:  # no width reaches that
                 print(row, error, flush=True)
                 continue
-            before, after = CLOCKS[clock]([known.model, pruned.model], batch, repeats=REPEATS)
+            before, after = CLOCKS[clock]([known.model, pruned.model], batch, seconds=SECONDS)
             lost = subject.dense.accuracy - Answers.of(pruned.model, subject.test).accuracy
             row |= {"macs": pruned.report.macs_share, "reported": pruned.report.measured_time}
             row |= {"time": after.median / before.median, "milliseconds": 1e3 * before.median}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from empirical.pruning.export import as_numpy, export_onnx, onnx_session
 from empirical.reading.hooks import evaluating, run_on
-from theory.shared.validation import count, instance
+from theory.shared.validation import count, instance, positive
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,16 @@ class Latency:
 
 
 def latencies(
-    models: Sequence[nn.Module], images: Tensor, *, repeats: int = 20, warmup: int = 3
+    models: Sequence[nn.Module],
+    images: Tensor,
+    *,
+    repeats: int = 20,
+    warmup: int = 3,
+    seconds: float = 0.0,
 ) -> list[Latency]:
     """Time several networks on the same batch, in turns, so that a drift hits all alike.
+
+    `repeats` passes each, and more until so many `seconds` are spent in all, after `warmup`.
 
     >>> a, b = latencies([nn.Flatten(), nn.Flatten()], torch.zeros(1, 2, 2), repeats=2)
     >>> a.repeats, a.median >= 0
@@ -41,6 +48,7 @@ def latencies(
     """
     count("repeats", repeats)
     count("warmup", warmup, least=0)
+    positive("seconds", seconds, zero=True)
     instance("models", models, (list, tuple), "Pass [model] for one.")
     for model in models:
         with evaluating(model):
@@ -50,11 +58,18 @@ def latencies(
         with evaluating(model):
             return time_once(model, images)
 
-    return _in_turns([partial(once, model) for model in models], len(images), repeats, warmup)
+    return _in_turns(
+        [partial(once, model) for model in models], len(images), repeats, warmup, seconds
+    )
 
 
 def onnx_latencies(
-    models: Sequence[nn.Module], images: Tensor, *, repeats: int = 20, warmup: int = 3
+    models: Sequence[nn.Module],
+    images: Tensor,
+    *,
+    repeats: int = 20,
+    warmup: int = 3,
+    seconds: float = 0.0,
 ) -> list[Latency]:
     """The same by ONNX Runtime on the CPU, with as many threads as torch uses.
 
@@ -62,6 +77,7 @@ def onnx_latencies(
     """
     count("repeats", repeats)
     count("warmup", warmup, least=0)
+    positive("seconds", seconds, zero=True)
     instance("models", models, (list, tuple), "Pass [model] for one.")
     batch = as_numpy("images", images)
 
@@ -78,25 +94,41 @@ def onnx_latencies(
                 run_on(model, "images", images[:2])
             export_onnx(file, model, images[:2])
             calls.append(partial(once, onnx_session(file, torch.get_num_threads())))
-        return _in_turns(calls, len(images), repeats, warmup)
+        return _in_turns(calls, len(images), repeats, warmup, seconds)
 
 
 def _in_turns(
-    calls: Sequence[Callable[[], float]], images: int, repeats: int, warmup: int
+    calls: Sequence[Callable[[], float]], images: int, repeats: int, warmup: int, least: float
 ) -> list[Latency]:
-    """Latencies of what returns its seconds, each called once a turn."""
+    """Latencies of what returns its seconds, each called once a turn, until `least` are spent.
+
+    >>> _in_turns([lambda: 1.0, lambda: 3.0], 16, 2, 0, 12.0)[1]
+    Latency(median=3.0, low=3.0, high=3.0, repeats=3, images=16)
+    """
     for call in calls:
         for _ in range(warmup):
             call()
     seconds: list[list[float]] = [[] for _ in calls]
-    for _ in range(repeats):
+    while calls and (len(seconds[0]) < repeats or sum(map(sum, seconds)) < least):
         for call, own in zip(calls, seconds, strict=True):
             own.append(call())
     found = []
     for own in seconds:
         low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
-        found.append(Latency(float(median), float(low), float(high), repeats, images))
+        found.append(Latency(float(median), float(low), float(high), len(own), images))
     return found
+
+
+SECONDS = 2.0
+"""That the networks behind a share are timed for at least: of short passes twenty repeat badly."""
+
+
+def time_share(
+    timed: Callable[..., list[Latency]], dense: nn.Module, pruned: nn.Module, images: Tensor
+) -> float:
+    """Median time of the pruned network over the dense one's, by `latencies` or another clock."""
+    slow, fast = timed([dense, pruned], images, seconds=SECONDS)
+    return fast.median / slow.median
 
 
 class LatencyShares:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from empirical.pruning.budgets import LatencyBudget
 from empirical.pruning.channel_graph import ChannelGraph, is_depthwise
 from empirical.pruning.export import checked_images
-from empirical.pruning.latency import latencies, time_once
+from empirical.pruning.latency import latencies, time_once, time_share
 from empirical.pruning.macs import Counted, blocks_of, counted
 from empirical.pruning.removal import remove
 from empirical.reading.hooks import capture_calls, evaluating, run_on
@@ -115,8 +115,7 @@ class MeasuredTimes:
 
     def share(self, dense: nn.Module, pruned: nn.Module) -> float:
         """Measured time of the pruned network over the dense one's, in turns."""
-        slow, fast = latencies([dense, pruned], self.images)
-        return fast.median / slow.median
+        return time_share(latencies, dense, pruned, self.images)
 
 
 def _fixed_and_per_element(seconds: Float, elements: Float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from empirical.pruning.channel_graph import ChannelGraph
-from empirical.pruning.latency import onnx_latencies
+from empirical.pruning.latency import onnx_latencies, time_share
 
 Float = NDArray[np.float64]
 
@@ -51,5 +51,4 @@ class OnnxTimes:
 
     def share(self, dense: nn.Module, pruned: nn.Module) -> float:
         """Measured time of the pruned network over the dense one's, in turns."""
-        slow, fast = onnx_latencies([dense, pruned], self.images)
-        return fast.median / slow.median
+        return time_share(onnx_latencies, dense, pruned, self.images)

@@ -316,7 +316,7 @@ def test_time_in_onnx_runtime_is_that_of_whole_networks_in_blocks(
     known.times = OnnxTimes(known.graph, known.batch)
     whole = known.graph.macs()
 
-    def clock(models: list[nn.Module], images: Tensor) -> list[Latency]:
+    def clock(models: list[nn.Module], images: Tensor, seconds: float) -> list[Latency]:
         assert images is known.batch
         found = [0.2 + 0.8 * count_macs(m, images[:1]) / whole for m in models]
         return [Latency(t, t, t, 1, len(images)) for t in found]
@@ -341,7 +341,7 @@ def test_prune_measures_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     counting = partial(MeasuredTimes.of, clock=of_macs)
     monkeypatch.setattr("empirical.pruning.calibration.MeasuredTimes.of", counting)
 
-    def clock(models: list[nn.Module], images: Tensor) -> list[Latency]:
+    def clock(models: list[nn.Module], images: Tensor, seconds: float) -> list[Latency]:
         return [Latency(t := of_macs(m, images), t, t, 1, len(images)) for m in models]
 
     monkeypatch.setattr("empirical.pruning.layer_times.latencies", clock)
