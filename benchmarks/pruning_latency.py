@@ -13,7 +13,6 @@ width reaches is said, and left out. Wants a quiet machine. Networks and images 
 from __future__ import annotations
 
 import copy
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +86,8 @@ def main() -> None:
         for clock in options.clocks:
             for images in options.images:
                 rows += timed(subject, options.share, clock, images)
+    if not rows:
+        raise SystemExit("no width of any network reaches that share")
     table = pd.DataFrame(rows)
     options.out.mkdir(parents=True, exist_ok=True)
     write_table(options.out / "pruning_latency.csv", table)
@@ -98,7 +99,7 @@ def main() -> None:
     })  # fmt: skip
     summary.insert(0, "networks", found.size())
     print(summary.round(3).to_string())
-    print(json.dumps(summary.reset_index().round(4).to_dict("records")))
+    print(summary.reset_index().round(4).to_json(orient="records"))
 
 
 if __name__ == "__main__":

@@ -80,28 +80,41 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute as if nothing outside asked for less: no TF32, no autocast, no inference mode.
+    """Switch TF32 off on GPUs: its three digits are too few for sums and for small damages.
 
-    TF32's three digits are too few for sums and for small damages; what autocast lowers or
-    inference mode makes can neither be traced nor trained.
-
-    >>> with torch.autocast("cpu"), torch.inference_mode(), full_precision():
-    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype, torch.is_inference_mode_enabled()
-    (torch.float32, False)
+    >>> with full_precision():
+    ...     torch.backends.cuda.matmul.allow_tf32
+    False
     """
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = convolutions.allow_tf32, products.allow_tf32
     convolutions.allow_tf32 = products.allow_tf32 = False
     try:
-        with ExitStack() as stack:
-            if torch.is_inference_mode_enabled():
-                stack.enter_context(torch.inference_mode(False))
-            for kind in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(kind):
-                    stack.enter_context(torch.autocast(kind, enabled=False))
-            yield
+        yield
     finally:
         convolutions.allow_tf32, products.allow_tf32 = before
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Compute in full precision, out of autocast and inference mode, whatever is outside.
+
+    What autocast lowers or inference mode makes can neither be traced nor trained. Whether
+    gradients are kept stays as it is.
+
+    >>> with torch.autocast("cpu"), torch.inference_mode(), undisturbed():
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype, torch.is_inference_mode_enabled()
+    (torch.float32, False)
+    """
+    with ExitStack() as stack:
+        stack.enter_context(full_precision())
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))  # which turns gradients on
+            stack.enter_context(torch.no_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def fits_on(device: torch.device, size: int) -> bool:

@@ -77,7 +77,7 @@ class PruneOptions:
         int, typer.Option(min=1, help="Keep multiples of so many channels, as 8 for hardware.")
     ] = 1
 
-    def check(self) -> None:
+    def check(self, counts: dict[str, int] | None) -> None:
         """Refuse unknown names, with the nearest, and shares, before anything is read."""
         from empirical.pruning.choosing import ALLOCATIONS
         from empirical.pruning.criteria import criterion_names
@@ -86,7 +86,13 @@ class PruneOptions:
         from theory.shared.validation import one_of, within
 
         shares = ("macs", "parameters", "latency", "accuracy_drop")
-        requested(**{name: getattr(self, name) for name in shares})
+        given = {name: getattr(self, name) for name in shares}
+        requested(**given)
+        if counts and any(share is not None for share in given.values()):
+            raise ValueError(
+                "--layer and --keep say how many channels stay, and cannot go with a share. Leave "
+                "one of the two out."
+            )
         within("floor", self.floor, "[0, 1]")
         one_of("criterion", self.criterion, (AUTO, *criterion_names()))
         one_of("allocation", self.allocation, (AUTO, *ALLOCATIONS))
@@ -141,10 +147,15 @@ def prune(
         for row in criterion_rows():
             typer.echo("{:<30} {:<10} {}".format(*row))
         return
-    options.check()
-    target_function(target)
     counts = counts_of_layers(layer or (), keep or ())
+    options.check(counts)
+    target_function(target)
     exports = [one_of("--export", kind, EXPORTS) for kind in export or ()]
+    if forecast and options.latency is not None and "onnx" in exports:
+        raise ValueError(
+            "--forecast foretells shares of PyTorch's time, and --export onnx asks for ONNX "
+            "Runtime's. Leave one of the two out."
+        )
     check_writable(out)
     trains = "finetune" in RECOVERIES.get(options.recovery, ())
     opened = source.open((None if trains else images, None))

@@ -125,6 +125,7 @@ class Calibration:
         self.sound: set[Choice] = set()  # that were tried
         self.judged: dict[tuple[Choice, str, str], float] = {}  # by recovery and path
         self._splits: dict[int, tuple[Calibration, Fold]] = {}
+        self._whole: Calibration | None = None
         self._scores: dict[tuple[str | Score, int], dict[str, Scores]] = {}
         self._curves: dict[tuple[str | Score, int, bool], dict[str, Scores]] = {}
 
@@ -193,7 +194,7 @@ class Calibration:
                     f"of {every} is held out to verify. Give more images."
                 )
             self._splits[every] = self.on(others), held
-        self._splits[every][0].times = self.times or self._splits[every][0].times
+        self._splits[every][0]._whole = self
         return self._splits[every]
 
     @cached_property
@@ -241,11 +242,6 @@ class Calibration:
     def images(self) -> Tensor:
         """The first `refit_images` images, (n, ...)."""
         return joined(leading(self.batches(), self.refit_images))
-
-    @property
-    def all_images(self) -> Tensor:
-        """Every calibration image, (n, ...), held in memory only while they are used."""
-        return joined(self.batches())
 
     @cached_property
     def references(self) -> References:
@@ -316,7 +312,9 @@ class Calibration:
 
     @property
     def layer_times(self) -> LayerTimes:
-        """`times`, measured on the first images where none are given."""
+        """`times`, measured on the first images where none are given; of a part, the whole's."""
+        if self._whole is not None:
+            return self._whole.layer_times
         if self.times is None:
             self.times = MeasuredTimes.of(self.model, self.graph, self.batch)
         instance("times", self.times, LayerTimes, "Pass MeasuredTimes.of(...).")

@@ -59,8 +59,8 @@ class Distillation:
         (Zhang et al., arXiv:1710.09412; the dense network says what is wanted of the mixture)
     averaging : a running mean of the weights over about so many epochs is kept; 0 for the weights
     precision : float32, or bfloat16 for convolutions and matrix products of the steps; weights, and
-        what is measured on the images held out, stay float32. "auto" is bfloat16 where the device
-        has units for its products, which makes steps up to twice as fast, and weights are float32
+        what is measured on the images held out, stay float32. "auto" is bfloat16 where weights are
+        float32 and the device has units for its products, which makes steps up to twice as fast
     """
 
     epochs: int = 30

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.devices import full_precision
+from empirical.devices import undisturbed
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.channel_graph import Group
 from empirical.pruning.compensation import regression
@@ -85,7 +85,7 @@ def _stand_ins(
     return reader, unexplained[places], text
 
 
-@full_precision()
+@undisturbed()
 def layer_errors(
     known: Calibration, kept: Kept, pruned: nn.Module, criterion: str | Score, *, seed: int = 0
 ) -> pd.DataFrame:

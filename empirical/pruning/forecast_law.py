@@ -25,7 +25,7 @@ Float = NDArray[np.float64]
 NORMAL = 1.96
 """Standard errors of a 95 % interval."""
 
-ROUNDING = 1e-12
+ROUNDING = 1e-10
 """Nats below which a measured divergence is rounding, and says nothing of the factor."""
 
 
@@ -43,12 +43,6 @@ class Answers:
         with evaluating(model):
             for batch in batches(held, classes=False):
                 found = checked_outputs(answered(model, batch.images), len(batch.images))
-                if wrong := int(found.isnan().flatten(1).any(1).sum()):
-                    raise ValueError(
-                        f"model must return numbers; of {len(found)} calibration images it "
-                        f"returns NaN for {wrong}. Look for it in weights, statistics of batch "
-                        "norms, and images."
-                    )
                 if found.ndim == 2 and found.shape[1] > 1:
                     largest = batch.largest_label if classes else None
                     found = checked_logits(found, len(batch.images), largest)
@@ -56,6 +50,19 @@ class Answers:
                 labels.append(batch.labels.cpu())
                 classes &= batch.largest_label is not None
         return cls(torch.cat(logits), torch.cat(labels) if classes else None)
+
+    @classmethod
+    def of_dense(cls, model: nn.Module, held: Iterable[object], *, classes: bool = True) -> Answers:
+        """Those that others are compared with; refused where one of them is NaN."""
+        found = cls.of(model, held, classes=classes)
+        wrong = found.logits.isnan().reshape(len(found.logits), -1).any(1)
+        if wrong.any():
+            raise ValueError(
+                f"model must return numbers; of {len(wrong)} calibration images it returns NaN "
+                f"for {int(wrong.sum())}. Look for it in weights, statistics of batch norms, and "
+                "images."
+            )
+        return found
 
     @property
     def accuracy(self) -> float:

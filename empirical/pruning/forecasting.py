@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
-from empirical.devices import full_precision
+from empirical.devices import undisturbed
 from empirical.pruning.allocation import amount
 from empirical.pruning.best_practice import best_allocation, best_criterion
 from empirical.pruning.calibration import Calibration, calibrated
@@ -113,7 +113,7 @@ class Forecast:
         return "\n".join(lines)
 
 
-@full_precision()
+@undisturbed()
 def forecast(
     model: nn.Module,
     loader: Iterable[object] | Calibration,
@@ -141,14 +141,14 @@ def forecast(
         and what it loses, are those of training images.
     shares : of the resource; those below what the floors allow are left out.
     measured : shares that are pruned, recovered and measured on the held-out images, seconds each;
-        the least possible share in place of those below it. Without any, or where all cost nothing,
-        `kl` is `damage` as it is, and there are no intervals.
+        the least possible share in place of those below it, and 1 is left out. Without any, or
+        where all cost nothing, `kl` is `damage` as it is, and there are no intervals.
     resource : "macs", "parameters" or "latency".
 
     Raises
     ------
     ValueError
-        unknown names, a measured share below what the floors allow, fewer than five images
+        unknown names, floors that let nothing go, fewer than five images
     """
     one_of("recovery", recovery, (AUTO, *RECOVERIES))
     for name, given in (("shares", shares), ("measured", measured)):
@@ -183,7 +183,7 @@ def foretold(
     measured: Sequence[float] = MEASURED,
 ) -> Forecast:
     """The forecast for images `held` of what is fitted on those of `known`; as of `forecast`."""
-    dense = Answers.of(known.model, held)
+    dense = Answers.of_dense(known.model, held)
     if not dense.classes:
         raise ValueError(
             "model must return logits (n, classes) of at least 2 classes to be foretold; it "
@@ -200,8 +200,8 @@ def foretold(
 
     budget, curves = known.budget(request.resource), request.curves(known)
     lowest = amount(budget, request.least(known)) / amount(budget)
-    asked = {max(s, lowest) if lowest < 1 else s for s in measured if s < 1}
-    found = [pruned_to(share) for share in sorted(asked, reverse=True)]
+    reachable = {max(s, lowest) if lowest < 1 else s for s in measured if s < 1}
+    found = [pruned_to(share) for share in sorted(reachable, reverse=True)]
     possible = sorted((s for s in shares if lowest <= s < 1), reverse=True)
     damage = [
         total_damage(curves, replace(request, share=share).counted(known)) for share in possible

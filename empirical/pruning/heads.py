@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from empirical.devices import device_of, full_precision
+from empirical.devices import device_of, undisturbed
 from empirical.measuring.heads import QUANTITIES, HeadTable, measure_heads
 from empirical.pruning.compensation import regression
 from empirical.reading.attention import Heads, with_readable_heads
@@ -51,7 +51,7 @@ class PrunedHeads:
     parameters_after: int
 
 
-@full_precision()
+@undisturbed()
 def prune_heads(
     model: nn.Module,
     loader: Iterable[object] | HeadTable,

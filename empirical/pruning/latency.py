@@ -109,9 +109,11 @@ def _in_turns(
         for _ in range(warmup):
             call()
     seconds: list[list[float]] = [[] for _ in calls]
-    while calls and (len(seconds[0]) < repeats or sum(map(sum, seconds)) < least):
+    spent = 0.0
+    while calls and (len(seconds[0]) < repeats or spent < least):
         for call, own in zip(calls, seconds, strict=True):
             own.append(call())
+            spent += own[-1]
     found = []
     for own in seconds:
         low, median, high = np.quantile(own, [0.25, 0.5, 0.75])

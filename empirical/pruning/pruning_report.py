@@ -95,7 +95,7 @@ class PruningReport:
 
     def __str__(self) -> str:
         asked = ""
-        if self.requested is not None:
+        if self.requested is not None and self.measured_time is None:
             asked = (
                 f"{self.resource}: {self.reached:.2%} of {self.requested:.2%} requested "
                 f"(off by {self.deviation:+.2%})"

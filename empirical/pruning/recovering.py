@@ -48,7 +48,7 @@ def distances(
     logits of two classes or more. Infinite where these images do not serve a form.
     """
     fitted, held = known.held_out()
-    dense = Answers.of(known.model, held, classes=False)
+    dense = Answers.of_dense(known.model, held, classes=False)
     forms: tuple[str, ...] = CLOSED_FORMS
     if recovery != AUTO or path == "masked":
         refits = "reconstruct" in RECOVERIES.get(recovery, ())
@@ -104,8 +104,8 @@ def apply(
         outputs = kept_outputs(known.model, kept_channels(known.model, known.graph.groups, kept))
         reconstruct(pruned, seen.images, seen.references, outputs)
     if unseen is not None:
-        held = joined(batches(unseen, classes=False))
-        distill(pruned, known.model, seen.all_images, held, known.distillation, seed=known.seed)
+        images, held = joined(seen.batches()), joined(batches(unseen, classes=False))
+        distill(pruned, known.model, images, held, known.distillation, seed=known.seed)
     if "recalibrate" in steps:
         recalibrate(pruned, known.batches())
     if "finetune" in steps:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 from torch import nn
 
-from empirical.devices import full_precision
+from empirical.devices import undisturbed
 from empirical.pruning.best_practice import best_criterion
 from empirical.pruning.calibration import Calibration, calibrated
 from empirical.pruning.choosing import Request, counts_of, verified
@@ -29,7 +29,7 @@ HALVES = 2
 """One of so many images measures; the others fit."""
 
 
-@full_precision()
+@undisturbed()
 def compare_structures(
     model: nn.Module,
     loader: Iterable[object] | Calibration,
@@ -70,7 +70,7 @@ def compare_structures(
     fitted, held = known.held_out(HALVES)
     check_recovery(fitted, recovery)
     criterion = best_criterion(fitted, criterion)
-    dense = Answers.of(known.model, held, classes=False)
+    dense = Answers.of_dense(known.model, held, classes=False)
     if not dense.classes:
         raise ValueError(
             "model must return logits (n, classes) of at least 2 classes for its predictions to "
@@ -86,5 +86,5 @@ def compare_structures(
             | {name: found[name] for name in ("kl", "kl_se", "agreement")}
         )
     table = pd.DataFrame(rows)
-    table["place"] = table["kl"].rank(method="first").astype(int)
+    table["place"] = table["kl"].rank(method="first", na_option="bottom").astype(int)
     return table

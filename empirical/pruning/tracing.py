@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from empirical.devices import full_precision
+from empirical.devices import undisturbed
 from empirical.pruning.channel_graph import ChannelGraph, Group, Member, with_costs
 from empirical.pruning.label_rules import label_channels
 from empirical.pruning.labels import Atoms, Indices, Key
@@ -29,7 +29,7 @@ from theory.shared.validation import one_of
 IDLE = "no image that was traced runs it, so it may read channels that are gone"
 
 
-@full_precision()
+@undisturbed()
 def trace_channels(
     model: nn.Module,
     images: Tensor,

@@ -260,6 +260,8 @@ def run_on(model: nn.Module, name: str, images: Tensor) -> Tensor:
     instance(name, images, Tensor, "Pass images (n, ...).")
     try:
         found: Tensor = model(images)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{name} must be images that model can read; got shape {tuple(images.shape)}: "

@@ -91,6 +91,19 @@ def test_half_the_time_means_that_of_the_export(slower, tmp_path, monkeypatch):
     assert ("slower in ONNX Runtime" in output and "--round-to 16" in output) == slower
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--layer conv1 --keep 4 --macs 0.5", "--layer and --keep say how many channels stay"),
+        ("--forecast --latency 0.5 --export onnx", "--forecast foretells shares of PyTorch's time"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_before_anything_is_read(options, message):
+    result = CliRunner().invoke(twoaxis.app, ["prune", "--model", "none", *options.split()])
+    assert isinstance(result.exception, ValueError)
+    assert message in str(result.exception)
+
+
 def test_prune_foretells_without_pruning(tmp_path):
     output = invoke(*PRUNED, "--forecast", "--criterion", "l2", "--out", str(tmp_path))
     names = ["forecast.csv", "forecast.png", "forecast_layers.csv"]

@@ -254,8 +254,11 @@ def test_precision_is_lower_where_the_device_has_units_for_it(
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
-def test_only_weights_of_single_precision_are_lowered(kind: torch.dtype) -> None:
+def test_only_weights_of_single_precision_are_lowered(
+    kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a processor with units for bfloat16 half-precise norms do not go with it."""
+    monkeypatch.setattr("empirical.pruning.distillation.has_bfloat16", lambda device: True)
     model, labels = dense().to(kind), torch.arange(20) % 5
     loader = [(images(20, seed).to(kind), labels) for seed in (1, 2)]
     known = Calibration(model, loader, distillation=Distillation(epochs=1, steps_at_least=2))

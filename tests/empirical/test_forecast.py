@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import norm
+from torch import nn
 
 from empirical.pruning.calibration import Calibration
 from empirical.pruning.choosing import Request, counts_of
@@ -221,6 +222,15 @@ def test_a_network_of_no_numbers_is_refused() -> None:
         model.get_parameter(list(dict(model.named_parameters()))[-1])[0] = math.nan
     with pytest.raises(ValueError, match=r"must return numbers; of \d+ calibration images"):
         forecast(model, batches(3, 6, count=3), criterion="l2")
+
+
+def test_one_output_for_each_image_is_no_matrix() -> None:
+    """(n,) of a network that regresses: pruned, and not foretold."""
+    model = nn.Sequential(plain(), nn.Linear(10, 1), nn.Flatten(0)).eval()
+    loader = [(x, y.float()) for x, y in batches(3, 6, count=3)]
+    assert prune(model, loader, macs=0.5).report.macs_share < 0.6
+    with pytest.raises(ValueError, match="at least 2 classes to be foretold"):
+        forecast(model, loader, criterion="l2")
 
 
 def test_what_is_asked_of_torch_outside_changes_nothing() -> None:

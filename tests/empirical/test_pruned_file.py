@@ -140,10 +140,11 @@ def test_latency_is_measured_in_turns(timed: Callable[..., list[Latency]]) -> No
 class Reaching:
     """A runtime that computes something else but for the first logit."""
 
-    def __init__(self, *_: object) -> None: ...
+    def __init__(self, first: float) -> None:
+        self.first = first
 
     def run(self, *_: object) -> list[np.ndarray]:
-        return [np.array([[-np.inf, 100.0, 0.0]] * 2, np.float32)]
+        return [np.array([[self.first, 100.0, 0.0]] * 2, np.float32)]
 
 
 @pytest.mark.parametrize("first", [-np.inf, np.nan])
@@ -156,7 +157,7 @@ def test_a_logit_that_is_no_number_hides_no_other(
     images = torch.randn(2, 1, 2, 2)
     assert export_onnx(tmp_path / "a.onnx", model, images) < 1e-5
     export_program(tmp_path / "a.pt2", model, images)
-    monkeypatch.setattr("empirical.pruning.export.onnx_session", Reaching)
+    monkeypatch.setattr("empirical.pruning.export.onnx_session", lambda *_: Reaching(first))
     with pytest.raises(RuntimeError, match="ONNX Runtime differs from torch by"):
         export_onnx(tmp_path / "b.onnx", model, images)
     assert not (tmp_path / "b.onnx").exists()
@@ -168,9 +169,16 @@ def test_exports_judge_by_the_digits_of_the_type(tmp_path: Path) -> None:
     assert export_onnx(tmp_path / "a.onnx", model.half(), images.half()) < 0.02
     with pytest.raises(TypeError, match=r"images\.float\(\), and model\.float\(\)"):
         onnx_latencies([model.bfloat16()], images.bfloat16())
-    with pytest.raises(RuntimeError, match=r"on images of float64: .*Call model\.float\(\)"):
+    with pytest.raises(RuntimeError, match=r"on images of float64: .*Pass images\.float\(\)"):
         export_onnx(tmp_path / "b.onnx", model.double(), images.double())
     assert [f.name for f in tmp_path.iterdir()] == ["a.onnx"]
+    chosen = nn.Sequential(nn.Flatten(), Largest())
+    assert export_onnx(tmp_path / "c.onnx", chosen, images.float()) == 0
+
+
+class Largest(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.argmax(1)
 
 
 class Both(nn.Module):
