@@ -126,10 +126,14 @@ SECONDS = 2.0
 
 
 def time_share(
-    timed: Callable[..., list[Latency]], dense: nn.Module, pruned: nn.Module, images: Tensor
+    timed: Callable[..., list[Latency]],
+    dense: nn.Module,
+    pruned: nn.Module,
+    images: Tensor,
+    seconds: float = SECONDS,
 ) -> float:
     """Median time of the pruned network over the dense one's, by `latencies` or another clock."""
-    slow, fast = timed([dense, pruned], images, seconds=SECONDS)
+    slow, fast = timed([dense, pruned], images, seconds=seconds)
     return fast.median / slow.median
 
 
@@ -139,19 +143,18 @@ class LatencyShares:
     Parameters
     ----------
     dense : the network as it was
-    images : the batch that is timed
-    repeats : passes of either network, in turns
+    images : the batch that is timed, twenty times with either network
     """
 
-    def __init__(self, dense: nn.Module, images: Tensor, *, repeats: int = 20) -> None:
-        self._dense, self._images, self._repeats = dense, images, repeats
+    def __init__(self, dense: nn.Module, images: Tensor) -> None:
+        self._dense, self._images = dense, images
         self._known: dict[Hashable, float] = {}
 
     def of(self, pruned: nn.Module, structure: Hashable) -> float:
         """Return the share; networks of the same `structure` (their channel counts) share one."""
         if structure not in self._known:
-            dense, smaller = latencies([self._dense, pruned], self._images, repeats=self._repeats)
-            self._known[structure] = smaller.median / dense.median
+            share = time_share(latencies, self._dense, pruned, self._images, seconds=0.0)
+            self._known[structure] = share
         return self._known[structure]
 
 
