@@ -97,7 +97,7 @@ def full_precision() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Compute in full precision, out of autocast and inference mode, whatever is outside.
+    """Compute in full precision, out of autocast (on CPU and CUDA) and inference mode.
 
     What autocast lowers or inference mode makes can neither be traced nor trained. Whether
     gradients are kept stays as it is.

@@ -1,10 +1,10 @@
 """How long each layer takes at any width, measured where the network will run.
 
-Every convolution and linear layer is timed by itself at a grid of widths, on inputs as the dense
-network feeds it (batch, resolution, memory layout, device, thread count), and interpolated between
-them. What a forward pass takes beyond its layers (norms, activations, sums, the calls themselves)
-is measured on the dense network and on one of a single unit in every group: a fixed part, and one
-that goes by the elements that the layers compute.
+Every convolution and linear layer is timed by itself at a grid of the widths that can change, on
+inputs as the dense network feeds it (batch, resolution, memory layout, device, thread count), and
+interpolated between them. What a forward pass takes beyond its layers (norms, activations, sums,
+the calls themselves) is measured on the dense network and on one of a single unit in every group:
+a fixed part, and one that goes by the elements that the layers compute.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which of several structures keeps nearest to the network, before one of them is made.
+"""Which of several structures keeps nearest to the network, before one of them is chosen.
 
 The question of EagleEye (arXiv:2007.02491), which takes batch norms anew and counts right answers
 on the images that they were taken on. Here every structure is refitted to the network on one half

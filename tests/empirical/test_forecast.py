@@ -204,12 +204,15 @@ def test_beyond_what_was_measured_divergence_goes_at_most_by_the_square() -> Non
     """Two damages next to each other whose factors differ tenfold."""
     table = law([(0.5, 0.01, 0.01, 0.9), (0.4, 0.0101, 0.1, 0.8)]).table([0.1], [0.101])
     assert table["kl"].tolist() == pytest.approx([0.1 * 10**2])
+    table = law([(0.5, 0.01, 0.1, 0.9), (0.4, 0.0101, 0.01, 0.8)]).table([0.1], [0.101])
+    assert table["kl"].tolist() == pytest.approx([0.01])  # nor does it fall
 
 
 def test_shares_that_cannot_be_reached_are_measured_at_the_least() -> None:
     """In multiples of 8 of 16 and 24 channels."""
     found = forecast(plain(), batches(3, 6, count=3), criterion="l2", round_to=8)
     assert found.measured["share"].min() > 0.4
+    assert not len(forecast(plain(), batches(3, 6, count=3), measured=(1.0,)).measured)
     assert len(found.measured) == 2
     assert found.table["share"].min() >= found.measured["share"].min()
     with pytest.raises(ValueError, match="lower floor or round_to"):

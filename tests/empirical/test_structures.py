@@ -56,6 +56,17 @@ def test_it_is_what_pruning_on_one_half_leaves_on_the_other() -> None:
     )
 
 
+def test_the_model_and_what_is_asked_of_torch_outside_are_left_as_they_are() -> None:
+    model, loader = plain().train(), batches(3, 6, count=3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = compare_structures(model, loader, [{"0": 5}])
+    for outside in (torch.autocast("cpu", torch.bfloat16), torch.inference_mode()):
+        with outside:
+            assert compare_structures(model, loader, [{"0": 5}]).equals(expected)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
 def test_no_label_is_read() -> None:
     model, loader = with_copies()
     structures = [{"3": 4}, {"0": 4}]
@@ -70,6 +81,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_structures(model, loader, [])
     with pytest.raises(TypeError, match="structures must be"):
         compare_structures(model, loader, {"0": 4})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least 2 calibration images to fit on"):
+        compare_structures(model, [(loader[0][0][:1], loader[0][1][:1])], [{"0": 4}])
     with pytest.raises(ValueError, match="recovery"):
         compare_structures(model, loader, [{"0": 4}], recovery="distill")
     with pytest.raises(ValueError, match=r"counts\['0'\] must be from 1 to 8"):
